@@ -1,0 +1,88 @@
+"""The unit between the stages of the data plane: the requests of one tick of one source partition, columnar.
+
+Rows are requests; a row holds ``row_items[i]`` batch items (1 to 128). Rows stand in segment order: segment 0's rows
+first. Columns are little-endian numpy bytes with one entry per row over all segments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TensorBlock:
+    """A tensor of a whole segment: ``data`` is row-major ``[items of the segment, *item_shape]``, C-contiguous."""
+
+    name: str
+    datatype: str
+    item_shape: tuple[int, ...]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of rows of one (model, version, input signature). Fields after ``inputs`` are filled by the executor.
+
+    ``model_digest`` is the SHA-256 (hex) of the blob, ``batch_id`` counts per executor, ``batch_size`` is in items.
+    """
+
+    model: str
+    version: str
+    cohort: str
+    num_rows: int
+    inputs: tuple[TensorBlock, ...] = ()
+    outputs: tuple[TensorBlock, ...] = ()
+    model_digest: str = ""
+    execution_provider: str = ""
+    executor: str = ""
+    batch_id: int = 0
+    batch_size: int = 0
+    queued_us: int = 0
+    run_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """The error of one row (index over the frame): code number of the closed list, sentence, retry hint in ms."""
+
+    row: int
+    code: str
+    message: str
+    retry_after_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceFrame:
+    """Requests of one source partition on their way through the stages.
+
+    Columns (bytes, little-endian, one entry per row): ``offsets`` int64, ``gaps`` int32 (offsets just before the row
+    that hold no request), ``received_us`` int64 (broker timestamp), ``deadlines_us`` int64, ``priorities`` uint8,
+    ``statuses`` uint8 (index into ``streams.columns.STATUSES``), ``roles`` uint8 (0 primary, 1 shadow), ``row_items``
+    uint16, ``tenant_index`` uint16 into ``tenants``, ``id_lengths`` uint8 into the concatenated UTF-8 ``ids``,
+    ``key_lengths`` uint16 into the concatenated UTF-8 ``routing_keys`` (0 = none).
+    """
+
+    frame_id: int
+    created_us: int
+    topic_id: bytes
+    partition: int
+    memory_sequence: int
+    admitted_us: int
+    routed_us: int
+    executed_us: int
+    segments: tuple[Segment, ...]
+    tenants: tuple[str, ...]
+    errors: tuple[RowError, ...]
+    offsets: bytes
+    gaps: bytes
+    received_us: bytes
+    deadlines_us: bytes
+    priorities: bytes
+    statuses: bytes
+    roles: bytes
+    row_items: bytes
+    tenant_index: bytes
+    id_lengths: bytes
+    ids: bytes
+    key_lengths: bytes
+    routing_keys: bytes

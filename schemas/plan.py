@@ -1,0 +1,38 @@
+"""How a model is served: the Planner's proposal and, once the Orchestrator made it effective, the value in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.coordinate import RecordCoordinate
+
+
+@dataclass(frozen=True, slots=True)
+class VersionWeight:
+    """Share of a model's rows that a version serves, in percent (0-100)."""
+
+    version: str
+    weight_percent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Plan of one model: weights sum to 100; ``max_batch_size`` in items; ``timeout_ms`` the policy's default budget."""
+
+    model: str
+    versions: tuple[VersionWeight, ...]
+    max_batch_size: int
+    timeout_ms: int
+    lane: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class PlanProposal:
+    """What the Planner hands over: the plan, the memory version it expects to replace, its reason and causes."""
+
+    proposal_id: str
+    plan: Plan
+    expected_version: int
+    reason: str
+    causes: tuple[RecordCoordinate, ...]
+    proposed_us: int

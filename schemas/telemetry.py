@@ -1,0 +1,85 @@
+"""What processes say about themselves: heartbeats, one-second windows, load and alerts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.coordinate import RecordCoordinate
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model version an executor has loaded and warmed; ``fixed_us`` + ``per_item_us`` * n is its profiled t(n)."""
+
+    model: str
+    version: str
+    digest: str
+    execution_provider: str
+    fixed_us: float
+    per_item_us: float
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Sign of life of a process (``role`` edge, router, executor, ...; ``instance`` its number), each second."""
+
+    role: str
+    instance: int
+    pid: int
+    started_us: int
+    sent_us: int
+    memory_sequence: int
+    models: tuple[LoadedModel, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelWindow:
+    """Counts of one model version in a telemetry window; times are sums in microseconds over ``num_rows``."""
+
+    model: str
+    version: str
+    num_rows: int
+    num_ok: int
+    num_error: int
+    num_rejected: int
+    num_expired: int
+    total_us: int
+    max_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """A stage's window of about one second."""
+
+    stage: str
+    instance: int
+    window_start_us: int
+    window_us: int
+    num_frames: int
+    queue_depth: int
+    models: tuple[ModelWindow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RouterLoad:
+    """What the Router sees: rows per second and rows held without a plan, per model."""
+
+    model: str
+    rows_per_s: float
+    num_held: int
+    sent_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Raised (``resolved`` False) and later resolved by the Monitor; ``alert_id`` joins the two."""
+
+    alert_id: str
+    kind: str
+    subject: str
+    severity: str
+    message: str
+    evidence: str
+    resolved: bool
+    time_us: int
+    causes: tuple[RecordCoordinate, ...] = ()

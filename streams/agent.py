@@ -1,0 +1,73 @@
+"""What an agent is: a pure ``decide`` over typed records, and the declaration the interpreter runs it by.
+
+    decide(state, event, params) -> (state, effects)
+
+Time, ids and randomness arrive inside the event. An agent never performs I/O; the interpreter decodes, looks up,
+decides, writes, sends and confirms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from schemas.coordinate import RecordCoordinate
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The clock as an event: arrives every ``tick_ms``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One input of ``decide``: a record (or ``Tick``), where it stood, the time it is decided at, looked-up answers.
+
+    ``key`` is the record key as bytes (empty for a tick); ``timestamp_us`` the broker's timestamp of the record.
+    """
+
+    record: Any
+    coordinate: RecordCoordinate
+    now_us: int
+    key: bytes = b""
+    timestamp_us: int = 0
+    answers: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Effect: send ``record`` to ``topic`` (short name, see ``streams.topics``). ``partition`` None = by key hash."""
+
+    topic: str
+    key: bytes
+    record: Any
+    partition: int | None = None
+
+
+Effects = tuple[Any, ...]
+NO_EFFECTS: Effects = ()
+TICK = RecordCoordinate(topic="", partition=-1, offset=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSpec:
+    """Declaration of an agent.
+
+    ``consumes``: topics read in a consumer group (each record to one instance). ``watches``: topics every instance folds
+    whole, up to the high watermark, before it is ready. ``emits``: topics it may write; anything else is refused.
+    ``state_per``: one state per assigned source partition, or one per agent. ``journaled``: journal first (control
+    plane). ``lookups``: pure ``(state, record) -> lookup or None``; the interpreter's answer arrives in ``Event.answers``.
+    """
+
+    name: str
+    consumes: tuple[str, ...]
+    emits: tuple[str, ...]
+    initial: Callable[[Any], Any]
+    decide: Callable[[Any, Event, Any], tuple[Any, Effects]]
+    watches: tuple[str, ...] = ()
+    tick_ms: int = 0
+    lookups: Callable[[Any, Any], Any] | None = None
+    state_per: Literal["partition", "agent"] = "agent"
+    journaled: bool = False
+    params: Any = field(default=None)

@@ -1,0 +1,88 @@
+"""The error family of the code, and the closed list of codes that clients and operators see.
+
+``IsosError`` divides by what the caller does: retry, set the record aside, or crash. ``CODES`` is the contract: a code
+never changes its meaning, and ``docs/errors.md`` is generated from this table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+
+class IsosError(Exception):
+    """Root of our errors; subclasses hold fields and compose their sentence from them."""
+
+
+class RetriableError(IsosError):
+    """The same call may succeed later: a broker or Redis that is away, a claim that was lost."""
+
+
+class PoisonRecordError(IsosError):
+    """This record can never be processed; it goes to the dead letters under ``code``."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+class InvariantError(IsosError):
+    """Our own bug or a corrupted log: stop loudly, never go on."""
+
+
+class FencedError(RetriableError):
+    """Another writer has taken this partition over; the holder must stop, and may claim again."""
+
+    def __init__(self, topic: str, partition: int) -> None:
+        super().__init__(topic, partition)
+        self.topic = topic
+        self.partition = partition
+
+    def __str__(self) -> str:
+        return f"the write to {self.topic}-{self.partition} was refused: another writer has taken it over"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One entry of the closed list: the status it comes with, what it means and what the caller can do."""
+
+    name: str
+    status: Literal["ERROR", "REJECTED", "EXPIRED"]
+    meaning: str
+    remedy: str
+
+
+_TABLE: Final = (
+    Code("garbage", "ERROR", "The record's value is not Avro with the Confluent prefix.", "Send 00, the 4-byte schema id, then the Avro body. The record also stands in the dead letters."),
+    Code("null_value", "ERROR", "The record has no value.", "A request needs a value; the record also stands in the dead letters."),
+    Code("unknown_schema", "ERROR", "The schema id in the record's prefix is not registered for the requests subject.", "Register the schema or use the id that the registry gives for the subject; the record also stands in the dead letters."),
+    Code("invalid_request_id", "REJECTED", "The request id is not 1 to 64 characters long.", "Use an id of 1 to 64 characters, unique per tenant."),
+    Code("invalid_model_name", "REJECTED", "The model name does not match ^[a-zA-Z0-9_-]{3,64}$.", "Correct the name; `isos models list` shows what is registered."),
+    Code("invalid_version", "REJECTED", "The version does not match ^v\\d+\\.\\d+\\.\\d+$.", "Pin a version like v1.0.0, or send null to let the plan decide."),
+    Code("invalid_tenant", "REJECTED", "The tenant is not 1 to 64 characters of a-z, A-Z, 0-9, _ . -", "Correct the tenant."),
+    Code("invalid_priority", "REJECTED", "The priority is outside 0 to 9.", "Use 0 (first) to 9 (last)."),
+    Code("invalid_timeout", "REJECTED", "The timeout is negative or above the configured maximum.", "Use 0 for the default, or a value up to the maximum named in the message."),
+    Code("unknown_model", "REJECTED", "No such model is registered.", "Register it with `isos models register`, or correct the name."),
+    Code("unknown_version", "REJECTED", "The model is registered, the pinned version is not.", "`isos models show NAME` lists its versions."),
+    Code("wrong_inputs", "REJECTED", "The request's tensors are not those of the model's signature.", "Send exactly the inputs that `isos models show NAME` lists."),
+    Code("wrong_datatype", "REJECTED", "A tensor's datatype is not the signature's.", "Send the datatype that the message names."),
+    Code("wrong_shape", "REJECTED", "A tensor's shape does not fit the signature, or its bytes do not fit its shape.", "Send the shape that the message names; data is row-major and little-endian."),
+    Code("batch_too_large", "REJECTED", "The first axis is larger than 128 or than the model's batch limit.", "Split the batch."),
+    Code("payload_too_large", "REJECTED", "The tensors are larger than 10 MB in all.", "Send less per request."),
+    Code("not_finite", "REJECTED", "A tensor holds NaN or infinity and the model's manifest forbids them.", "Clean the input."),
+    Code("blob_unsupported", "REJECTED", "The request names a blob; this server takes tensors inline only.", "Send the tensors in `inputs`."),
+    Code("quota_exceeded", "REJECTED", "The tenant is above its request rate.", "Try again after `retry_after_ms`."),
+    Code("deadline_exceeded", "EXPIRED", "The deadline passed before the request was executed.", "Allow more time, or send less load."),
+    Code("no_plan", "ERROR", "The model is registered, but no plan for it became effective in time.", "Try again; `isos status` shows whether Planner and Orchestrator are up."),
+    Code("model_unavailable", "ERROR", "No executor could load the planned model version.", "`isos status` shows what executors hold; the executor's log names the reason."),
+    Code("execution_failed", "ERROR", "The model raised an error on this input.", "Check the input against the model; the message holds the runtime's sentence."),
+    Code("output_invalid", "ERROR", "The model's output failed the output gate (shape, datatype, NaN or infinity).", "Check the model version; roll back if it is new."),
+    Code("lost", "ERROR", "The request was overtaken on its way and never answered; the reaper ended it.", "Try again; the ledger counts it as reaped."),
+    Code("internal", "ERROR", "A defect of the server; the log entry carries the request's coordinate.", "Report it with the request id."),
+)
+
+CODES: Final[dict[str, Code]] = {code.name: code for code in _TABLE}
