@@ -1,0 +1,163 @@
+"""One writer per topic partition: a successor shuts its predecessor out before it reads, also one that was frozen.
+
+A claim has two steps, both under a transactional id made of topic and partition:
+
+1. an empty, *aborted* transaction that names the partition. Its marker, invisible to readers, carries the new producer
+   epoch into the partition's log. The coordinator answers before the marker is written;
+2. a second ``InitProducerId`` with the same id, which the coordinator answers only once the marker stands in the log.
+
+From then on the broker refuses older epochs. The writer drops the transactional id and goes on as a plain idempotent
+producer. Rule for every user: **claim first, then read to the end, then write.**
+
+This leans on three private names of aiokafka 0.14.0 (pinned): ``_txn_manager``, ``_message_accumulator`` and its
+``_waiter_future``; ``tests/integration/test_fenced.py`` is the canary. The broker forgets an unused transactional id
+after ``transactional.id.expiration.ms`` (7 days by default) and then lets a predecessor in: ``age_s`` tells the owner
+when to claim anew (daily).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from streams.connection import Connection, bounded, producer, stop_quietly
+from streams.errors import FencedError, RetriableError
+
+CLAIM_TIMEOUT_S: Final = 15.0
+SEND_TIMEOUT_S: Final = 30.0
+RENEW_AFTER_S: Final = 86_400.0
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class WriteFailedError(RetriableError):
+    """A write's outcome is unknown or it failed: claim again, read to the end, then decide. Never retry in place."""
+
+    def __init__(self, topic: str, partition: int, reason: str) -> None:
+        super().__init__(topic, partition, reason)
+        self.topic = topic
+        self.partition = partition
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the write to {self.topic}-{self.partition} failed: {self.reason}"
+
+
+class FencedWriter:
+    """Sole writer of one partition. After any error it is broken: claim a new one."""
+
+    def __init__(self, client: AIOKafkaProducer, topic: str, partition: int) -> None:
+        self._client = client
+        self.topic = topic
+        self.partition = partition
+        self._claimed_at = time.monotonic()
+
+    @classmethod
+    async def claim(cls, connection: Connection, topic: str, partition: int, *, fence: bool = True) -> FencedWriter:
+        """Shut every earlier writer of ``topic``-``partition`` out and return the new one.
+
+        ``fence=False`` skips the claim; only the test that shows what the fence is worth uses it.
+        Raises ``RetriableError`` when the broker does not answer in time.
+        """
+        if not fence:
+            plain = producer(connection, acks="all", enable_idempotence=True, linger_ms=0)
+            await bounded(plain.start(), CLAIM_TIMEOUT_S, f"starting a writer of {topic}-{partition}")
+            return cls(plain, topic, partition)
+        return await bounded(cls._claim(connection, topic, partition), CLAIM_TIMEOUT_S, f"claiming {topic}-{partition}")
+
+    @classmethod
+    async def _claim(cls, connection: Connection, topic: str, partition: int) -> FencedWriter:
+        marker = await _transactional(connection, topic, partition)
+        try:
+            await marker.begin_transaction()
+            marker._txn_manager.maybe_add_partition_to_txn(TopicPartition(topic, partition))
+            wake = marker._message_accumulator._waiter_future
+            if not wake.done():
+                wake.set_result(None)
+            await marker.abort_transaction()
+            writer = await _transactional(connection, topic, partition)
+        except KafkaError as error:
+            raise WriteFailedError(topic, partition, f"the claim was refused: {error}") from error
+        finally:
+            await stop_quietly(marker)
+        writer._txn_manager.transactional_id = None
+        return cls(writer, topic, partition)
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the claim."""
+        return time.monotonic() - self._claimed_at
+
+    @property
+    def producer_id(self) -> tuple[int, int]:
+        """Producer id and epoch the broker gave this claim."""
+        return self._client._txn_manager.producer_id, self._client._txn_manager.producer_epoch
+
+    async def send(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> int:
+        """Write one record and return its offset. Raises ``FencedError`` or ``WriteFailedError``."""
+        return await self.confirm(await self.submit([(key, value, headers)]))
+
+    async def submit(self, records: Sequence[tuple[bytes | None, bytes | None, Headers]]) -> list[asyncio.Future[Any]]:
+        """Hand records over in order and return one future per batch; ``confirm`` waits for them.
+
+        Records of one call stand side by side in the log unless they fill more than one batch.
+        """
+        futures: list[asyncio.Future[Any]] = []
+        batch = self._client.create_batch()
+        for key, value, headers in records:
+            if batch.append(key=key, value=value, timestamp=None, headers=list(headers)) is None:
+                futures.append(await self._enqueue(batch))
+                batch = self._client.create_batch()
+                if batch.append(key=key, value=value, timestamp=None, headers=list(headers)) is None:
+                    raise WriteFailedError(self.topic, self.partition, "a single record did not fit an empty batch")
+        if batch.record_count():
+            futures.append(await self._enqueue(batch))
+        return futures
+
+    async def _enqueue(self, batch: Any) -> asyncio.Future[Any]:
+        batch.close()
+        try:
+            future: asyncio.Future[Any] = await asyncio.wait_for(
+                self._client.send_batch(batch, self.topic, partition=self.partition), SEND_TIMEOUT_S
+            )
+        except (KafkaError, TimeoutError) as error:
+            raise self._translate(error) from error
+        future.add_done_callback(_observe)
+        return future
+
+    async def confirm(self, futures: Sequence[asyncio.Future[Any]]) -> int:
+        """Wait until all are written and return the first one's offset (-1 when there is none)."""
+        try:
+            done = await asyncio.wait_for(asyncio.gather(*futures), SEND_TIMEOUT_S)
+        except (KafkaError, TimeoutError) as error:
+            raise self._translate(error) from error
+        return int(done[0].offset) if done else -1
+
+    def _translate(self, error: BaseException) -> RetriableError:
+        name = type(error).__name__
+        if name in ("ProducerFenced", "InvalidProducerEpoch", "OutOfOrderSequenceNumber"):
+            return FencedError(self.topic, self.partition)
+        return WriteFailedError(self.topic, self.partition, name)
+
+    async def stop(self) -> None:
+        """Close the connection; what was not confirmed stays unknown."""
+        await stop_quietly(self._client)
+
+
+def _observe(future: asyncio.Future[Any]) -> None:
+    """Retrieve the exception so that a future whose waiter was cancelled does not warn."""
+    if not future.cancelled():
+        future.exception()
+
+
+async def _transactional(connection: Connection, topic: str, partition: int) -> AIOKafkaProducer:
+    client = producer(connection, acks="all", transactional_id=f"isos-{topic}-{partition}", linger_ms=0)
+    await client.start()
+    await client.partitions_for(topic)
+    await client._txn_manager.wait_for_pid()
+    return client

@@ -1,0 +1,116 @@
+"""Taking over partitions under Faust without ever blocking a rebalance.
+
+Faust calls back when partitions are assigned, and heartbeats only start after the callback returns: work done inside it
+(fence, fold) loops for ever once it outlasts the session. So the callback only *starts* one task per partition, and
+events wait in bounded queues until that task has made the partition ready. Every generation begins anew for **all**
+its partitions: "newly assigned" would miss one that was lost and came back. What an older generation still holds is
+cancelled, never acknowledged, and delivered again from the committed offset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import faust
+
+from streams.errors import RetriableError
+
+log = logging.getLogger(__name__)
+
+QUEUE_SIZE: Final = 4096
+FIRST_BACKOFF_S: Final = 0.2
+MAX_BACKOFF_S: Final = 5.0
+
+
+@dataclass(slots=True)
+class HeldPartition:
+    """One partition in one generation: ``events`` are Faust events in offset order.
+
+    ``ready`` is set by the runner once the partition is folded and fenced.
+    """
+
+    topic: str
+    partition: int
+    generation: int
+    events: asyncio.Queue[Any] = field(default_factory=lambda: asyncio.Queue(QUEUE_SIZE))
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+
+Runner = Callable[[HeldPartition], Awaitable[None]]
+
+
+class Takeover:
+    """Routes an app's events to per-partition tasks and restarts these with each generation.
+
+    ``runner(held)`` owns a partition until it is cancelled; it takes over (fence, fold), sets ``held.ready``, then
+    consumes ``held.events``. When it raises ``RetriableError`` (fenced, unknown write) the whole generation's claim on
+    that partition is void: the runner starts again with back-off and the events since the last acknowledged one are put
+    back in front of it. Anything else it raises is a defect and goes to ``on_defect``.
+    """
+
+    def __init__(self, app: faust.App, runner: Runner, on_defect: Callable[[BaseException], None]) -> None:
+        self._runner = runner
+        self._on_defect = on_defect
+        self.generation = 0
+        self.held: dict[tuple[str, int], HeldPartition] = {}
+        self.assigned_once = asyncio.Event()
+        app.on_partitions_assigned.connect(self._assigned)
+        app.on_partitions_revoked.connect(self._revoked)
+
+    async def _assigned(self, _app: Any, assigned: Any, **_: Any) -> None:
+        self._drop()
+        for each in sorted(assigned):
+            held = HeldPartition(each.topic, each.partition, self.generation)
+            self.held[(each.topic, each.partition)] = held
+            held.task = asyncio.create_task(self._run(held), name=f"take-over {each.topic}-{each.partition}")
+        log.info("generation %d holds %s", self.generation, [f"{t}-{p}" for t, p in self.held])
+        self.assigned_once.set()
+
+    async def _revoked(self, _app: Any, revoked: Any, **_: Any) -> None:
+        self._drop()
+
+    def _drop(self) -> None:
+        self.generation += 1
+        for held in self.held.values():
+            if held.task is not None:
+                held.task.cancel()
+        self.held = {}
+
+    async def _run(self, held: HeldPartition) -> None:
+        backoff = FIRST_BACKOFF_S
+        while True:
+            try:
+                await self._runner(held)
+                return
+            except RetriableError as error:
+                held.ready.clear()
+                log.warning("%s-%d is given up and taken over again: %s", held.topic, held.partition, error)
+                await asyncio.sleep(backoff)
+                backoff = min(backoff * 2, MAX_BACKOFF_S)
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:  # a defect of ours: the process must end loudly, not sit silent
+                self._on_defect(error)
+                return
+
+    async def feed(self, event: Any) -> None:
+        """Hand an event to its partition's queue; one of a partition no longer held is dropped unacknowledged."""
+        message = event.message
+        held = self.held.get((message.topic, message.partition))
+        if held is not None:
+            await held.events.put(event)
+
+    def is_current(self, held: HeldPartition) -> bool:
+        """Whether ``held`` belongs to the running generation."""
+        return held.generation == self.generation
+
+    async def stop(self) -> None:
+        """Cancel all partition tasks and wait for their end."""
+        tasks = [held.task for held in self.held.values() if held.task is not None]
+        self._drop()
+        await asyncio.gather(*tasks, return_exceptions=True)
