@@ -1,0 +1,211 @@
+"""Memory as a value: the pure fold of ``memory.events``, its readers by key, and the state at a sequence or time.
+
+An event is accepted only if its sequence is the next and its ``prev_hash`` is the SHA-256 of the previous accepted
+event's record value as stored. Anything else is void: it changes nothing, and the caller counts it and raises an alert.
+
+Keys: ``model/<name>/<version>`` (ModelVersion), ``active/<name>`` (ActiveVersion), ``plan/<name>`` (Plan),
+``incident/<id>`` (Incident), ``context/<id>`` (ContextSignal), ``rejections/<command id>`` (Rejection).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
+
+from schemas.memory import MemoryEntry, MemoryEvent
+from schemas.model import ModelVersion
+from schemas.plan import Plan
+from streams.canonical import from_json
+
+ZERO_HASH: Final = bytes(32)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveVersion:
+    """Body of ``active/<name>``: the version that serves unless a plan says otherwise."""
+
+    model: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Body of ``incident/<id>``: an open incident; its resolution removes the key."""
+
+    incident_id: str
+    kind: str
+    subject: str
+    severity: str
+    message: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Body of ``rejections/<command id>``: why a command was refused, as a code and a sentence."""
+
+    command_id: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryHead:
+    """The end of the accepted chain: last sequence and the SHA-256 of that event's stored value."""
+
+    sequence: int = 0
+    last_hash: bytes = ZERO_HASH
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryView:
+    """All keys as of ``sequence``; ``time_us`` is the time of that event. Never written in place."""
+
+    sequence: int = 0
+    last_hash: bytes = ZERO_HASH
+    time_us: int = 0
+    entries: Mapping[str, MemoryEntry] = field(default_factory=lambda: MappingProxyType({}))
+    _cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def head(self) -> MemoryHead:
+        """Where the next event must follow."""
+        return MemoryHead(self.sequence, self.last_hash)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """A decoded event with the SHA-256 (32 bytes) of its record value as stored."""
+
+    event: MemoryEvent
+    value_hash: bytes
+
+    @classmethod
+    def of(cls, event: MemoryEvent, stored: bytes) -> StoredEvent:
+        """Pair an event with its stored bytes."""
+        return cls(event, hashlib.sha256(stored).digest())
+
+
+def void_reason(head: MemoryHead, event: MemoryEvent) -> str | None:
+    """Why ``event`` does not follow ``head``, or None if it does."""
+    if event.sequence != head.sequence + 1:
+        return f"sequence {event.sequence} does not follow {head.sequence}"
+    if event.prev_hash != head.last_hash:
+        return f"prev_hash of sequence {event.sequence} is not the hash of the event before it"
+    return None
+
+
+def extend(view: MemoryView, events: Iterable[StoredEvent]) -> tuple[MemoryView, tuple[str, ...]]:
+    """Fold many events with one copy of the entries; returns the view and the reasons of the void ones."""
+    entries, head, time_us = dict(view.entries), view.head, view.time_us
+    voids: list[str] = []
+    for stored in events:
+        reason = void_reason(head, stored.event)
+        if reason is not None:
+            voids.append(reason)
+            continue
+        _enter(entries, stored.event)
+        head, time_us = MemoryHead(stored.event.sequence, stored.value_hash), stored.event.time_us
+    if head == view.head:
+        return view, tuple(voids)
+    return MemoryView(head.sequence, head.last_hash, time_us, MappingProxyType(entries)), tuple(voids)
+
+
+def apply(view: MemoryView, event: MemoryEvent, stored: bytes) -> tuple[MemoryView, str | None]:
+    """Fold one event given its record value as ``stored``; the second value says why it is void, else None."""
+    folded, voids = extend(view, (StoredEvent.of(event, stored),))
+    return folded, voids[0] if voids else None
+
+
+def at_sequence(events: Iterable[StoredEvent], sequence: int) -> MemoryView:
+    """Memory as it stood after event ``sequence``."""
+    return extend(MemoryView(), _until(events, lambda event: event.sequence > sequence))[0]
+
+
+def at_time(events: Iterable[StoredEvent], time_us: int) -> MemoryView:
+    """Memory as it stood at ``time_us``: sequence is the authority, so the fold ends before the first later event."""
+    return extend(MemoryView(), _until(events, lambda event: event.time_us > time_us))[0]
+
+
+def models(view: MemoryView) -> Mapping[str, tuple[ModelVersion, ...]]:
+    """Registered versions per model, in the order of their registration."""
+    return _cached(view, "models", lambda: _models(view))
+
+
+def model_version(view: MemoryView, model: str, version: str) -> ModelVersion | None:
+    """A registered version, or None."""
+    return _typed(view, f"model/{model}/{version}", ModelVersion)
+
+
+def plan(view: MemoryView, model: str) -> Plan | None:
+    """The effective plan of a model, or None."""
+    return _typed(view, f"plan/{model}", Plan)
+
+
+def active_version(view: MemoryView, model: str) -> str | None:
+    """The active version of a model, or None."""
+    active = _typed(view, f"active/{model}", ActiveVersion)
+    return None if active is None else active.version
+
+
+def rejection(view: MemoryView, command_id: str) -> Rejection | None:
+    """Why a command was refused, or None if it was not (or so long ago that it was forgotten)."""
+    return _typed(view, f"rejections/{command_id}", Rejection)
+
+
+def incidents(view: MemoryView) -> tuple[Incident, ...]:
+    """Open incidents in the order in which they were raised."""
+    return _cached(view, "incidents", lambda: tuple(_bodies(view, "incident/", Incident)))
+
+
+def _enter(entries: dict[str, MemoryEntry], event: MemoryEvent) -> None:
+    if event.body is None:
+        entries.pop(event.key, None)
+    else:
+        entries[event.key] = entry_of(event, event.body)
+
+
+def entry_of(event: MemoryEvent, body: str) -> MemoryEntry:
+    """The value of ``event.key`` in ``memory.state``."""
+    return MemoryEntry(event.key, event.version, event.sequence, body, event.time_us)
+
+
+def _until(events: Iterable[StoredEvent], past: Callable[[MemoryEvent], bool]) -> Iterable[StoredEvent]:
+    """The events before the first one in the chain that is past the point; void ones are passed on and judged later."""
+    head = MemoryHead()
+    for stored in events:
+        if void_reason(head, stored.event) is None:
+            if past(stored.event):
+                return
+            head = MemoryHead(stored.event.sequence, stored.value_hash)
+        yield stored
+
+
+def _models(view: MemoryView) -> Mapping[str, tuple[ModelVersion, ...]]:
+    found: dict[str, tuple[ModelVersion, ...]] = {}
+    for version in _bodies(view, "model/", ModelVersion):
+        found[version.model] = (*found.get(version.model, ()), version)
+    return MappingProxyType(found)
+
+
+def _bodies(view: MemoryView, prefix: str, cls: type[_T]) -> Iterable[_T]:
+    entries = sorted((e for e in view.entries.values() if e.key.startswith(prefix)), key=lambda entry: entry.sequence)
+    return (from_json(cls, entry.body) for entry in entries)
+
+
+def _typed(view: MemoryView, key: str, cls: type[_T]) -> _T | None:
+    entry = view.entries.get(key)
+    return None if entry is None else _cached(view, key, lambda: from_json(cls, entry.body))
+
+
+def _cached(view: MemoryView, key: str, compute: Callable[[], _T]) -> _T:
+    found: _T
+    if key in view._cache:
+        found = view._cache[key]
+    else:
+        found = view._cache[key] = compute()
+    return found
