@@ -1,0 +1,193 @@
+"""All settings of the program. Precedence: flag, ``ISOS_`` environment, isos.toml, user file, default.
+
+The stack passes its settings on to every child as environment (``as_environment``), so that a child never reads a file
+that its supervisor did not see.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from streams.errors import IsosError
+
+PROJECT_FILE: Final = "isos.toml"
+USER_FILE: Final = "~/.config/isos/isos.toml"
+ROOT: Final = Path(__file__).resolve().parent.parent
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Instances = Annotated[int, Field(ge=0, le=64)]
+Partitions = Annotated[int, Field(ge=1, le=256)]
+
+
+class StartError(IsosError):
+    """Something outside the program keeps it from starting: one sentence for the person, and an exit code."""
+
+    def __init__(self, sentence: str, exit_code: int = 6) -> None:
+        super().__init__(sentence, exit_code)
+        self.sentence = sentence
+        self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+class Settings(BaseSettings):
+    """What a person may set. Ports are TCP ports on 127.0.0.1, times and rates carry their unit in the name."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ISOS_", frozen=True, extra="forbid", toml_file=PROJECT_FILE, env_ignore_empty=False
+    )
+
+    data_dir: Path = Field(Path(".isos"), description="Folder of logs, topics, models and process state.")
+    tools_dir: Path = Field(
+        ROOT / ".isos", description="Folder that set-up filled: broker jars, unpacked servers, compiled kernels."
+    )
+    brokers: str = Field("", description="Kafka bootstrap addresses, host:port with commas; empty starts a broker.")
+    broker_port: Port = Field(19092, description="Port of the broker that the stack starts.")
+    controller_port: Port = Field(19093, description="Port of that broker's KRaft controller.")
+    redis_url: str = Field("", description="Address of a running Redis, redis://...; empty starts one.")
+    redis_port: Port = Field(16379, description="Port of the Redis that the stack starts.")
+    registry_url: str = Field("", description="Address of a Confluent-compatible schema registry; empty starts ours.")
+    registry_port: Port = Field(18081, description="Port of our schema registry.")
+    partitions: Partitions = Field(
+        2, description="Partitions of inference.requests, admitted, executed and results (always the same number)."
+    )
+    lanes: Partitions = Field(2, description="Partitions of inference.routed.")
+    edges: Instances = Field(1, description="Edge processes.")
+    routers: Instances = Field(1, description="Router processes.")
+    executors: Instances = Field(1, description="Executor processes.")
+    validators: Instances = Field(1, description="Validator processes.")
+    default_timeout_ms: int = Field(30_000, ge=1, description="Budget of a request that states none, milliseconds.")
+    max_timeout_ms: int = Field(120_000, ge=1, description="Largest budget a request may state, milliseconds.")
+    grace_ms: int = Field(10_000, ge=0, description="Time after its budget before the reaper answers a request.")
+    tick_ms: int = Field(10, ge=1, le=1000, description="Time over which the edge gathers one frame, milliseconds.")
+    session_timeout_s: int = Field(6, ge=1, le=120, description="Silence after which a consumer loses its partitions.")
+    tenant_rate_per_s: float = Field(1_000_000, gt=0, description="Requests per second that a tenant may send.")
+    tenant_burst: int = Field(1_000_000, ge=1, description="Requests that a tenant may send at once.")
+    device: Literal["auto", "cuda", "cpu"] = Field(
+        "auto", description="Where models run: cuda fails without a GPU, auto says when it falls back to the CPU."
+    )
+    fence: bool = Field(True, description="Shut out a frozen predecessor's writes; off only to show that tests see it.")
+    restart_frozen: bool = Field(False, description="Restart a process that stands stopped (SIGSTOP) for 10 s.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources: flags, environment, project file, user file."""
+        return (
+            init_settings,
+            env_settings,
+            TomlConfigSettingsSource(settings_cls, Path(PROJECT_FILE)),
+            TomlConfigSettingsSource(settings_cls, Path(USER_FILE).expanduser()),
+        )
+
+    @field_validator("data_dir", "tools_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.default_timeout_ms > self.max_timeout_ms:
+            raise ValueError("default_timeout_ms is larger than max_timeout_ms")
+        ports = (self.broker_port, self.controller_port, self.redis_port, self.registry_port)
+        if len(set(ports)) != len(ports):
+            raise ValueError("broker_port, controller_port, redis_port and registry_port must differ")
+        return self
+
+    @property
+    def bootstrap(self) -> str:
+        """Kafka addresses that clients use: the given ones, or the stack's own broker."""
+        return self.brokers or f"127.0.0.1:{self.broker_port}"
+
+    @property
+    def redis_address(self) -> str:
+        """Redis URL that clients use: the given one, or the stack's own server."""
+        return self.redis_url or f"redis://127.0.0.1:{self.redis_port}/0"
+
+    @property
+    def registry_address(self) -> str:
+        """Schema registry URL that clients use: the given one, or ours."""
+        return self.registry_url or f"http://127.0.0.1:{self.registry_port}"
+
+    @property
+    def log_dir(self) -> Path:
+        """Folder with one log per process."""
+        return self.data_dir / "logs"
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of state files, locks and readiness files."""
+        return self.data_dir / "run"
+
+    @property
+    def jars_dir(self) -> Path:
+        """Folder of the broker's jars and its class archive."""
+        return self.tools_dir / "jars"
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Read all sources; ``flags`` that are None count as not given.
+
+    Raises:
+        StartError: with exit code 2, when a value is invalid or a file is not TOML.
+    """
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        where = f"the setting {field} (ISOS_{field.upper()})" if field else "the settings"
+        raise StartError(f"Invalid value for {where}: {reason}.", exit_code=2) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StartError(f"A settings file is not valid TOML: {error}.", exit_code=2) from error
+    except OSError as error:
+        raise StartError(f"A settings file cannot be read: {error}.", exit_code=6) from error
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """Give every setting as an ``ISOS_`` variable, so that a child reads exactly these values."""
+    values = settings.model_dump(mode="json")
+    return {f"ISOS_{name.upper()}": _text(value) for name, value in values.items()}
+
+
+def child_environment(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
+    """Build a Python child's environment: ``inherited``, the settings, and what must be set before an import.
+
+    Telemetry off: ONNX Runtime 1.31 opens connections unless told before the import. Thread pools at one: parallelism
+    is processes. malloc thresholds: frames of 512 KiB are otherwise mapped and unmapped each time.
+    """
+    return {
+        **inherited,
+        **as_environment(settings),
+        "ORT_DISABLE_TELEMETRY": "1",
+        "MALLOC_MMAP_THRESHOLD_": "268435456",
+        "MALLOC_TRIM_THRESHOLD_": "1073741824",
+        "MALLOC_TOP_PAD_": "67108864",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "NUMBA_NUM_THREADS": "1",
+        "NUMBA_CACHE_DIR": str(settings.tools_dir / "numba"),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONFAULTHANDLER": "1",
+        "PATH": f"{Path(sys.executable).parent}:{inherited.get('PATH', '/usr/bin:/bin')}",
+    }
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
