@@ -1,7 +1,8 @@
 """Walk an Avro body without building anything: lengths, item counts and number sizes are checked before decoding.
 
-``compile_scan(schema)`` gives a function that returns the index after the body, or raises EOFError or ValueError. The
-items of all arrays and maps together are capped, so that a few megabytes of tiny items cannot become gigabytes of objects.
+``compile_scan(schema)`` gives a function that returns the index after the body, or raises EOFError or ValueError.
+The items of all arrays and maps together are capped: a few megabytes of tiny items must not become gigabytes of
+objects.
 """
 
 from __future__ import annotations

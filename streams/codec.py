@@ -1,8 +1,8 @@
 """Records to bytes and back: the only module that imports fastavro.
 
-Wire format of every value: ``00``, schema id (4 bytes, big-endian), Avro body. Writing uses our own schema of the record;
-reading accepts every schema that is registered for the topic's subject and resolves it to ours. Nothing is decoded before
-its size, its prefix and, for larger values, its item counts were checked, and a value must be consumed to its last byte.
+Wire format of every value: ``00``, schema id (4 bytes, big-endian), Avro body. Writing uses our own schema of the
+record; reading accepts every schema that is registered for the topic's subject and resolves it to ours. Nothing is
+decoded before its size, prefix, lengths, number ranges and item counts were checked, down to the last byte.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def schema_id_of(value: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class RegisteredSchema:
-    """A schema of the log: id, text as registered, its normalised text ("" = refused by lint) and the subjects it is in."""
+    """A schema of the log: id, text as registered, normalised text ("" = refused by lint), the subjects it is in."""
 
     schema_id: int
     text: str
@@ -112,14 +112,14 @@ class RegisteredSchema:
 
 @dataclass(frozen=True, slots=True)
 class SchemaIds:
-    """What is registered: ``write_ids`` gives the id of our own schema per subject, ``by_id`` every schema to read with."""
+    """What is registered: ``write_ids`` is our own schema's id per subject, ``by_id`` every schema to read with."""
 
     write_ids: Mapping[str, int]
     by_id: Mapping[int, RegisteredSchema]
 
     @classmethod
     def local(cls, first_id: int = 1) -> SchemaIds:
-        """Ids as a fresh schema log would give them, dense in the order of the topic table; for tests and offline use."""
+        """Ids as a fresh schema log would give them, dense, in the order of the topic table; for tests."""
         ids: dict[str, int] = {}
         subjects: dict[str, list[str]] = {}
         for topic in TOPICS.values():
@@ -145,10 +145,15 @@ def _writer(name: str) -> tuple[Any, Callable[[Any], Any]]:
     """Parsed schema and converter of a record, also of one that only stands inside others."""
     if name in RECORDS:
         return SCHEMAS[name], to_dict(RECORDS[name])
+
+    def convert(record: Any) -> Any:
+        cls: type = type(record)
+        return to_dict(cls)(record)
+
     for normal in _NORMAL.values():
         schema = json.loads(normal)
         if f"isos.{name}" in named_types(schema):
-            return fastavro.parse_schema(part(schema, f"isos.{name}")), lambda record: to_dict(type(record))(record)
+            return fastavro.parse_schema(part(schema, f"isos.{name}")), convert
     raise InvariantError(f"no schema defines a record {name}")
 
 
