@@ -1,0 +1,1 @@
+"""Benchmarks: scenarios as data, an open-loop generator in its own process, reports."""
