@@ -9,6 +9,7 @@ deadline first collapses. Invariant: every row added comes back exactly once, in
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -119,7 +120,14 @@ class Batcher:
         self.queued_items = 0
 
     def add(
-        self, key: BatchKey, frame: Any, segment: int, priorities: Ints, row_items: Ints, deadlines_us: Ints, now_us: int
+        self,
+        key: BatchKey,
+        frame: Any,
+        segment: int,
+        priorities: Ints,
+        row_items: Ints,
+        deadlines_us: Ints,
+        now_us: int,
     ) -> None:
         """Queue all rows of a segment; the three columns are the segment's, one entry per row (at least one row)."""
         whole = RowSlice(
@@ -204,7 +212,7 @@ def _by_priority(whole: RowSlice, priorities: Ints) -> Iterator[RowSlice]:
         yield whole
         return
     edges = [0, *(np.flatnonzero(np.diff(priorities)) + 1).tolist(), len(priorities)]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         piece = whole.part(start, stop)
         yield RowSlice(
             piece.frame, piece.segment, piece.first_row, piece.num_rows, piece.first_item, piece.num_items,
@@ -250,6 +258,6 @@ def _sieve(row_slice: RowSlice, finish_us: float) -> tuple[list[RowSlice], list[
     late = row_slice.deadlines_us < finish_us
     edges = [0, *(np.flatnonzero(np.diff(late)) + 1).tolist(), row_slice.num_rows]
     sides: tuple[list[RowSlice], list[RowSlice]] = ([], [])
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         sides[0 if late[start] else 1].append(row_slice.part(start, stop))
     return sides

@@ -1,4 +1,4 @@
-"""What runs around a session: Numba kernels that allocate nothing, and the pure function of what they do to a signature.
+"""What runs around a session: Numba kernels that allocate nothing, and a pure function of what they do to a signature.
 
 A kernel is named in a manifest as ``name[:argument][@tensor]``, e.g. ``scale_u8:16``, ``top_k:3``, ``softmax@logits``;
 ``@tensor`` may be left out when there is one tensor. Kernels see a tensor as ``[n, k]`` (items, elements of an item),

@@ -1,0 +1,131 @@
+"""Tiny ONNX models for tests: what they compute is said in one line each."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx.helper as oh
+import onnx.numpy_helper as nh
+import onnxruntime
+from onnx import TensorProto
+
+from executors.model_store import digest_of
+from executors.session import CPU, session_options
+from schemas.model import ModelVersion, TensorSpec
+
+OPSET = 17
+IR_VERSION = 8
+
+
+def build(
+    nodes: Sequence[Any], inputs: Sequence[Any], outputs: Sequence[Any], initializers: Sequence[Any] = ()
+) -> bytes:
+    """Serialise a graph with the opset and IR version that every runtime here reads."""
+    graph = oh.make_graph(list(nodes), "g", list(inputs), list(outputs), list(initializers))
+    model: bytes = oh.make_model(
+        graph, opset_imports=[oh.make_opsetid("", OPSET)], ir_version=IR_VERSION
+    ).SerializeToString()
+    return model
+
+
+def value(name: str, *shape: int | str, kind: int = TensorProto.FLOAT) -> Any:
+    return oh.make_tensor_value_info(name, kind, list(shape))
+
+
+def identity(width: int = 4) -> bytes:
+    """FP32: y = x, with x and y [n, width]."""
+    return build([oh.make_node("Identity", ["x"], ["y"])], [value("x", "n", width)], [value("y", "n", width)])
+
+
+def mlp(dims: Sequence[int] = (4, 8, 3), seed: int = 0) -> bytes:
+    """Gemm and Relu layers of the given widths, x [n, dims[0]] to y [n, dims[-1]], FP32, seeded."""
+    random = np.random.default_rng(seed)
+    nodes, weights, current = [], [], "x"
+    for layer, (rows, columns) in enumerate(itertools.pairwise(dims)):
+        last = layer == len(dims) - 2
+        weights.append(nh.from_array(random.standard_normal((rows, columns)).astype(np.float32), f"w{layer}"))
+        weights.append(nh.from_array(random.standard_normal(columns).astype(np.float32), f"b{layer}"))
+        nodes.append(oh.make_node("Gemm", [current, f"w{layer}", f"b{layer}"], ["y" if last else f"g{layer}"]))
+        if not last:
+            nodes.append(oh.make_node("Relu", [f"g{layer}"], [f"r{layer}"]))
+        current = f"r{layer}"
+    return build(nodes, [value("x", "n", dims[0])], [value("y", "n", dims[-1])], weights)
+
+
+def nan(width: int = 4) -> bytes:
+    """FP32: y = log(x): NaN for a negative element, -inf for 0."""
+    return build([oh.make_node("Log", ["x"], ["y"])], [value("x", "n", width)], [value("y", "n", width)])
+
+
+def free_axis() -> bytes:
+    """FP32: y [n] = the sum of x [n, any length]."""
+    axes = nh.from_array(np.array([1], np.int64), "axes")
+    node = oh.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=0)
+    return build([node], [value("x", "n", "m")], [value("y", "n")], [axes])
+
+
+def slow(ms: float, width: int = 4) -> bytes:
+    """FP32: y = x, after a loop of square matrix products that takes about ``ms`` on this machine, whatever n is."""
+    one_round = _loop(1, width)
+    rounds = max(1, round(ms / _round_ms(one_round, width)))
+    return _loop(rounds, width)
+
+
+def _loop(rounds: int, width: int, side: int = 192) -> bytes:
+    square = nh.from_array((np.eye(side) * 0.5).astype(np.float32), "square")
+    trips = nh.from_array(np.array(rounds, np.int64), "trips")
+    zero = nh.from_array(np.zeros(1, np.float32), "zero")
+    axes = nh.from_array(np.array([0, 1], np.int64), "axes")
+    # The loop starts from a value of the input, or constant folding would run it once at load.
+    body = oh.make_graph(
+        [oh.make_node("MatMul", ["carried", "square"], ["next"]), oh.make_node("Identity", ["going"], ["still"])],
+        "body",
+        [value("i", kind=TensorProto.INT64), value("going", kind=TensorProto.BOOL), value("carried", side, side)],
+        [value("still", kind=TensorProto.BOOL), value("next", side, side)],
+    )
+    nodes = [
+        oh.make_node("ReduceSum", ["x", "axes"], ["total"], keepdims=0),
+        oh.make_node("Mul", ["total", "zero"], ["nothing"]),
+        oh.make_node("Add", ["square", "nothing"], ["first"]),
+        oh.make_node("Loop", ["trips", "", "first"], ["end"], body=body),
+        oh.make_node("ReduceMax", ["end"], ["peak"], keepdims=0),
+        oh.make_node("Mul", ["peak", "zero"], ["none"]),
+        oh.make_node("Add", ["x", "none"], ["y"]),
+    ]
+    return build(nodes, [value("x", "n", width)], [value("y", "n", width)], [square, trips, zero, axes])
+
+
+def _round_ms(blob: bytes, width: int) -> float:
+    """Time of one more round of the loop: the slope between 1 and 33 rounds."""
+    return max((_best_ms(_loop(33, width), width) - _best_ms(blob, width)) / 32, 1e-3)
+
+
+def _best_ms(blob: bytes, width: int) -> float:
+    session = onnxruntime.InferenceSession(blob, session_options(), providers=[CPU])
+    x, best = np.zeros((1, width), np.float32), 1e9
+    for _ in range(7):
+        start = time.perf_counter()
+        session.run(None, {"x": x})
+        best = min(best, (time.perf_counter() - start) * 1000)
+    return best
+
+
+def version_of(
+    blob: bytes,
+    inputs: Sequence[TensorSpec] = (TensorSpec("x", "FP32", (4,)),),
+    outputs: Sequence[TensorSpec] = (TensorSpec("y", "FP32", (4,)),),
+    preprocess: Sequence[str] = (),
+    postprocess: Sequence[str] = (),
+    max_batch_size: int = 128,
+    name: str = "model",
+    version: str = "v1.0.0",
+) -> ModelVersion:
+    """The facts of a registered version of ``blob``; by default FP32 [4] in and out."""
+    return ModelVersion(
+        name, version, digest_of(blob), len(blob), tuple(inputs), tuple(outputs),
+        tuple(preprocess), tuple(postprocess), max_batch_size,
+    )  # fmt: skip

@@ -1,0 +1,195 @@
+"""The batcher: every row comes back once, priorities first, late rows expire, models share the time by weight."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from executors.batcher import Batch, Batcher, BatchKey, Profile, RowSlice
+
+FAR = 1 << 50
+
+
+def key(model: str = "m") -> BatchKey:
+    return BatchKey(model, "v1.0.0", (("x", (4,)),))
+
+
+def add(
+    batcher: Batcher,
+    model: str = "m",
+    frame: str = "f",
+    items: tuple[int, ...] = (1,),
+    priorities: tuple[int, ...] = (),
+    deadlines: tuple[int, ...] = (),
+    segment: int = 0,
+) -> None:
+    n = len(items)
+    batcher.add(
+        key(model),
+        frame,
+        segment,
+        np.array(priorities or (5,) * n, np.uint8),
+        np.array(items, np.uint16),
+        np.array(deadlines or (FAR,) * n, np.int64),
+        now_us=0,
+    )
+
+
+def profiles(
+    *models: str, cap: int = 8, fixed: float = 100.0, per_item: float = 10.0
+) -> dict[tuple[str, str], Profile]:
+    return {(model, "v1.0.0"): Profile(fixed, per_item, cap) for model in models}
+
+
+def rows(slices: tuple[RowSlice, ...]) -> list[tuple[str, int, int]]:
+    return [(s.frame, s.segment, row) for s in slices for row in range(s.first_row, s.first_row + s.num_rows)]
+
+
+def taken(batch: Batch | None) -> list[tuple[str, int, int]]:
+    assert batch is not None
+    return rows(batch.slices)
+
+
+def test_nothing_waits() -> None:
+    assert Batcher().next_batch(0, profiles("m")) is None
+
+
+def test_rows_of_two_frames_ride_together() -> None:
+    batcher = Batcher()
+    add(batcher, frame="f", items=(1, 1))
+    add(batcher, frame="g", items=(1,))
+    batch = batcher.next_batch(0, profiles("m"))
+    assert taken(batch) == [("f", 0, 0), ("f", 0, 1), ("g", 0, 0)]
+    assert batch is not None
+    assert batch.num_items == 3
+    assert batcher.queued_items == 0
+
+
+def test_a_slice_is_cut_at_the_cap_and_keeps_its_place() -> None:
+    batcher = Batcher()
+    add(batcher, items=(3, 3, 3))
+    first = batcher.next_batch(0, profiles("m"))
+    assert taken(first) == [("f", 0, 0), ("f", 0, 1)]
+    second = batcher.next_batch(0, profiles("m"))
+    assert second is not None
+    assert taken(second) == [("f", 0, 2)]
+    assert second.slices[0].first_item == 6
+    assert second.slices[0].num_items == 3
+
+
+def test_a_row_above_the_cap_is_a_batch_by_itself() -> None:
+    batcher = Batcher()
+    add(batcher, items=(1, 100, 100, 1))
+    sizes = []
+    while (batch := batcher.next_batch(0, profiles("m"))) is not None:
+        sizes.append(batch.num_items)
+    assert sizes == [1, 100, 100, 1]
+
+
+def test_urgent_rows_first() -> None:
+    batcher = Batcher()
+    add(batcher, frame="f", items=(1, 1, 1), priorities=(5, 0, 5))
+    add(batcher, frame="g", items=(1,), priorities=(0,))
+    batch = batcher.next_batch(0, profiles("m", cap=3))
+    assert taken(batch) == [("f", 0, 1), ("g", 0, 0), ("f", 0, 0)]
+
+
+def test_late_rows_come_back_as_expired_and_the_others_run() -> None:
+    batcher = Batcher()
+    add(batcher, items=(1, 2, 1, 1), deadlines=(FAR, 1100, FAR, 1140))
+    batch = batcher.next_batch(1000, profiles("m"))  # a batch of 5 items is done at 1150
+    assert batch is not None
+    assert rows(batch.expired) == [("f", 0, 1), ("f", 0, 3)]
+    assert rows(batch.slices) == [("f", 0, 0), ("f", 0, 2)]
+    assert batch.slices[1].first_item == 3
+    assert batcher.queued_items == 0
+
+
+def test_a_batch_may_hold_expired_rows_only() -> None:
+    batcher = Batcher()
+    add(batcher, deadlines=(5,))
+    batch = batcher.next_batch(10, profiles("m"))
+    assert batch is not None
+    assert batch.slices == ()
+    assert rows(batch.expired) == [("f", 0, 0)]
+
+
+def test_a_version_without_a_profile_waits_and_can_be_dropped() -> None:
+    batcher = Batcher()
+    add(batcher, "a")
+    add(batcher, "b", items=(1, 1))
+    assert taken(batcher.next_batch(0, profiles("b"))) == [("f", 0, 0), ("f", 0, 1)]
+    assert batcher.next_batch(0, profiles("b")) is None
+    assert batcher.waiting() == {key("a"): 1}
+    assert rows(batcher.drop("a", "v1.0.0")) == [("f", 0, 0)]
+    assert batcher.queued_items == 0
+
+
+def test_lost_frames_are_forgotten() -> None:
+    batcher = Batcher()
+    add(batcher, frame="f", items=(1, 2))
+    add(batcher, frame="g")
+    assert batcher.drop_frames({"f"}) == 3
+    assert taken(batcher.next_batch(0, profiles("m"))) == [("g", 0, 0)]
+
+
+def test_time_is_shared_by_weight_not_by_batches() -> None:
+    batcher = Batcher()
+    for _ in range(4000):
+        add(batcher, "fast", items=(1,) * 8)
+        add(batcher, "slow", items=(1,) * 8)
+        add(batcher, "heavy", items=(1,) * 8)
+    known = {
+        ("fast", "v1.0.0"): Profile(100, 0, 8),
+        ("slow", "v1.0.0"): Profile(20_000, 0, 8),
+        ("heavy", "v1.0.0"): Profile(500, 0, 8, weight=2.0),
+    }
+    spent: Counter[str] = Counter()
+    while sum(spent.values()) < 1_000_000:
+        batch = batcher.next_batch(0, known)
+        assert batch is not None
+        spent[batch.key.model] += int(known[batch.key.model, "v1.0.0"].fixed_us)
+    total = sum(spent.values())
+    assert abs(spent["fast"] / total - 0.25) < 0.05
+    assert abs(spent["slow"] / total - 0.25) < 0.05
+    assert abs(spent["heavy"] / total - 0.5) < 0.05
+
+
+segments = st.lists(
+    st.tuples(
+        st.sampled_from("abc"),
+        st.lists(st.tuples(st.integers(1, 20), st.integers(0, 9), st.integers(0, 3000)), min_size=1, max_size=6),
+    ),
+    max_size=12,
+)
+
+
+@settings(deadline=None)
+@given(segments, st.integers(1, 16), st.integers(0, 2000))
+def test_every_row_comes_back_exactly_once(
+    added: list[tuple[str, list[tuple[int, int, int]]]], cap: int, now: int
+) -> None:
+    batcher = Batcher()
+    expected = []
+    for number, (model, columns) in enumerate(added):
+        items, priorities, deadlines = (tuple(column) for column in zip(*columns, strict=True))
+        add(batcher, model, f"{number}", items, priorities, deadlines)
+        expected += [(f"{number}", 0, row) for row in range(len(items))]
+    seen = []
+    while (batch := batcher.next_batch(now, profiles(*"abc", cap=cap))) is not None:
+        seen += rows(batch.slices) + rows(batch.expired)
+        assert batch.num_items == sum(s.num_items for s in batch.slices)
+        assert batch.num_items <= cap or (len(batch.slices) == 1 and batch.slices[0].num_rows == 1)
+        for row_slice in batch.slices:
+            columns = added[int(row_slice.frame)][1]
+            assert row_slice.first_item == sum(column[0] for column in columns[: row_slice.first_row])
+            assert {column[1] for column in columns[row_slice.first_row :][: row_slice.num_rows]} == {
+                row_slice.priority
+            }
+            assert row_slice.earliest_us >= now
+        assert len(batch.slices) + len(batch.expired) > 0
+    assert sorted(seen) == sorted(expected)
+    assert batcher.queued_items == 0
