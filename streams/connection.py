@@ -114,7 +114,7 @@ class Connection:
 
 
 def consumer(connection: Connection, *topics: str, **settings: Any) -> AIOKafkaConsumer:
-    """Consumer with our defaults: from the earliest offset, nothing committed by itself, 12 MiB records; not started."""
+    """Consumer with our defaults: from the earliest offset, no automatic commits, 12 MiB records; not started."""
     defaults: dict[str, Any] = {
         "auto_offset_reset": "earliest",
         "enable_auto_commit": False,

@@ -1,0 +1,221 @@
+"""Create every topic with its settings, check those that exist, register the schemas: the only user of confluent-kafka.
+
+Repeating it changes nothing. A topic that exists with other settings or another number of partitions is never altered:
+partitions carry the identity of requests, so a person decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from streams.codec import SchemaIds
+from streams.connection import Connection, TimedOutError, UnreachableError
+from streams.errors import IsosError
+from streams.fenced import FencedWriter
+from streams.schema_log import missing, read_schema_log, schema_ids, schema_record
+from streams.topics import DAY_MS, FOREVER, HOUR_MS, MAX_RECORD_BYTES, MIB, SCHEMAS_TOPIC, TOPICS, Topic, full_name
+
+ADMIN_TIMEOUT_S: Final = 15.0
+POLL_S: Final = 0.05
+SCHEMAS: Final = Topic(
+    SCHEMAS_TOPIC, None, 1, "compact", FOREVER, ("provision",), ("everybody",), fenced=True, segment_bytes=16 * MIB
+)
+ALL: Final[dict[str, Topic]] = {**TOPICS, SCHEMAS_TOPIC: SCHEMAS}
+
+
+class ProvisionError(IsosError):
+    """Topics exist with other settings than ours; ``differences`` holds one sentence each."""
+
+    def __init__(self, differences: tuple[str, ...]) -> None:
+        super().__init__(differences)
+        self.differences = differences
+
+    def __str__(self) -> str:
+        return "; ".join(self.differences)
+
+
+@dataclass(frozen=True, slots=True)
+class Provisioned:
+    """Outcome: topic ids (16 bytes) by short name, what was created, how many schema versions were added, the ids."""
+
+    topic_ids: Mapping[str, bytes]
+    created: tuple[str, ...]
+    num_registered: int
+    schema_ids: SchemaIds
+
+
+def partition_count(topic: Topic, partitions: int, lanes: int) -> int:
+    """Number of partitions of a topic under the two settings."""
+    return (
+        {"requests": partitions, "lanes": lanes}[topic.partitions]
+        if isinstance(topic.partitions, str)
+        else (topic.partitions)
+    )
+
+
+def topic_settings(topic: Topic) -> dict[str, str]:
+    """Settings of a topic by Kafka's names."""
+    settings = {
+        "cleanup.policy": topic.cleanup,
+        "retention.ms": str(topic.retention_ms),
+        "retention.bytes": str(topic.retention_bytes),
+        "segment.bytes": str(topic.segment_bytes),
+        "max.message.bytes": str(MAX_RECORD_BYTES + 64 * 1024),  # the largest record and its batch header
+        "min.insync.replicas": "1",
+        "message.timestamp.type": "LogAppendTime" if topic.log_append_time else "CreateTime",
+        "unclean.leader.election.enable": "false",
+    }
+    if topic.cleanup == "compact":
+        settings |= {
+            "min.cleanable.dirty.ratio": "0.1",
+            "segment.bytes": str(min(topic.segment_bytes, 16 * MIB)),  # the active segment is never compacted
+            "segment.ms": str(HOUR_MS),
+            "delete.retention.ms": str(DAY_MS),
+        }
+    return settings
+
+
+async def provision(connection: Connection, *, partitions: int, lanes: int, replication: int = 1) -> Provisioned:
+    """Create what is missing, check what exists, register our schemas; returns once every topic is there to be used.
+
+    Raises ProvisionError for differences, RetriableError when the brokers do not answer.
+    """
+    created = await asyncio.to_thread(_topics, connection, partitions, lanes, replication)
+    num_registered, ids = await register_schemas(connection)
+    return Provisioned(await topic_ids(connection, ALL), created, num_registered, ids)
+
+
+async def register_schemas(connection: Connection) -> tuple[int, SchemaIds]:
+    """Add our schemas that the log lacks, as its one writer; returns how many and the ids."""
+    log = await read_schema_log(connection)
+    if not missing(log):
+        return 0, schema_ids(log)
+    writer = await FencedWriter.claim(connection, SCHEMAS_TOPIC, 0)
+    try:
+        added = missing(await read_schema_log(connection))  # again: another one may have written before the claim
+        for entry in added:
+            key, value = schema_record(entry)
+            await writer.send(key, value)
+    finally:
+        await writer.stop()
+    return len(added), schema_ids(await read_schema_log(connection))
+
+
+async def topic_ids(connection: Connection, names: Iterable[str]) -> dict[str, bytes]:
+    """Topic id (the UUID's 16 bytes, big-endian) by short name; waits a bounded time for topics just created."""
+    return await asyncio.to_thread(_topic_ids, connection, tuple(names))
+
+
+async def topic_partitions(connection: Connection, names: Iterable[str]) -> dict[str, int]:
+    """Number of partitions by short name, for topics that exist."""
+    found = await asyncio.to_thread(_describe, _admin(connection), tuple(names))
+    return {name: len(topic.partitions) for name, topic in found.items()}
+
+
+def differences(name: str, wanted: Mapping[str, str], found: Mapping[str, str], counts: tuple[int, int]) -> list[str]:
+    """One sentence per setting of an existing topic that is not as wanted; ``counts`` are partitions wanted, found."""
+    out = []
+    if counts[0] != counts[1]:
+        out.append(f"topic {name} has {counts[1]} partitions, the settings ask for {counts[0]}")
+    for setting, value in wanted.items():
+        if found.get(setting) != value:
+            out.append(f"topic {name} has {setting} = {found.get(setting)}, this program needs {value}")
+    return out
+
+
+def _admin(connection: Connection) -> AdminClient:
+    settings: dict[str, Any] = {
+        **connection.librdkafka(),
+        "socket.nagle.disable": True,
+        "socket.timeout.ms": int(ADMIN_TIMEOUT_S * 1000),
+        "log_level": 0,
+        "error_cb": lambda _error: None,  # what matters comes back from each call
+    }
+    return AdminClient(settings)
+
+
+def _wait(what: str, futures: Mapping[str, Future[Any]], known: tuple[int, ...] = ()) -> dict[str, Any]:
+    """Results by name without those that failed with a known code; anything else is raised as ours."""
+    done: dict[str, Any] = {}
+    for name, future in futures.items():
+        try:
+            done[name] = future.result(ADMIN_TIMEOUT_S)
+        except TimeoutError:
+            raise TimedOutError(what, ADMIN_TIMEOUT_S) from None
+        except KafkaException as error:
+            if error.args[0].code() not in known:
+                raise UnreachableError(what, error.args[0].str()) from error
+    return done
+
+
+def _describe(admin: AdminClient, names: Iterable[str]) -> dict[str, Any]:
+    full = {full_name(name): name for name in names}
+    futures = admin.describe_topics(TopicCollection(list(full)), request_timeout=ADMIN_TIMEOUT_S)
+    found = _wait("describing the topics", futures, (KafkaError.UNKNOWN_TOPIC_OR_PART,))
+    return {full[name]: topic for name, topic in found.items()}
+
+
+def _topics(connection: Connection, partitions: int, lanes: int, replication: int) -> tuple[str, ...]:
+    admin = _admin(connection)
+    existing = _describe(admin, ALL)
+    wrong = _differences(admin, existing, partitions, lanes)
+    if wrong:
+        raise ProvisionError(tuple(wrong))
+    new = [
+        NewTopic(
+            topic.full_name,
+            num_partitions=partition_count(topic, partitions, lanes),
+            replication_factor=replication,
+            config=topic_settings(topic),
+        )
+        for name, topic in ALL.items()
+        if name not in existing
+    ]
+    if new:
+        futures = admin.create_topics(new, operation_timeout=ADMIN_TIMEOUT_S, request_timeout=ADMIN_TIMEOUT_S)
+        _wait("creating the topics", futures, (KafkaError.TOPIC_ALREADY_EXISTS,))
+        _until(lambda: len(_describe(admin, ALL)) == len(ALL), "waiting for the new topics")
+    return tuple(name for name in ALL if name not in existing)
+
+
+def _differences(admin: AdminClient, existing: Mapping[str, Any], partitions: int, lanes: int) -> list[str]:
+    if not existing:
+        return []
+    resources = {ConfigResource(ResourceType.TOPIC, full_name(name)): name for name in existing}
+    futures = {names: future for names, future in admin.describe_configs(list(resources)).items()}
+    configs = _wait("reading the topics' settings", {resources[key]: future for key, future in futures.items()})
+    out: list[str] = []
+    for name, found in configs.items():
+        topic = ALL[name]
+        counts = (partition_count(topic, partitions, lanes), len(existing[name].partitions))
+        values = {setting: entry.value for setting, entry in found.items()}
+        out += differences(topic.full_name, topic_settings(topic), values, counts)
+    return out
+
+
+def _topic_ids(connection: Connection, names: tuple[str, ...]) -> dict[str, bytes]:
+    admin = _admin(connection)
+    _until(lambda: len(_describe(admin, names)) == len(names), "waiting for the topics")
+    return {name: uuid_bytes(topic.topic_id) for name, topic in _describe(admin, names).items()}
+
+
+def uuid_bytes(uuid: Any) -> bytes:
+    """16 bytes, big-endian, of the client's Uuid (two signed 64-bit halves)."""
+    halves = (uuid.get_most_significant_bits(), uuid.get_least_significant_bits())
+    return b"".join((half & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(8, "big") for half in halves)
+
+
+def _until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + ADMIN_TIMEOUT_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimedOutError(what, ADMIN_TIMEOUT_S)
+        time.sleep(POLL_S)

@@ -1,0 +1,202 @@
+"""The schema registry as a fold of the compacted ``_schemas`` topic, in the format Confluent's registry writes.
+
+Keys are JSON: ``{"keytype":"SCHEMA","subject","version","magic":1}``; values ``{"subject","version","id","schema",
+"deleted"}`` or a tombstone. NOOP, CONFIG, MODE and CLEAR_SUBJECT records are passed over; DELETE_SUBJECT hides
+versions. Ids are dense from 1, and one normalised schema has one id in all subjects.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from aiokafka import TopicPartition
+
+from streams.codec import SCHEMA_TEXTS, RegisteredSchema, SchemaIds, normal_text, subject_of
+from streams.connection import Connection, bounded, consumer, start, stop_quietly
+from streams.schema_text import SchemaRefusedError, lint, normalise
+from streams.topics import SCHEMAS_TOPIC, TOPICS
+
+READ_TIMEOUT_S: Final = 15.0
+PARTITION: Final = TopicPartition(SCHEMAS_TOPIC, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaVersion:
+    """One version of a subject: its id, text as registered, normalised text, and whether it is deleted."""
+
+    subject: str
+    version: int
+    schema_id: int
+    text: str
+    normal: str
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaLog:
+    """State of the schema log: versions by subject and number. Frozen; ``fold`` gives a new one."""
+
+    versions: Mapping[tuple[str, int], SchemaVersion] = field(default_factory=dict)
+
+    def subjects(self) -> list[str]:
+        """Names of the subjects that have a live version, sorted."""
+        return sorted({subject for (subject, _), found in self.versions.items() if not found.deleted})
+
+    def of(self, subject: str) -> list[SchemaVersion]:
+        """Live versions of a subject, oldest first."""
+        found = (entry for (name, _), entry in self.versions.items() if name == subject and not entry.deleted)
+        return sorted(found, key=lambda entry: entry.version)
+
+    def by_id(self, schema_id: int) -> list[SchemaVersion]:
+        """Every version with this id, deleted ones too: their records stay readable."""
+        found = (entry for entry in self.versions.values() if entry.schema_id == schema_id)
+        return sorted(found, key=lambda entry: (entry.subject, entry.version))
+
+    def find(self, subject: str, text: str) -> SchemaVersion | None:
+        """Live version of a subject with the same schema, however it is spelled; SchemaRefusedError for no schema."""
+        normal = normalise(text)
+        return next((entry for entry in reversed(self.of(subject)) if entry.normal == normal), None)
+
+    def id_of(self, normal: str) -> int | None:
+        """Id that a normalised schema has in any subject."""
+        return next((entry.schema_id for entry in self.versions.values() if entry.normal == normal), None)
+
+    @property
+    def next_id(self) -> int:
+        """The id that the next new schema gets."""
+        return 1 + max((entry.schema_id for entry in self.versions.values()), default=0)
+
+
+def _normal(text: str) -> str:
+    try:
+        return normalise(text)
+    except SchemaRefusedError:
+        return text
+
+
+def _json(data: bytes | None) -> dict[str, Any] | None:
+    try:
+        found = json.loads(data) if data else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def fold(log: SchemaLog, records: Iterable[tuple[bytes | None, bytes | None]]) -> SchemaLog:
+    """The log after more (key, value) records; what it does not know, it passes over."""
+    versions = dict(log.versions)
+    for raw_key, raw_value in records:
+        key, value = _json(raw_key), _json(raw_value)
+        if key is None:
+            continue
+        if key.get("keytype") == "SCHEMA":
+            _fold_schema(versions, (str(key.get("subject")), int(key.get("version", 0))), value)
+        elif key.get("keytype") == "DELETE_SUBJECT" and value is not None:
+            for name, entry in list(versions.items()):
+                if name[0] == value.get("subject") and name[1] <= int(value.get("version", 0)):
+                    versions[name] = replace(entry, deleted=True)
+    return replace(log, versions=versions)
+
+
+def _fold_schema(
+    versions: dict[tuple[str, int], SchemaVersion], at: tuple[str, int], value: dict[str, Any] | None
+) -> None:
+    if value is None:
+        versions.pop(at, None)
+        return
+    text = value.get("schema")
+    if not isinstance(text, str) or value.get("schemaType", "AVRO") != "AVRO" or not isinstance(value.get("id"), int):
+        return
+    versions[at] = SchemaVersion(*at, value["id"], text, _normal(text), bool(value.get("deleted", False)))
+
+
+def schema_record(entry: SchemaVersion) -> tuple[bytes, bytes]:
+    """Key and value of the record that registers a version."""
+    key = {"keytype": "SCHEMA", "subject": entry.subject, "version": entry.version, "magic": 1}
+    value = {
+        "subject": entry.subject,
+        "version": entry.version,
+        "id": entry.schema_id,
+        "schema": entry.text,
+        "deleted": entry.deleted,
+    }
+    compact = {"separators": (",", ":")}
+    return json.dumps(key, **compact).encode(), json.dumps(value, **compact).encode()  # type: ignore[arg-type]
+
+
+def missing(log: SchemaLog) -> list[SchemaVersion]:
+    """Versions that must be added so that every topic has our schema; empty when all are registered."""
+    added: list[SchemaVersion] = []
+    for topic in TOPICS.values():
+        if topic.record is None:
+            continue
+        subject, normal = subject_of(topic.name), normal_text(topic.record)
+        if any(entry.normal == normal for entry in log.of(subject)):
+            continue
+        used = [version for (name, version) in log.versions if name == subject]
+        schema_id = log.id_of(normal)
+        text = compact_text(SCHEMA_TEXTS[topic.record])
+        new_id = schema_id if schema_id is not None else log.next_id
+        entry = SchemaVersion(subject, 1 + max(used, default=0), new_id, text, normal)
+        log = replace(log, versions={**log.versions, (subject, entry.version): entry})
+        added.append(entry)
+    return added
+
+
+def compact_text(text: str) -> str:
+    """The schema in one line, order and documentation kept."""
+    return json.dumps(json.loads(text), separators=(",", ":"), ensure_ascii=False)
+
+
+def schema_ids(log: SchemaLog) -> SchemaIds:
+    """What codecs need: our ids for writing, and everything that may be read with, linted."""
+    write_ids: dict[str, int] = {}
+    for topic in TOPICS.values():
+        if topic.record is not None:
+            subject, normal = subject_of(topic.name), normal_text(topic.record)
+            entry = next((entry for entry in log.of(subject) if entry.normal == normal), None)
+            if entry is not None:
+                write_ids[subject] = entry.schema_id
+    by_id: dict[int, RegisteredSchema] = {}
+    for version in log.versions.values():
+        known = by_id.get(version.schema_id)
+        subjects = frozenset({version.subject}) | (known.subjects if known else frozenset())
+        by_id[version.schema_id] = RegisteredSchema(version.schema_id, version.text, _linted(version.text), subjects)
+    return SchemaIds(write_ids, by_id)
+
+
+def _linted(text: str) -> str:
+    try:
+        return lint(text)
+    except SchemaRefusedError:
+        return ""
+
+
+async def read_schema_log(connection: Connection, timeout_s: float = READ_TIMEOUT_S) -> SchemaLog:
+    """Read ``_schemas`` to its end as of now. Raises TimedOutError or UnreachableError."""
+    client = consumer(connection)
+    await start(client, "connecting to read the schemas")
+    try:
+        return await bounded(_read_to_end(client), timeout_s, "reading the schemas")
+    finally:
+        await stop_quietly(client)
+
+
+async def _read_to_end(client: Any) -> SchemaLog:
+    client.assign([PARTITION])
+    await client.seek_to_beginning(PARTITION)
+    end = (await client.end_offsets([PARTITION]))[PARTITION]
+    log = SchemaLog()
+    # The position, not the last record's offset, is compared: the log may end in a marker.
+    while await client.position(PARTITION) < end:
+        batches = await client.getmany(PARTITION, timeout_ms=100)
+        log = fold(log, ((record.key, record.value) for record in batches.get(PARTITION, ())))
+    return log
+
+
+async def read_schema_ids(connection: Connection, timeout_s: float = READ_TIMEOUT_S) -> SchemaIds:
+    """Ids for a codec, from the schema log as of now."""
+    return schema_ids(await read_schema_log(connection, timeout_s))
