@@ -14,7 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but not marked as exported
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from streams.codec import SchemaIds
 from streams.connection import Connection, TimedOutError, UnreachableError
@@ -190,8 +195,8 @@ def _differences(admin: AdminClient, existing: Mapping[str, Any], partitions: in
     if not existing:
         return []
     resources = {ConfigResource(ResourceType.TOPIC, full_name(name)): name for name in existing}
-    futures = {names: future for names, future in admin.describe_configs(list(resources)).items()}
-    configs = _wait("reading the topics' settings", {resources[key]: future for key, future in futures.items()})
+    futures = {resources[key]: future for key, future in admin.describe_configs(list(resources)).items()}
+    configs = _wait("reading the topics' settings", futures)
     out: list[str] = []
     for name, found in configs.items():
         topic = ALL[name]
