@@ -44,6 +44,23 @@ def require_cython_stream() -> None:
         ) from error
 
 
+def _credentials(connection: Connection) -> dict[str, Any]:
+    """The principal's credentials under Faust's names; nothing for plain text."""
+    if connection.protocol == "PLAINTEXT":
+        return {}
+    context = connection.ssl_context() if connection.protocol.endswith("SSL") else None
+    if connection.mechanism:
+        return {
+            "broker_credentials": faust.SASLCredentials(
+                username=connection.user,
+                password=connection.password,
+                mechanism=connection.mechanism,
+                ssl_context=context,
+            )
+        }
+    return {"broker_credentials": faust.SSLCredentials(context)}
+
+
 def create_app(name: str, connection: Connection, *, session_timeout_s: float = 6.0, data_dir: str) -> faust.App:
     """Make the app ``isos-<name>``; its consumer group has the same name."""
     require_cython_stream()
@@ -74,5 +91,5 @@ def create_app(name: str, connection: Connection, *, session_timeout_s: float = 
         producer_max_request_size=REQUEST_BYTES,
         producer_request_timeout=30.0,
         consumer_connections_max_idle_ms=540_000,
-        **connection.faust_options(),
+        **_credentials(connection),
     )

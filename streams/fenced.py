@@ -33,6 +33,8 @@ SEND_TIMEOUT_S: Final = 30.0
 RENEW_AFTER_S: Final = 86_400.0
 
 Headers = Sequence[tuple[str, bytes]]
+Submission = list[tuple[asyncio.Future[Any], int]]
+"""Batches in log order: the future of each and its number of records. Never empty."""
 
 
 class WriteFailedError(RetriableError):
@@ -56,6 +58,7 @@ class FencedWriter:
         self.topic = topic
         self.partition = partition
         self._claimed_at = time.monotonic()
+        self._turn = asyncio.Lock()
 
     @classmethod
     async def claim(cls, connection: Connection, topic: str, partition: int, *, fence: bool = True) -> FencedWriter:
@@ -100,43 +103,45 @@ class FencedWriter:
 
     async def send(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> int:
         """Write one record and return its offset. Raises ``FencedError`` or ``WriteFailedError``."""
-        return await self.confirm(await self.submit([(key, value, headers)]))
+        first, _ = await self.confirm(await self.submit([(key, value, headers)]))
+        return first
 
-    async def submit(self, records: Sequence[tuple[bytes | None, bytes | None, Headers]]) -> list[asyncio.Future[Any]]:
-        """Hand records over in order and return one future per batch; ``confirm`` waits for them.
+    async def submit(self, records: Sequence[tuple[bytes | None, bytes | None, Headers]]) -> Submission:
+        """Hand records over in order; ``confirm`` waits for them.
 
-        Records of one call stand side by side in the log unless they fill more than one batch.
+        Records of one call stand side by side in the log, also when they fill several batches and calls overlap.
         """
-        futures: list[asyncio.Future[Any]] = []
-        batch = self._client.create_batch()
-        for key, value, headers in records:
-            if batch.append(key=key, value=value, timestamp=None, headers=list(headers)) is None:
-                futures.append(await self._enqueue(batch))
-                batch = self._client.create_batch()
+        submission: list[tuple[asyncio.Future[Any], int]] = []
+        async with self._turn:
+            batch = self._client.create_batch()
+            for key, value, headers in records:
                 if batch.append(key=key, value=value, timestamp=None, headers=list(headers)) is None:
-                    raise WriteFailedError(self.topic, self.partition, "a single record did not fit an empty batch")
-        if batch.record_count():
-            futures.append(await self._enqueue(batch))
-        return futures
+                    submission.append(await self._enqueue(batch))
+                    batch = self._client.create_batch()
+                    if batch.append(key=key, value=value, timestamp=None, headers=list(headers)) is None:
+                        raise WriteFailedError(self.topic, self.partition, "a record did not fit an empty batch")
+            if batch.record_count():
+                submission.append(await self._enqueue(batch))
+        return submission
 
-    async def _enqueue(self, batch: Any) -> asyncio.Future[Any]:
+    async def _enqueue(self, batch: Any) -> tuple[asyncio.Future[Any], int]:
         batch.close()
         try:
-            future: asyncio.Future[Any] = await asyncio.wait_for(
-                self._client.send_batch(batch, self.topic, partition=self.partition), SEND_TIMEOUT_S
-            )
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                future = await self._client.send_batch(batch, self.topic, partition=self.partition)
         except (KafkaError, TimeoutError) as error:
             raise self._translate(error) from error
         future.add_done_callback(_observe)
-        return future
+        return future, batch.record_count()
 
-    async def confirm(self, futures: Sequence[asyncio.Future[Any]]) -> int:
-        """Wait until all are written and return the first one's offset (-1 when there is none)."""
+    async def confirm(self, submission: Submission) -> tuple[int, int]:
+        """Wait until all records are written; return the first one's offset and the offset behind the last one."""
         try:
-            done = await asyncio.wait_for(asyncio.gather(*futures), SEND_TIMEOUT_S)
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                done = [await future for future, _ in submission]
         except (KafkaError, TimeoutError) as error:
             raise self._translate(error) from error
-        return int(done[0].offset) if done else -1
+        return int(done[0].offset), int(done[-1].offset) + submission[-1][1]
 
     def _translate(self, error: BaseException) -> RetriableError:
         name = type(error).__name__

@@ -30,7 +30,8 @@ MAX_BACKOFF_S: Final = 5.0
 class HeldPartition:
     """One partition in one generation: ``events`` are Faust events in offset order.
 
-    ``ready`` is set by the runner once the partition is folded and fenced.
+    ``ready`` is set by the runner once the partition is folded and fenced. ``backlog`` holds what a runner that gave up
+    had taken and not finished; its successor begins with it.
     """
 
     topic: str
@@ -38,6 +39,7 @@ class HeldPartition:
     generation: int
     events: asyncio.Queue[Any] = field(default_factory=lambda: asyncio.Queue(QUEUE_SIZE))
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+    backlog: list[Any] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
 
 
@@ -79,6 +81,8 @@ class Takeover:
         for held in self.held.values():
             if held.task is not None:
                 held.task.cancel()
+            while not held.events.empty():  # a feeder may wait for room in a queue that nobody reads any more
+                held.events.get_nowait()
         self.held = {}
 
     async def _run(self, held: HeldPartition) -> None:

@@ -1,0 +1,152 @@
+"""Rules at the door: which requests may become rows of a frame. Pure; the edge's loop hands requests in.
+
+Every field is checked in a fixed order and the first failure wins, so that a request has one code. The order puts cheap
+and structural checks before those that look at tensor bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from schemas.model import ModelVersion, TensorSpec
+from schemas.request import InferenceRequest, Tensor
+from streams.columns import DATATYPE_BYTES, NUMPY_DTYPES
+from streams.memory_view import MemoryView, active_version, model_version, models
+
+MAX_BATCH_ITEMS: Final = 128
+MAX_TENSOR_BYTES: Final = 10_000_000
+_MODEL: Final = re.compile(r"[a-zA-Z0-9_\-]{3,64}")
+_VERSION: Final = re.compile(r"v\d+\.\d+\.\d+")
+_TENANT: Final = re.compile(r"[a-zA-Z0-9_.\-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionPolicy:
+    """Limits of the door, in milliseconds."""
+
+    default_timeout_ms: int = 30_000
+    max_timeout_ms: int = 120_000
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request is not admitted: code of the closed list, sentence, hint in ms."""
+
+    code: str
+    message: str
+    retry_after_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that passed: its batch items, its budget in ms, and its tensors in signature order.
+
+    ``blocks``: (name, datatype, item shape, row-major bytes) per input tensor.
+    """
+
+    items: int
+    timeout_ms: int
+    blocks: tuple[tuple[str, str, tuple[int, ...], bytes], ...]
+
+
+def admit(request: InferenceRequest, memory: MemoryView, policy: AdmissionPolicy) -> Admitted | Refusal:
+    """Check every field of a request against the policy and the registered signature."""
+    refusal = check_fields(request, policy)
+    if refusal is not None:
+        return refusal
+    target = signature_of(request, memory)
+    if isinstance(target, Refusal):
+        return target
+    timeout_ms = request.timeout_ms or policy.default_timeout_ms
+    return check_tensors(request.inputs, target, timeout_ms)
+
+
+def check_fields(request: InferenceRequest, policy: AdmissionPolicy) -> Refusal | None:
+    """The fields beside the tensors, and the sizes of all tensors together."""
+    if not 1 <= len(request.request_id) <= 64:
+        return Refusal("invalid_request_id", f"the request id has {len(request.request_id)} characters, allowed are 1 to 64")
+    if len(request.request_id.encode()) > 255:
+        return Refusal("invalid_request_id", "the request id is longer than 255 bytes in UTF-8")
+    if not _TENANT.fullmatch(request.tenant):
+        return Refusal("invalid_tenant", "the tenant must be 1 to 64 characters of a-z, A-Z, 0-9, _ . -")
+    if not _MODEL.fullmatch(request.model):
+        return Refusal("invalid_model_name", "the model name must be 3 to 64 characters of a-z, A-Z, 0-9, _ -")
+    if request.version is not None and not _VERSION.fullmatch(request.version):
+        return Refusal("invalid_version", f"the version {request.version[:64]!r} does not look like v1.0.0")
+    if not 0 <= request.priority <= 9:
+        return Refusal("invalid_priority", f"the priority is {request.priority}, allowed are 0 to 9")
+    if not 0 <= request.timeout_ms <= policy.max_timeout_ms:
+        return Refusal(
+            "invalid_timeout", f"the timeout is {request.timeout_ms} ms, allowed are 0 to {policy.max_timeout_ms} ms"
+        )
+    if request.blob is not None:
+        return Refusal("blob_unsupported", "this server takes tensors inline; send `inputs` instead of `blob`")
+    size = sum(len(tensor.data) for tensor in request.inputs)
+    if size > MAX_TENSOR_BYTES:
+        return Refusal("payload_too_large", f"the tensors have {size} bytes, allowed are {MAX_TENSOR_BYTES}")
+    return None
+
+
+def signature_of(request: InferenceRequest, memory: MemoryView) -> ModelVersion | Refusal:
+    """The version whose signature the request must fit: the pinned one, else the active, else the first registered."""
+    registered = models(memory).get(request.model)
+    if not registered:
+        return Refusal("unknown_model", f"no model {request.model} is registered")
+    wanted = request.version or active_version(memory, request.model) or registered[0].version
+    found = model_version(memory, request.model, wanted)
+    if found is None:
+        return Refusal("unknown_version", f"model {request.model} has no version {wanted}")
+    return found
+
+
+def check_tensors(inputs: tuple[Tensor, ...], model: ModelVersion, timeout_ms: int) -> Admitted | Refusal:
+    """The tensors against the signature; all must have the same first axis."""
+    given = {tensor.name: tensor for tensor in inputs}
+    expected = [spec.name for spec in model.inputs]
+    if len(given) != len(inputs) or set(given) != set(expected):
+        return Refusal("wrong_inputs", f"model {model.model} takes the inputs {', '.join(expected)}")
+    items = -1
+    blocks = []
+    for spec in model.inputs:
+        tensor = given[spec.name]
+        refusal = _check_tensor(tensor, spec, model.max_batch_size)
+        if refusal is not None:
+            return refusal
+        if items not in (-1, tensor.shape[0]):
+            return Refusal("wrong_shape", "the inputs differ in their first axis, which is the batch")
+        items = tensor.shape[0]
+        blocks.append((tensor.name, tensor.datatype, tensor.shape[1:], tensor.data))
+    return Admitted(items, timeout_ms, tuple(blocks))
+
+
+def _check_tensor(tensor: Tensor, spec: TensorSpec, max_batch_size: int) -> Refusal | None:
+    where = f"input {spec.name}"
+    if tensor.datatype != spec.datatype:
+        return Refusal("wrong_datatype", f"{where} is {tensor.datatype[:16]}, the model takes {spec.datatype}")
+    wanted = f"[n, {', '.join('any' if length < 0 else str(length) for length in spec.item_shape)}]"
+    if len(tensor.shape) != len(spec.item_shape) + 1:
+        return Refusal("wrong_shape", f"{where} has {len(tensor.shape)} axes, the model takes {wanted}")
+    limit = min(MAX_BATCH_ITEMS, max_batch_size) if max_batch_size > 0 else MAX_BATCH_ITEMS
+    if tensor.shape[0] > limit:
+        return Refusal("batch_too_large", f"{where} has a batch of {tensor.shape[0]}, allowed are {limit}")
+    fits = all(length >= 0 and want in (-1, length) for length, want in zip(tensor.shape[1:], spec.item_shape, strict=True))
+    if tensor.shape[0] < 1 or not fits:
+        return Refusal("wrong_shape", f"{where} has the shape {list(tensor.shape)}, the model takes {wanted}")
+    count = 1
+    for length in tensor.shape:
+        count *= length
+    if count * DATATYPE_BYTES[spec.datatype] != len(tensor.data):
+        return Refusal(
+            "wrong_shape",
+            f"{where} has {len(tensor.data)} bytes, its shape {list(tensor.shape)} of {spec.datatype} takes "
+            f"{count * DATATYPE_BYTES[spec.datatype]}",
+        )
+    if not spec.allow_nan and spec.datatype in ("FP16", "FP32", "FP64"):
+        values = np.frombuffer(tensor.data, NUMPY_DTYPES[spec.datatype])
+        if not np.isfinite(values).all():
+            return Refusal("not_finite", f"{where} holds NaN or infinity, which the model's manifest forbids")
+    return None

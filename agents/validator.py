@@ -1,0 +1,214 @@
+"""Validator: the output gate and the only writer of results.
+
+Consumes ``inference.executed`` (one state per source partition), watches ``memory.events``. Emits ``inference.results``
+and ``inference.ledger-checkpoints`` through the fenced writer.
+
+Invariants: a coordinate whose bit is pending or set gets no second result; a bit is set only when the result is
+acknowledged; the checkpoint holds set bits only, together with the results offset up to which they are folded. The
+reaper ends what nobody answered: past the longest timeout and grace a request is EXPIRED, or ERROR ``lost`` when later
+ones of its partition were answered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
+from schemas.ledger import LedgerCheckpoint
+from schemas.model import ModelVersion
+from streams.agent import AgentSpec, Effects, Event, Tick
+from streams.columns import ERROR, EXPIRED, OK, PRIMARY, Array, Columns, block_array, end_rows, segment_starts, take
+from streams.frame_effects import Answer, Confirmed, ScanRequests, Scanned, WriteCheckpoint
+from streams.memory_view import MemoryView, model_version
+from streams.terminals import Terminals
+
+CHECKPOINT_US: Final = 1_000_000
+SCAN_US: Final = 5_000_000
+SCAN_LENGTH: Final = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatorParams:
+    """``give_up_us``: longest timeout plus grace, after which the reaper ends a request."""
+
+    give_up_us: int = 130_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatorState:
+    """The ledger of one partition. ``results_offset``: first results offset not folded into ``terminals``;
+    ``stuck_low`` is the low watermark at the last look: only one that did not move is worth a scan.
+    """
+
+    topic_id: bytes
+    partition: int
+    terminals: Terminals
+    results_offset: int = 0
+    num_reaped: int = 0
+    checkpoint_us: int = 0
+    written: tuple[int, int] = (-1, -1)
+    scan_us: int = 0
+    scanning: bool = False
+    stuck_low: int = -1
+
+
+def decide(state: ValidatorState, event: Event, params: ValidatorParams) -> tuple[ValidatorState, Effects]:
+    """Gate a frame, take a confirmation, write a checkpoint, or reap."""
+    match event.record:
+        case InferenceFrame() as frame:
+            return _gate(state, frame, event.now_us, event.answers)
+        case Confirmed() as confirmed:
+            return replace(
+                state,
+                terminals=state.terminals.mark_set(confirmed.offsets),
+                results_offset=max(state.results_offset, confirmed.results_offset),
+                num_reaped=state.num_reaped + confirmed.num_reaped,
+            ), ()
+        case Scanned() as scanned:
+            return _reap(replace(state, scanning=False), scanned, event.now_us)
+        case Tick():
+            return _tick(state, event.now_us, params)
+    raise TypeError(f"the Validator takes frames, not {type(event.record).__name__}")
+
+
+def _gate(state: ValidatorState, frame: InferenceFrame, now_us: int, memory: MemoryView) -> tuple[ValidatorState, Effects]:
+    if frame.topic_id != state.topic_id or frame.partition != state.partition:
+        return state, ()  # a re-created requests topic: its coordinates are not this ledger's
+    columns = Columns.of(frame)
+    terminals = state.terminals.mark_gaps(columns.offsets, columns.gaps)
+    wanted = (columns.roles == PRIMARY) & terminals.open_mask(columns.offsets)
+    _, first = np.unique(columns.offsets, return_index=True)
+    once = np.zeros(len(columns.offsets), bool)
+    once[first] = True
+    rows = np.flatnonzero(wanted & once)
+    if not len(rows):
+        return replace(state, terminals=terminals), ()
+    gated = gate(take(frame, rows), memory)
+    offsets = columns.offsets[rows]
+    return replace(state, terminals=terminals.mark_pending(offsets)), (Answer(gated, now_us),)
+
+
+def gate(frame: InferenceFrame, memory: MemoryView) -> InferenceFrame:
+    """The frame with every OK row that fails the output gate turned into ERROR ``output_invalid``.
+
+    Checked per segment: the outputs are those of the registered signature (names, datatypes, shapes), all values are
+    finite unless the manifest allows others. A row that is still pending was not executed: ERROR ``internal``.
+    """
+    columns = Columns.of(frame)
+    statuses = columns.statuses.copy()
+    errors = list(frame.errors)
+    starts = segment_starts(frame)
+    for number, segment in enumerate(frame.segments):
+        rows = slice(starts[number], starts[number + 1])
+        if not (statuses[rows] <= OK).any():
+            continue
+        version = model_version(memory, segment.model, segment.version)
+        reason = "" if version is None else signature_fault(segment, version)
+        bad = np.full(segment.num_rows, bool(reason)) | (statuses[rows] < OK)
+        if not reason:
+            bad |= ~_finite_rows(segment, version, columns.row_items[rows])
+        for at in np.flatnonzero(bad & (statuses[rows] <= OK)).tolist():
+            row = starts[number] + at
+            executed = statuses[row] == OK
+            statuses[row] = ERROR
+            code = "output_invalid" if executed else "internal"
+            sentence = reason or "an output holds NaN or infinity" if executed else "the row reached the gate unexecuted"
+            errors.append(RowError(row, code, sentence))
+    if len(errors) == len(frame.errors):
+        return frame
+    return replace(frame, statuses=statuses.tobytes(), errors=tuple(errors))
+
+
+def signature_fault(segment: Segment, version: ModelVersion) -> str:
+    """Why a segment's outputs are not those of the signature, or an empty string."""
+    wanted = {spec.name: spec for spec in version.outputs}
+    if {block.name for block in segment.outputs} != set(wanted):
+        return "the model's outputs are not those of its signature"
+    for block in segment.outputs:
+        spec = wanted[block.name]
+        if block.datatype != spec.datatype:
+            return f"output {block.name} is {block.datatype}, the signature says {spec.datatype}"
+        fits = len(block.item_shape) == len(spec.item_shape) and all(
+            want in (-1, length) for length, want in zip(block.item_shape, spec.item_shape, strict=True)
+        )
+        if not fits:
+            return f"output {block.name} has items of shape {list(block.item_shape)}, the signature says {list(spec.item_shape)}"
+    return ""
+
+
+def _finite_rows(segment: Segment, version: ModelVersion | None, row_items: Array) -> Array:
+    finite = np.ones(segment.num_rows, bool)
+    allowed = set() if version is None else {spec.name for spec in version.outputs if spec.allow_nan}
+    for block in segment.outputs:
+        if block.datatype in ("FP16", "FP32", "FP64") and block.name not in allowed:
+            finite &= _rows_finite(block, row_items)
+    return finite
+
+
+def _rows_finite(block: TensorBlock, row_items: Array) -> Array:
+    values = block_array(block)
+    if np.isfinite(values).all():
+        return np.ones(len(row_items), bool)
+    per_item = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    owner = np.repeat(np.arange(len(row_items)), row_items)
+    bad = np.bincount(owner, weights=~per_item, minlength=len(row_items)) > 0
+    return np.asarray(~bad)
+
+
+def _tick(state: ValidatorState, now_us: int, params: ValidatorParams) -> tuple[ValidatorState, Effects]:
+    effects: list[WriteCheckpoint | ScanRequests] = []
+    if now_us - state.checkpoint_us >= CHECKPOINT_US:
+        low, bits = state.terminals.to_bits()
+        mark = (low, state.results_offset)
+        if mark != state.written:
+            checkpoint = LedgerCheckpoint(
+                state.topic_id, state.partition, low, bits, state.results_offset, state.num_reaped, now_us
+            )
+            effects.append(WriteCheckpoint(checkpoint))
+        state = replace(state, checkpoint_us=now_us, written=mark)
+    if not state.scanning and now_us - state.scan_us >= SCAN_US:
+        low = state.terminals.low_watermark
+        stuck = low == state.stuck_low
+        state = replace(state, scan_us=now_us, stuck_low=low, scanning=stuck)
+        if stuck:
+            effects.append(ScanRequests(low, low + SCAN_LENGTH, now_us - params.give_up_us))
+    return state, tuple(effects)
+
+
+def _reap(state: ValidatorState, scanned: Scanned, now_us: int) -> tuple[ValidatorState, Effects]:
+    """End every scanned request without a result; offsets where no request stands are gaps."""
+    everything = np.arange(scanned.first, scanned.end, dtype=np.int64)
+    gaps = np.setdiff1d(everything, scanned.offsets)
+    terminals = state.terminals.mark_set(gaps[state.terminals.open_mask(gaps)]) if len(gaps) else state.terminals
+    if scanned.frame is None:
+        return replace(state, terminals=terminals), ()
+    rows = np.flatnonzero(terminals.open_mask(scanned.offsets))
+    if not len(rows):
+        return replace(state, terminals=terminals), ()
+    offsets = scanned.offsets[rows]
+    effects = []
+    for overtaken, status, code, sentence in (
+        (True, ERROR, "lost", "the request was lost on its way and ended by the reaper"),
+        (False, EXPIRED, "deadline_exceeded", "nothing processed the request before its deadline"),
+    ):
+        mine = rows[(offsets < terminals.highest_set) == overtaken]
+        if len(mine):
+            errors = [RowError(at, code, sentence) for at in range(len(mine))]
+            effects.append(Answer(end_rows(take(scanned.frame, mine), status, errors), now_us, reaped=True))
+    return replace(state, terminals=terminals.mark_pending(offsets)), tuple(effects)
+
+
+VALIDATOR = AgentSpec(
+    name="validator",
+    consumes=("inference.executed",),
+    watches=("memory.events",),
+    emits=("inference.results", "inference.ledger-checkpoints"),
+    initial=lambda state: state,
+    decide=decide,
+    tick_ms=1000,
+    state_per="partition",
+    params=ValidatorParams(),
+)

@@ -1,0 +1,260 @@
+"""Numpy views of a frame's columns, and the operations on rows: build, take, drop, join.
+
+Rows stand in segment order; an item is one entry of a row's batch axis. All arrays returned by ``Columns.of`` are
+read-only views of the frame's bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
+
+STATUSES: Final = ("PENDING", "OK", "ERROR", "REJECTED", "EXPIRED")
+PENDING, OK, ERROR, REJECTED, EXPIRED = range(5)
+PRIMARY, SHADOW = range(2)
+
+DATATYPE_BYTES: Final[dict[str, int]] = {
+    "BOOL": 1, "INT8": 1, "UINT8": 1, "INT16": 2, "UINT16": 2, "FP16": 2,
+    "INT32": 4, "UINT32": 4, "FP32": 4, "INT64": 8, "UINT64": 8, "FP64": 8,
+}  # fmt: skip
+NUMPY_DTYPES: Final[dict[str, str]] = {
+    "BOOL": "|b1", "INT8": "|i1", "UINT8": "|u1", "INT16": "<i2", "UINT16": "<u2", "FP16": "<f2",
+    "INT32": "<i4", "UINT32": "<u4", "FP32": "<f4", "INT64": "<i8", "UINT64": "<u8", "FP64": "<f8",
+}  # fmt: skip
+
+_DTYPES: Final = {
+    "offsets": "<i8", "gaps": "<i4", "received_us": "<i8", "deadlines_us": "<i8", "priorities": "|u1",
+    "statuses": "|u1", "roles": "|u1", "row_items": "<u2", "tenant_index": "<u2", "id_lengths": "|u1",
+    "key_lengths": "<u2",
+}  # fmt: skip
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A frame's columns, one entry per row (see ``schemas.frame`` for dtypes and units)."""
+
+    offsets: Array
+    gaps: Array
+    received_us: Array
+    deadlines_us: Array
+    priorities: Array
+    statuses: Array
+    roles: Array
+    row_items: Array
+    tenant_index: Array
+    id_lengths: Array
+    key_lengths: Array
+
+    @classmethod
+    def of(cls, frame: InferenceFrame) -> Columns:
+        """View the columns of ``frame`` without copying."""
+        return cls(**{name: np.frombuffer(getattr(frame, name), dtype) for name, dtype in _DTYPES.items()})
+
+
+def num_rows(frame: InferenceFrame) -> int:
+    """Number of requests in the frame."""
+    return len(frame.statuses)
+
+
+def _cut(lengths: Array, data: bytes) -> list[bytes]:
+    ends = np.cumsum(lengths, dtype=np.int64).tolist()
+    start, parts = 0, []
+    for end in ends:
+        parts.append(data[start:end])
+        start = end
+    return parts
+
+
+def request_ids(frame: InferenceFrame) -> list[bytes]:
+    """The rows' request ids, UTF-8."""
+    return _cut(np.frombuffer(frame.id_lengths, "|u1"), frame.ids)
+
+
+def routing_keys(frame: InferenceFrame) -> list[bytes]:
+    """The rows' routing keys, UTF-8; empty where there is none."""
+    return _cut(np.frombuffer(frame.key_lengths, "<u2"), frame.routing_keys)
+
+
+def segment_starts(frame: InferenceFrame) -> list[int]:
+    """First row of each segment, and the number of rows as a last entry."""
+    starts = [0]
+    for segment in frame.segments:
+        starts.append(starts[-1] + segment.num_rows)
+    return starts
+
+
+def item_bytes(block: TensorBlock) -> int:
+    """Bytes of one batch item of a block."""
+    count = 1
+    for length in block.item_shape:
+        count *= length
+    return count * DATATYPE_BYTES[block.datatype]
+
+
+def block_array(block: TensorBlock) -> Array:
+    """The block as an array ``[items, *item_shape]`` over its own bytes (read-only)."""
+    return np.frombuffer(block.data, NUMPY_DTYPES[block.datatype]).reshape(-1, *block.item_shape)
+
+
+def _take_items(block: TensorBlock, items: Array | slice, num_items: int) -> TensorBlock:
+    width = item_bytes(block)
+    if width == 0 or num_items == 0:
+        return block
+    rows = np.frombuffer(block.data, f"|V{width}")
+    return replace(block, data=rows[items].tobytes())
+
+
+def take(frame: InferenceFrame, rows: Array) -> InferenceFrame:
+    """The frame with only ``rows`` (ascending row numbers, int64), blocks and errors included."""
+    total = num_rows(frame)
+    if len(rows) == total:
+        return frame
+    columns = Columns.of(frame)
+    ids, keys = request_ids(frame), routing_keys(frame)
+    chosen = rows.tolist()
+    item_starts = np.concatenate(([0], np.cumsum(columns.row_items, dtype=np.int64)))
+    segments = []
+    starts = segment_starts(frame)
+    for number, segment in enumerate(frame.segments):
+        low, high = np.searchsorted(rows, (starts[number], starts[number + 1]))
+        if low == high:
+            continue
+        mine = rows[low:high]
+        if len(mine) < segment.num_rows and (segment.inputs or segment.outputs):
+            base = item_starts[starts[number]]
+            items = np.concatenate([np.arange(item_starts[r] - base, item_starts[r + 1] - base) for r in mine.tolist()])
+            count = int(item_starts[starts[number + 1]] - base)
+            segment = replace(
+                segment,
+                inputs=tuple(_take_items(block, items, count) for block in segment.inputs),
+                outputs=tuple(_take_items(block, items, count) for block in segment.outputs),
+            )
+        segments.append(replace(segment, num_rows=len(mine)))
+    place = {row: at for at, row in enumerate(chosen)}
+    errors = tuple(replace(e, row=place[e.row]) for e in frame.errors if e.row in place)
+    picked = {name: getattr(columns, name)[rows].tobytes() for name in _DTYPES}
+    return replace(
+        frame,
+        segments=tuple(segments),
+        errors=errors,
+        ids=b"".join([ids[r] for r in chosen]),
+        routing_keys=b"".join([keys[r] for r in chosen]),
+        **picked,
+    )
+
+
+def end_rows(frame: InferenceFrame, status: int, errors: Sequence[RowError], *, without_inputs: bool = True) -> InferenceFrame:
+    """The frame with every row ended in ``status`` (not OK) and the given errors; tensors are dropped."""
+    segments = frame.segments
+    if without_inputs:
+        segments = tuple(replace(segment, inputs=(), outputs=()) for segment in segments)
+    return replace(frame, segments=segments, statuses=bytes([status]) * num_rows(frame), errors=tuple(errors))
+
+
+@dataclass(slots=True)
+class Row:
+    """One request on its way into a frame. ``blocks``: name, datatype, item shape and bytes per input tensor."""
+
+    offset: int
+    gap: int
+    received_us: int
+    deadline_us: int
+    priority: int
+    request_id: bytes
+    tenant: str
+    routing_key: bytes
+    model: str
+    version: str
+    items: int
+    blocks: tuple[tuple[str, str, tuple[int, ...], bytes], ...]
+    status: int = PENDING
+    error: RowError | None = None
+
+
+@dataclass(slots=True)
+class FrameBuilder:
+    """Collects rows of one source partition and cuts frames of at most ``max_bytes`` of tensor data."""
+
+    topic_id: bytes
+    partition: int
+    max_bytes: int = 1 << 20
+    rows: list[Row] = field(default_factory=list)
+
+    def add(self, row: Row) -> None:
+        """Append a row; rows of one frame may come in any model order."""
+        self.rows.append(row)
+
+    def build(self, frame_id: int, now_us: int, memory_sequence: int) -> list[InferenceFrame]:
+        """Cut and build the frames of all collected rows and empty the builder."""
+        rows, self.rows = self.rows, []
+        frames: list[InferenceFrame] = []
+        start, size = 0, 0
+        for at, row in enumerate(rows):
+            width = sum(len(block[3]) for block in row.blocks)
+            if at > start and size + width > self.max_bytes:
+                frames.append(self._frame(rows[start:at], frame_id + len(frames), now_us, memory_sequence))
+                start, size = at, 0
+            size += width
+        if start < len(rows):
+            frames.append(self._frame(rows[start:], frame_id + len(frames), now_us, memory_sequence))
+        return frames
+
+    def _frame(self, rows: list[Row], frame_id: int, now_us: int, memory_sequence: int) -> InferenceFrame:
+        groups: dict[tuple[Any, ...], list[Row]] = {}
+        for row in rows:
+            signature = tuple([(block[0], block[1], block[2]) for block in row.blocks])
+            groups.setdefault((row.model, row.version, signature), []).append(row)
+        segments, ordered = [], []
+        for (model, version, signature), members in groups.items():
+            blocks = tuple(
+                TensorBlock(name, datatype, shape, b"".join([member.blocks[at][3] for member in members]))
+                for at, (name, datatype, shape) in enumerate(signature)
+            )
+            segments.append(Segment(model, version, "", len(members), blocks))
+            ordered += members
+        return frame_of_rows(
+            ordered, segments, frame_id, now_us, self.topic_id, self.partition, memory_sequence
+        )
+
+
+def frame_of_rows(
+    rows: list[Row], segments: Iterable[Segment], frame_id: int, now_us: int, topic_id: bytes, partition: int,
+    memory_sequence: int,
+) -> InferenceFrame:  # fmt: skip
+    """A frame of rows that already stand in segment order."""
+    tenants: dict[str, int] = {}
+    index = [tenants.setdefault(row.tenant, len(tenants)) for row in rows]
+    return InferenceFrame(
+        frame_id=frame_id,
+        created_us=now_us,
+        topic_id=topic_id,
+        partition=partition,
+        memory_sequence=memory_sequence,
+        admitted_us=now_us,
+        routed_us=0,
+        executed_us=0,
+        segments=tuple(segments),
+        tenants=tuple(tenants),
+        errors=tuple(replace(row.error, row=at) for at, row in enumerate(rows) if row.error is not None),
+        offsets=np.array([row.offset for row in rows], "<i8").tobytes(),
+        gaps=np.array([row.gap for row in rows], "<i4").tobytes(),
+        received_us=np.array([row.received_us for row in rows], "<i8").tobytes(),
+        deadlines_us=np.array([row.deadline_us for row in rows], "<i8").tobytes(),
+        priorities=bytes([row.priority for row in rows]),
+        statuses=bytes([row.status for row in rows]),
+        roles=bytes(len(rows)),
+        row_items=np.array([row.items for row in rows], "<u2").tobytes(),
+        tenant_index=np.array(index, "<u2").tobytes(),
+        id_lengths=bytes([len(row.request_id) for row in rows]),
+        ids=b"".join([row.request_id for row in rows]),
+        key_lengths=np.array([len(row.routing_key) for row in rows], "<u2").tobytes(),
+        routing_keys=b"".join([row.routing_key for row in rows]),
+    )

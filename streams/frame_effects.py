@@ -1,0 +1,76 @@
+"""Effects of the data plane: columnar, interpreted by ``streams.interpreter``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.frame import InferenceFrame
+from schemas.ledger import LedgerCheckpoint
+from streams.columns import Array
+
+
+@dataclass(frozen=True, slots=True)
+class SendFrame:
+    """Send a frame to a partition of a topic (short name); at least once."""
+
+    topic: str
+    partition: int
+    frame: InferenceFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Defer:
+    """Give the frame back to ``decide`` when memory changes, at the latest at ``until_us``; its input stays unacknowledged."""
+
+    frame: InferenceFrame
+    until_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Write one result per row of ``frame`` through the fenced writer; ``Confirmed`` comes back when it stands."""
+
+    frame: InferenceFrame
+    completed_us: int
+    reaped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """Event: the results of ``offsets`` (int64) are acknowledged and ``results`` is folded up to ``results_offset``."""
+
+    offsets: Array
+    results_offset: int
+    num_reaped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WriteCheckpoint:
+    """Write the partition's ledger checkpoint."""
+
+    checkpoint: LedgerCheckpoint
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRequests:
+    """Re-read ``requests`` from ``first`` up to and excluding ``end`` or the first record younger than ``before_us``.
+
+    The records seen come back as ``Scanned``.
+    """
+
+    first: int
+    end: int
+    before_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """Event: between ``first`` and ``end`` (exclusive) a request stands at ``offsets`` (int64), nowhere else.
+
+    ``frame`` holds these requests as rows without tensors, in offset order (None when there are none).
+    """
+
+    first: int
+    end: int
+    offsets: Array
+    frame: InferenceFrame | None

@@ -1,0 +1,140 @@
+"""From the rows of a gated frame to result records: value spliced from parts, coordinate and status in headers.
+
+What is constant for a segment (model .. timing) is encoded once; per row only id, tenant, coordinate, status and the
+output bytes are added. Header ``isos-source`` is ``>16siq`` (topic id, partition, offset of the request), ``isos-status``
+one ASCII letter, ``isos-reaped`` ``1`` where the reaper ended the request: the ledger never decodes a value.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import numpy as np
+
+from schemas.frame import InferenceFrame, Segment
+from schemas.result import Provenance, ResultError, Timing
+from streams.codec import Codec, encode_body
+from streams.columns import OK, STATUSES, Columns, item_bytes, request_ids, segment_starts
+from streams.varint import write_bytes, write_long, write_string
+
+TOPIC: Final = "inference.results"
+SOURCE_HEADER: Final = "isos-source"
+STATUS_HEADER: Final = "isos-status"
+REAPED_HEADER: Final = "isos-reaped"
+SOURCE: Final = struct.Struct(">16siq")
+LETTERS: Final = {1: b"O", 2: b"E", 3: b"R", 4: b"X"}
+
+_NO_ERROR: Final = b"\x00"
+_ENUM: Final = {status: write_long(status - 1) for status in LETTERS}
+
+Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+
+
+def encode_results(codec: Codec, frame: InferenceFrame, completed_us: int, *, reaped: bool = False) -> list[Record]:
+    """One (key, value, headers) per row, in row order. Rows must be ended: no status PENDING."""
+    columns = Columns.of(frame)
+    ids = request_ids(frame)
+    head = codec.prefix(TOPIC)
+    tenants = [write_string(tenant) for tenant in frame.tenants]
+    place = frame.topic_id + write_long(frame.partition)
+    errors = {error.row: error for error in frame.errors}
+    extra = [(REAPED_HEADER, b"1")] if reaped else []
+    offsets, received = columns.offsets.tolist(), columns.received_us.tolist()
+    statuses, tenant_of, items = columns.statuses.tolist(), columns.tenant_index.tolist(), columns.row_items.tolist()
+    starts = segment_starts(frame)
+    records: list[Record] = []
+    for number, segment in enumerate(frame.segments):
+        common = _segment_part(frame, segment, completed_us)
+        outputs = _Outputs(segment)
+        for row in range(starts[number], starts[number + 1]):
+            status, offset = statuses[row], offsets[row]
+            body = outputs.take(items[row], keep=status == OK)
+            error = errors.get(row) if status != OK else None
+            value = b"".join((
+                head, write_bytes(ids[row]), tenants[tenant_of[row]], write_long(received[row]), place,
+                write_long(offset), _ENUM[status], _NO_ERROR if error is None else _error_part(error),
+                common, body,
+            ))  # fmt: skip
+            source = SOURCE.pack(frame.topic_id, frame.partition, offset)
+            headers = [(SOURCE_HEADER, source), (STATUS_HEADER, LETTERS[status]), *extra]
+            records.append((ids[row], value, headers))
+    return records
+
+
+def _error_part(error: object) -> bytes:
+    return b"\x02" + encode_body(
+        "ResultError",
+        ResultError(error.code, error.message, error.retry_after_ms),  # type: ignore[attr-defined]
+    )
+
+
+def _segment_part(frame: InferenceFrame, segment: Segment, completed_us: int) -> bytes:
+    """model, model_version, provenance and timing, encoded."""
+    provenance = Provenance(
+        model_digest=segment.model_digest,
+        memory_sequence=frame.memory_sequence,
+        cohort=segment.cohort,
+        experiment="",
+        batch_id=segment.batch_id,
+        batch_size=segment.batch_size,
+        execution_provider=segment.execution_provider,
+        executor=segment.executor,
+        cached=False,
+    )
+    timing = Timing(frame.admitted_us, frame.routed_us, frame.executed_us, completed_us)
+    return b"".join((
+        write_string(segment.model), write_string(segment.version),
+        encode_body("Provenance", provenance), encode_body("Timing", timing),
+    ))  # fmt: skip
+
+
+class _Outputs:
+    """Walks a segment's output blocks row by row; ``take`` must be called for each row in order."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._blocks = [
+            (write_string(block.name) + write_string(block.datatype), block.item_shape, item_bytes(block), block.data)
+            for block in segment.outputs
+        ]
+        self._item = 0
+        self._heads: dict[int, list[bytes]] = {}
+
+    def take(self, items: int, *, keep: bool) -> bytes:
+        """The next row's output tensors as an Avro array, or an empty array."""
+        start, self._item = self._item, self._item + items
+        if not keep or not self._blocks:
+            return b"\x00"
+        heads = self._heads.get(items)
+        if heads is None:
+            heads = self._heads[items] = [self._head(block, items) for block in self._blocks]
+        parts = [write_long(len(self._blocks))]
+        for head, (_, _, width, data) in zip(heads, self._blocks, strict=True):
+            parts += (head, data[start * width : (start + items) * width])
+        parts.append(b"\x00")
+        return b"".join(parts)
+
+    @staticmethod
+    def _head(block: tuple[bytes, tuple[int, ...], int, bytes], items: int) -> bytes:
+        names, item_shape, width, _ = block
+        shape = (items, *item_shape)
+        axes = write_long(len(shape)) + b"".join(write_long(length) for length in shape) + b"\x00"
+        return names + axes + write_long(items * width)
+
+
+def source_of(headers: object) -> tuple[bytes, int, int] | None:
+    """Coordinate (topic id, partition, offset) in a result's headers, or None when it has none."""
+    for name, value in headers:  # type: ignore[attr-defined]
+        if name == SOURCE_HEADER and len(value) == SOURCE.size:
+            return SOURCE.unpack(value)
+    return None
+
+
+def status_name(status: int) -> str:
+    """Name of a status number."""
+    return STATUSES[status]
+
+
+def offsets_of(frame: InferenceFrame) -> np.ndarray:  # type: ignore[type-arg]
+    """Request offsets of a frame's rows, int64."""
+    return np.frombuffer(frame.offsets, "<i8")
