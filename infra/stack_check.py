@@ -10,7 +10,7 @@ import time
 from typing import Final
 from urllib.parse import urlsplit
 
-from infra.broker import find_java
+from infra.broker import require_java
 from infra.redis_server import find_redis
 from infra.settings import Settings, StartError
 
@@ -27,7 +27,7 @@ def check_before_start(settings: Settings) -> None:
     check_writable(settings)
     check_disk(settings)
     if not settings.brokers:
-        find_java()
+        require_java()
         if not any(settings.jars_dir.glob("*.jar")):
             raise StartError(f"The broker's jars are not in {settings.jars_dir}; run `make setup`.")
     else:

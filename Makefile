@@ -1,0 +1,61 @@
+STARTED_AT := $(shell date +%s.%N)
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down fmt check test bench sim integration chaos lock
+
+# The first Python on PATH that is new enough and not too new; `make PYTHON=... target` names another.
+PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; exit; }; \
+	done; echo python3)
+BIN := .venv/bin
+KEEP ?=
+SCENARIO ?= headline
+PYTEST := $(BIN)/python -m pytest -q
+
+help: ## Say what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | column -t -s "$$(printf '\t')"
+
+setup: ## Install what is missing: system packages, .venv, broker jars
+	@$(PYTHON) -m infra.bootstrap
+
+demo: setup ## The main job: real requests through real Kafka, answered and accounted for (KEEP=1 leaves the stack up)
+	@ISOS_STARTED_AT=$(STARTED_AT) KEEP=$(KEEP) $(BIN)/python -m infra.demo
+
+up: setup ## Start the local stack in the foreground
+	@$(BIN)/isos up
+
+down: ## Stop the local stack
+	@$(BIN)/isos down
+
+fmt: setup ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+check: setup ## Format, lint, types, import contracts, unit and contract tests; needs no broker
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(PYTEST) -m "not broker" tests/unit $(wildcard tests/contract)
+
+sim: setup ## All agents on an in-memory log under a seeded scheduler
+	@$(PYTEST) -s tests/sim
+
+integration: setup ## Real broker and Redis (TEST_BROKER=local|container|host:port)
+	@$(PYTEST) --durations=10 -m broker tests/integration $(wildcard tests/contract)
+
+chaos: setup ## Kill, freeze and restart processes under load; the ledger after each
+	@$(PYTEST) -s --durations=10 tests/chaos
+
+test: check ## Everything: check, sim, integration, chaos
+	@$(MAKE) --no-print-directory sim
+	@$(MAKE) --no-print-directory integration
+	@$(MAKE) --no-print-directory chaos
+
+bench: setup ## Measure: make bench SCENARIO=headline|smoke
+	@$(BIN)/python -m infra.bench $(SCENARIO)
+
+lock: ## Renew requirements.txt from requirements.in (needs uv)
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+		requirements.in -o requirements.txt
