@@ -1,0 +1,166 @@
+"""``isos ledger``: has every request exactly one result? Reads the two public topics and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infra.settings import StartError, load_settings
+from streams.errors import IsosError, RetriableError
+from streams.topics import PREFIX, SUFFIX, full_name
+
+if TYPE_CHECKING:
+    from streams.connection import Connection
+    from streams.ledger import Report
+    from streams.ledger_reader import Progress
+
+COUNTS = ("received", "ok", "error", "rejected", "expired", "in_flight", "missing", "duplicated", "orphaned", "reaped")
+
+
+def ledger(
+    drained: Annotated[bool, typer.Option("--drained", help="Allow no request to be in flight.")] = False,
+    output: Annotated[str, typer.Option(help="table or json.")] = "table",
+    requests_topic: Annotated[str, typer.Option(help="Topic of the requests.")] = full_name("inference.requests"),
+    results_topic: Annotated[str, typer.Option(help="Topic of the results.")] = full_name("inference.results"),
+    topic_id: Annotated[str, typer.Option(help="Topic id (32 hex digits) that results name; default: asked.")] = "",
+) -> None:
+    """Count requests and their results per partition; exit 7 when one is missing or duplicated."""
+    if output not in ("table", "json"):
+        raise typer.BadParameter("must be table or json", param_hint="--output")
+    try:
+        report = audit(requests_topic, results_topic, topic_id)
+    except StartError as error:
+        typer.echo(error.sentence, err=True)
+        raise typer.Exit(error.exit_code) from None
+    except RetriableError as error:
+        typer.echo(f"The broker does not answer: {error}. `isos status` shows whether it runs.", err=True)
+        raise typer.Exit(6) from None
+    except IsosError as error:
+        typer.echo(f"{error}.", err=True)
+        raise typer.Exit(3) from None
+    found = report.violations(drained=drained)
+    if output == "json":
+        typer.echo(json.dumps(document(report, found), indent=2))
+    else:
+        _print_table(report)
+    for sentence in found:
+        typer.echo(sentence, err=True)
+    if found:
+        raise typer.Exit(7)
+
+
+def audit(requests_topic: str, results_topic: str, topic_id: str = "") -> Report:
+    """Read both topics (full names) by the settings of this process and close the account.
+
+    Raises StartError for settings, RetriableError when the broker is away, IsosError for an unknown topic.
+    """
+    from streams.connection import Connection
+
+    settings = load_settings()
+    max_age_ms = settings.max_timeout_ms + settings.grace_ms
+    connection = Connection(settings.bootstrap)
+    with _progress() as progress:
+        return asyncio.run(_read(connection, (requests_topic, results_topic), topic_id, max_age_ms, progress))
+
+
+async def _read(
+    connection: Connection, topics: tuple[str, str], topic_id: str, max_age_ms: int, progress: Progress
+) -> Report:
+    from streams.ledger_reader import read_report
+
+    source = _parse_topic_id(topic_id) if topic_id else await _ask_topic_id(connection, topics[0])
+    return await read_report(connection, source, topics, max_age_ms=max_age_ms, progress=progress)
+
+
+def _parse_topic_id(text: str) -> bytes:
+    try:
+        value = bytes.fromhex(text)
+    except ValueError:
+        value = b""
+    if len(value) != 16:
+        raise StartError("--topic-id takes 32 hexadecimal digits.", exit_code=2)
+    return value
+
+
+async def _ask_topic_id(connection: Connection, topic: str) -> bytes:
+    from streams.connection import consumer, start, stop_quietly
+    from streams.ledger_reader import UnknownTopicError
+    from streams.provision import topic_ids, topic_partitions
+
+    if not (topic.startswith(PREFIX) and topic.endswith(SUFFIX)):
+        raise StartError(f"The id of {topic} is not known here; give it with --topic-id.", exit_code=2)
+    short = topic.removeprefix(PREFIX).removesuffix(SUFFIX)
+    # The administration client only notices after its time-out that nobody listens; this one notices at once.
+    probe = consumer(connection)
+    await start(probe, "connecting")
+    await stop_quietly(probe)
+    if short not in await topic_partitions(connection, [short]):
+        raise UnknownTopicError(topic)
+    return (await topic_ids(connection, [short]))[short]
+
+
+def document(report: Report, found: tuple[str, ...]) -> dict[str, Any]:
+    """The report as JSON: totals, one object per partition (offset lists bounded), what is wrong in sentences."""
+    return {
+        **{name: report.total(name) for name in COUNTS},
+        "foreign": report.foreign,
+        "unreadable": report.unreadable,
+        "violations": list(found),
+        "partitions": [asdict(count) for count in report.partitions],
+    }
+
+
+def _print_table(report: Report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("partition", *(name.replace("_", " ") for name in COUNTS), header_style="bold")
+    for column in table.columns:
+        column.justify = "right"
+    for count in report.partitions:
+        values = (getattr(count, name) for name in COUNTS)
+        table.add_row(str(count.partition), *(str(getattr(value, "total", value)) for value in values))
+    table.add_section()
+    table.add_row("all", *(str(report.total(name)) for name in COUNTS), style="bold")
+    Console().print(table)
+
+
+def _progress() -> AbstractContextManager[Progress]:
+    from streams.ledger_reader import silent
+
+    if not sys.stderr.isatty():
+        return nullcontext(silent)
+    return _Bar()
+
+
+class _Bar(AbstractContextManager["Progress"]):
+    """Progress bars on stderr, one per topic, gone when the reading is done."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import Progress as Bars
+
+        self._bars = Bars(console=Console(stderr=True), transient=True)
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Progress:
+        self._bars.start()
+        return self._show
+
+    def __exit__(self, *exc: object) -> None:
+        self._bars.stop()
+
+    def _show(self, topic: str, done: int, total: int) -> None:
+        if topic not in self._tasks:
+            self._tasks[topic] = self._bars.add_task(topic, total=total)
+        self._bars.update(self._tasks[topic], completed=done)
+
+
+app = typer.Typer()
+app.command()(ledger)
