@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+# Before any import of ONNX Runtime or Numba: no telemetry, one thread, kernels cached where the program caches them.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).resolve().parent.parent / ".isos" / "numba"))
+
 from tests.support.broker import Servers, start_servers
+
+_REAL = ("integration", "chaos")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs real servers: everything in the folders of real tests, and whoever asks for the fixture."""
+    root = Path(__file__).parent
+    for item in items:
+        folder = item.path.relative_to(root).parts[0] if item.path.is_relative_to(root) else ""
+        if folder in _REAL or "servers" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.broker)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests ran against real servers."""
+    reports = [*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])]
+    count = sum("broker" in report.keywords for report in reports if getattr(report, "when", "") == "call")
+    if count:
+        terminalreporter.write_line(f"tests against a real broker: {count}")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,96 @@
+"""The command ``isos``: a table of nouns, each imported only when it is called, so that the help answers at once.
+
+To add a noun: a module ``infra/commands/<noun>.py`` with a typer application named ``app``, and a line in ``COMMANDS``.
+Data goes to stdout, the rest to stderr. Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused by policy,
+5 timed out, 6 dependency unreachable, 7 a gate failed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+import typer.main
+from typer.core import TyperGroup
+
+from streams.errors import IsosError
+
+COMMANDS: Final[dict[str, str]] = {
+    "up": "Start the local stack: broker, Redis and all processes.",
+    "down": "Stop the local stack.",
+    "status": "Show the processes and what the Monitor sees.",
+    "infer": "Send one request and print its result.",
+    "models": "Register, list and show models.",
+    "memory": "Show the memory, its history, or its state at a time.",
+    "ledger": "Account for every request: missing, duplicated, in flight.",
+    "reviews": "List and show requests for a review.",
+    "topics": "List the topics, or create what is missing.",
+    "tail": "Print the records of a topic as they come.",
+    "bench": "Measure throughput and latency.",
+    "demo": "Run the main job once.",
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group that knows its commands by name and help line, and imports one when it is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """List the nouns whose module is there, in the table's order."""
+        del ctx
+        return [name for name in COMMANDS if (Path(__file__).parent / "commands" / f"{name}.py").exists()]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import a noun's module and give its command; None when there is no such noun."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module = importlib.import_module(f"infra.commands.{cmd_name}")
+        command = typer.main.get_command(module.app)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the nouns with their help lines, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
+
+
+app = typer.Typer(
+    cls=LazyGroup, rich_markup_mode=None, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
+)
+
+
+@app.callback()
+def root(
+    ctx: typer.Context,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of logs, topics and state (setting data_dir).")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set one setting; may be repeated.")
+    ] = None,
+) -> None:
+    """ML-ISOS: inference over Kafka, planned, routed, executed, checked and accounted for."""
+    flags: dict[str, str | Path] = {} if data_dir is None else {"data_dir": data_dir}
+    for pair in settings or ():
+        name, separator, value = pair.partition("=")
+        if not separator:
+            raise typer.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--set")
+        flags[name.replace("-", "_").lower()] = value
+    ctx.obj = flags
+
+
+def main() -> None:
+    """Run the command line; a known error is one sentence on stderr and its exit code."""
+    try:
+        app(prog_name="isos")
+    except IsosError as error:
+        print(error, file=sys.stderr)
+        sys.exit(getattr(error, "exit_code", 1))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""``isos down``: stop the stack of the data directory and wait until it is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+
+import typer
+
+from infra.commands.output import settings_of
+from infra.settings import Settings
+from infra.stack_state import is_running, read_state
+
+app = typer.Typer(rich_markup_mode=None)
+_CLEAN_S = 30.0
+
+
+@app.command()
+def down(ctx: typer.Context) -> None:
+    """Stop the local stack; nothing running is no error."""
+    settings = settings_of(ctx)
+    print("stopped" if stop_stack(settings) else "nothing is running", file=sys.stderr)
+
+
+def stop_stack(settings: Settings) -> bool:
+    """Stop the supervisor of the data directory, by force after 30 s; False when none is running."""
+    if not is_running(settings):
+        return False
+    pid = int(read_state(settings).get("supervisor", {}).get("pid", 0))
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+                os.kill(pid, signal.SIGCONT)
+        give_up = time.monotonic() + _CLEAN_S
+        while is_running(settings) and time.monotonic() < give_up:
+            time.sleep(0.05)
+        if not is_running(settings):
+            return True
+    return True

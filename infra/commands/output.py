@@ -1,0 +1,77 @@
+"""What all commands share: the settings behind the flags, and data on stdout as table, JSON, JSON lines or YAML."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from infra.settings import Settings, load_settings
+
+
+class Output(StrEnum):
+    """How data is written to stdout."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    YAML = "yaml"
+
+
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to write the data.")]
+
+
+def settings_of(ctx: typer.Context, **flags: Any) -> Settings:
+    """Load the settings with the root's flags and a command's own; flags that are None count as not given."""
+    return load_settings(**{**(ctx.find_root().obj or {}), **{k: v for k, v in flags.items() if v is not None}})
+
+
+def write(rows: Sequence[Mapping[str, Any]], output: Output, document: Mapping[str, Any] | None = None) -> None:
+    """Write rows to stdout; JSON and YAML write ``document`` in their place where one is given."""
+    if output is Output.TABLE:
+        _write_table(rows)
+    elif output is Output.JSONL:
+        for row in rows:
+            sys.stdout.write(json.dumps(row) + "\n")
+    elif output is Output.JSON:
+        sys.stdout.write(json.dumps(rows if document is None else document, indent=2) + "\n")
+    else:
+        sys.stdout.write("\n".join(yaml_lines(list(rows) if document is None else document)) + "\n")
+
+
+def yaml_lines(value: Any, indent: str = "") -> list[str]:
+    """Give a JSON-like value as YAML lines; scalars are written as JSON, which YAML 1.2 reads."""
+    if isinstance(value, Mapping) and value:
+        lines: list[str] = []
+        for key, item in value.items():
+            if isinstance(item, Mapping | list | tuple) and item:
+                lines += [f"{indent}{key}:", *yaml_lines(item, indent + "  ")]
+            else:
+                lines.append(f"{indent}{key}: {json.dumps(item)}")
+        return lines
+    if isinstance(value, list | tuple) and value:
+        lines = []
+        for item in value:
+            first, *rest = yaml_lines(item, indent + "  ")
+            lines += [f"{indent}- {first.strip()}", *rest]
+        return lines
+    return [f"{indent}{json.dumps(value)}"]
+
+
+def _write_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    names = list(rows[0]) if rows else []
+    for name in names:
+        is_number = all(isinstance(row[name], int | float | None) for row in rows)
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*("-" if row[name] is None else str(row[name]) for name in names))
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(table)

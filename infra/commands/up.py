@@ -1,0 +1,90 @@
+"""``isos up``: start the local stack, in the foreground or detached."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from infra.commands.output import settings_of
+from infra.settings import Settings, StartError, child_environment
+from infra.stack import run_stack
+from infra.stack_state import read_state
+
+app = typer.Typer(rich_markup_mode=None)
+_DETACH_S = 240.0
+
+
+@app.command()
+def up(
+    ctx: typer.Context,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when everything is ready.")] = False,
+) -> None:
+    """Start the local stack; Ctrl-C stops it cleanly, a second Ctrl-C at once."""
+    settings = settings_of(ctx)
+    if detach:
+        up_detached(settings)
+    else:
+        run_stack(settings, report=report)
+
+
+def report(name: str, event: str, seconds: float) -> None:
+    """Print one line of progress on stderr."""
+    print(f"{seconds:7.2f} s  {name:<14} {event}", file=sys.stderr, flush=True)
+
+
+def up_detached(settings: Settings) -> int:
+    """Start a supervisor that outlives this process; return its pid when the stack is ready.
+
+    Raises:
+        StartError: with what the supervisor said last, when it ends before it is ready.
+    """
+    try:
+        settings.log_dir.mkdir(parents=True, exist_ok=True)
+        log = (settings.log_dir / "supervisor.log").open("wb")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StartError(
+            f"The data directory {settings.data_dir} cannot be written: {reason} (setting data_dir)."
+        ) from error
+    with log:
+        supervisor = subprocess.Popen(
+            [sys.executable, "-m", "infra.stack"],
+            env=child_environment(settings, os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        _follow(settings, supervisor)
+    except BaseException:
+        supervisor.terminate()
+        supervisor.wait()
+        raise
+    return supervisor.pid
+
+
+def _follow(settings: Settings, supervisor: subprocess.Popen[bytes]) -> None:
+    path = settings.log_dir / "supervisor.log"
+    shown = 0
+    give_up = time.monotonic() + _DETACH_S
+    while True:
+        status = supervisor.poll()
+        lines = path.read_text(errors="replace").splitlines()
+        for line in lines[shown:]:
+            if line.lstrip()[:1].isdigit():  # progress; a sentence comes as the error below
+                print(line, file=sys.stderr, flush=True)
+        shown = len(lines)
+        if status is not None:
+            raise StartError(lines[-1] if lines else f"The supervisor ended; read {path}.", exit_code=status or 1)
+        state = read_state(settings)
+        if state.get("ready") and state["supervisor"]["pid"] == supervisor.pid:
+            return
+        if time.monotonic() > give_up:
+            raise StartError(f"The stack is not ready after {_DETACH_S:.0f} s; read {path}.", exit_code=5)
+        time.sleep(0.05)
