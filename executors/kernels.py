@@ -17,24 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.model import TensorSpec
+from streams.columns import NUMPY_DTYPES
 from streams.errors import IsosError
 
 Array = NDArray[Any]
 
-DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
-    "BOOL": np.dtype(np.bool_),
-    "UINT8": np.dtype("u1"),
-    "UINT16": np.dtype("<u2"),
-    "UINT32": np.dtype("<u4"),
-    "UINT64": np.dtype("<u8"),
-    "INT8": np.dtype("i1"),
-    "INT16": np.dtype("<i2"),
-    "INT32": np.dtype("<i4"),
-    "INT64": np.dtype("<i8"),
-    "FP16": np.dtype("<f2"),
-    "FP32": np.dtype("<f4"),
-    "FP64": np.dtype("<f8"),
-}
+DTYPES: Final[Mapping[str, np.dtype[Any]]] = {name: np.dtype(code) for name, code in NUMPY_DTYPES.items()}
 """Open Inference Protocol datatypes that are served, by the numpy type of their bytes. ``BYTES`` has no fixed width."""
 
 

@@ -7,11 +7,6 @@ was not run on the machine this was written on.
 
 from __future__ import annotations
 
-import os
-
-# Telemetry is on by default and is decided when the library is loaded, so before its import.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -19,8 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
+
+# Before the library itself: it switches telemetry off.
+from executors.runtime import CPU, CUDA, RUNTIME_ERRORS, sentence_of, session_options  # isort: skip
 import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as _ort
 
 from executors.batcher import Profile
 from executors.kernels import DTYPES, Array, Pipeline
@@ -29,25 +26,10 @@ from streams.errors import IsosError
 
 Device = Literal["auto", "cuda", "cpu"]
 
-CPU: Final = "CPUExecutionProvider"
-CUDA: Final = "CUDAExecutionProvider"
 MAX_ROW_ITEMS: Final = 128
 """Items of the largest row; such a row runs as a batch by itself even where ``max_batch_size`` is lower."""
 
-_FATAL_ONLY: Final = 4
 _PROFILE_BUDGET_S: Final = 0.3
-
-RUNTIME_ERRORS: Final[tuple[type[Exception], ...]] = (
-    *(
-        value
-        for value in vars(_ort).values()
-        if isinstance(value, type) and issubclass(value, Exception) and value.__module__ == _ort.__name__
-    ),
-    RuntimeError,
-    ValueError,
-    MemoryError,
-)
-"""What ONNX Runtime raises; its own exceptions share no root but ``Exception``."""
 
 _LOAD_ERRORS: Final[tuple[type[Exception], ...]] = (*RUNTIME_ERRORS, IsosError)
 
@@ -100,23 +82,6 @@ class Fallback:
     wanted: str
     got: str
     sentence: str
-
-
-def session_options() -> onnxruntime.SessionOptions:
-    """One thread, no spinning, only fatal messages: errors reach the caller as exceptions."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _FATAL_ONLY
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    return options
-
-
-def sentence_of(error: Exception) -> str:
-    """The runtime's own sentence without source paths, one line, at most 300 characters."""
-    text = str(error).split("\n", 1)[0].replace("[ONNXRuntimeError] : ", "")
-    return " ".join(word for word in text.split() if not word.startswith("/"))[:300] or type(error).__name__
 
 
 def signature_of(arguments: Sequence[Any]) -> tuple[TensorSpec, ...]:

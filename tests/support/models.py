@@ -14,7 +14,7 @@ import onnxruntime
 from onnx import TensorProto
 
 from executors.model_store import digest_of
-from executors.session import CPU, session_options
+from executors.runtime import CPU, session_options
 from schemas.model import ModelVersion, TensorSpec
 
 OPSET = 17
@@ -72,6 +72,11 @@ def slow(ms: float, width: int = 4) -> bytes:
     """FP32: y = x, after a loop of square matrix products that takes about ``ms`` on this machine, whatever n is."""
     one_round = _loop(1, width)
     rounds = max(1, round(ms / _round_ms(one_round, width)))
+    return _loop(rounds, width)
+
+
+def slow_rounds(rounds: int, width: int = 4) -> bytes:
+    """FP32: y = x, after ``rounds`` products of 192 x 192 matrices."""
     return _loop(rounds, width)
 
 
