@@ -13,8 +13,10 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class _Entry(Generic[T]):
+@dataclass(slots=True, eq=False)
+class Entry(Generic[T]):
+    """An item and how many of its parts are unfinished."""
+
     item: T
     outstanding: int = 0
 
@@ -23,19 +25,19 @@ class _Entry(Generic[T]):
 class InOrder(Generic[T]):
     """A window of started items; ``finished`` ones at the front leave in the order they came."""
 
-    entries: deque[_Entry[T]] = field(default_factory=deque)
+    entries: deque[Entry[T]] = field(default_factory=deque)
 
-    def start(self, item: T) -> _Entry[T]:
+    def start(self, item: T) -> Entry[T]:
         """Add an item behind all others, with one outstanding part (its own decision)."""
-        entry = _Entry(item, 1)
+        entry = Entry(item, 1)
         self.entries.append(entry)
         return entry
 
-    def add(self, entry: _Entry[T], parts: int = 1) -> None:
+    def add(self, entry: Entry[T], parts: int = 1) -> None:
         """Note further outstanding parts of an item."""
         entry.outstanding += parts
 
-    def finish(self, entry: _Entry[T]) -> list[T]:
+    def finish(self, entry: Entry[T]) -> list[T]:
         """One part is done; return the items that may be acknowledged now, oldest first."""
         entry.outstanding -= 1
         ready: list[T] = []

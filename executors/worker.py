@@ -1,0 +1,344 @@
+"""The executor's loop: routed frames in, batches through ONNX Runtime, executed frames out.
+
+Frames of its lanes are cut into slices by the batcher; finished rows leave on the executor's own tick, any models mixed,
+so that a slow model never holds a frame's other rows back. A routed frame's offset is committed when all its rows stand
+in acknowledged executed frames. Delivery is at least once: a row that runs twice is dropped by the Validator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+
+from executors.batcher import Batch, Batcher, BatchKey, RowSlice
+from executors.loader import ModelLoader
+from executors.session import ExecutionError, ModelSession
+from schemas.coordinate import RecordCoordinate
+from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
+from streams.codec import Codec
+from streams.columns import ERROR, EXPIRED, OK, Array, Columns, block_array, num_rows, segment_starts, take
+from streams.errors import PoisonRecordError, RetriableError
+from streams.ordering import InOrder
+from streams.topics import full_name
+
+log = logging.getLogger(__name__)
+
+ROUTED: Final = full_name("inference.routed")
+EXECUTED: Final = "inference.executed"
+COMMIT_S: Final = 1.0
+MAX_QUEUED_ITEMS: Final = 50_000
+INLINE_US: Final = 2_000
+FETCH_RECORDS: Final = 200
+
+DeadLetter = Callable[[bytes | None, PoisonRecordError, RecordCoordinate], Awaitable[None]]
+
+
+@dataclass(eq=False, slots=True)
+class _Piece:
+    """Consecutive finished rows of one segment, as a segment of the executed frame."""
+
+    first_row: int
+    segment: Segment
+    status: int
+    error: tuple[str, str] | None = None
+
+
+@dataclass(eq=False, slots=True)
+class _Lane:
+    """One assigned lane in one generation."""
+
+    window: InOrder[int] = field(default_factory=InOrder)
+    committable: int = -1
+
+
+@dataclass(eq=False, slots=True)
+class _Work:
+    """A routed frame under way: ``starts`` per segment, rows still to finish, finished pieces since the last flush."""
+
+    frame: InferenceFrame
+    bare: InferenceFrame
+    lane: _Lane
+    entry: Any
+    starts: list[int]
+    left: int
+    pieces: list[_Piece] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class WorkerCounts:
+    """What this executor did since its start."""
+
+    num_frames: int = 0
+    num_rows: int = 0
+    num_batches: int = 0
+    num_failed_rows: int = 0
+
+
+class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
+    """One executor process."""
+
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        producer: AIOKafkaProducer,
+        codec: Codec,
+        loader: ModelLoader,
+        dead_letter: DeadLetter,
+        *,
+        name: str,
+        tick_ms: int,
+    ) -> None:
+        self._consumer = consumer
+        self._producer = producer
+        self._codec = codec
+        self._loader = loader
+        self._dead_letter = dead_letter
+        self._name = name
+        self._tick_s = tick_ms / 1000
+        self._lanes: dict[TopicPartition, _Lane] = {}
+        self._batcher = Batcher()
+        self._touched: dict[_Work, None] = {}
+        self._failure: BaseException | None = None
+        self._committed: dict[TopicPartition, int] = {}
+        self._generation = 0
+        self.counts = WorkerCounts()
+
+    @property
+    def queue_depth(self) -> int:
+        """Items waiting for a batch."""
+        return self._batcher.queued_items
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        """Forget what is under way: another executor gets it again from the committed offset."""
+        self._generation += 1
+        self._lanes = {}
+        self._batcher = Batcher()
+        self._touched = {}
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        """Begin anew at the committed offsets."""
+        await self.on_partitions_revoked(assigned)
+        self._committed = {}
+        log.info("assigned lanes %s", sorted(each.partition for each in assigned))
+
+    async def run(self) -> None:
+        """Run until cancelled. Raises RetriableError when a frame's fate is unknown: the process starts anew."""
+        self._consumer.subscribe([ROUTED], listener=self)
+        next_flush = next_commit = time.perf_counter()
+        while True:
+            if self._failure is not None:
+                raise RetriableError(f"an executed frame could not be sent: {self._failure}")
+            await self._fetch(0 if self._batcher.queued_items else 50)
+            self._drop_unavailable()
+            busy = await self._execute_one()
+            now = time.perf_counter()
+            if self._touched and (not busy or now >= next_flush):
+                await self._flush()
+                next_flush = now + self._tick_s
+            if now >= next_commit:
+                await self._commit()
+                next_commit = now + COMMIT_S
+            if not busy and self._batcher.queued_items:
+                await asyncio.sleep(self._tick_s)  # rows wait for a model that is being loaded
+
+    async def _fetch(self, timeout_ms: int) -> None:
+        if self._batcher.queued_items >= MAX_QUEUED_ITEMS:
+            await asyncio.sleep(0)
+            return
+        fetched = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=FETCH_RECORDS)
+        generation = self._generation
+        for place, records in fetched.items():
+            for record in records:
+                if generation != self._generation:  # a rebalance while a dead letter was written: all is read again
+                    return
+                lane = self._lanes.setdefault(place, _Lane())
+                entry = lane.window.start(record.offset + 1)
+                try:
+                    frame = self._codec.decode("inference.routed", record.value)
+                except PoisonRecordError as error:
+                    where = RecordCoordinate(record.topic, record.partition, record.offset)
+                    await self._dead_letter(record.value, error, where)
+                else:
+                    self._add(frame, lane, entry)
+                _release(lane, entry)
+
+    def _add(self, frame: InferenceFrame, lane: _Lane, entry: Any) -> None:
+        columns, starts = Columns.of(frame), segment_starts(frame)
+        bare = replace(frame, segments=tuple(replace(segment, inputs=()) for segment in frame.segments))
+        work = _Work(frame, bare, lane, entry, starts, num_rows(frame))
+        lane.window.add(entry)
+        self.counts.num_frames += 1
+        self.counts.num_rows += work.left
+        now_us = time.time_ns() // 1000
+        for number, segment in enumerate(frame.segments):
+            rows = slice(starts[number], starts[number + 1])
+            signature = tuple([(block.name, block.item_shape) for block in segment.inputs])
+            key = BatchKey(segment.model, segment.version, signature)
+            self._batcher.add(
+                key, work, number, columns.priorities[rows], columns.row_items[rows], columns.deadlines_us[rows], now_us
+            )
+            self._loader.want(segment.model, segment.version)
+
+    def _drop_unavailable(self) -> None:
+        for (model, version), reason in self._loader.take_failed():
+            for row_slice in self._batcher.drop(model, version):
+                self._end(row_slice, ERROR, "model_unavailable", reason)
+
+    async def _execute_one(self) -> bool:
+        batch = self._batcher.next_batch(time.time_ns() // 1000, self._loader.profiles)
+        if batch is None:
+            return False
+        for row_slice in batch.expired:
+            self._end(row_slice, EXPIRED, "deadline_exceeded", "the deadline would pass before its batch is done")
+        if batch.slices:
+            session = self._loader.sessions[batch.key.model, batch.key.version]
+            await self._run(session, batch)
+        return True
+
+    async def _run(self, session: ModelSession, batch: Batch) -> None:
+        self.counts.num_batches += 1
+        started = time.time_ns() // 1000
+        inputs = _gather(batch.slices)
+        try:
+            if session.profile.time_us(batch.num_items) < INLINE_US:
+                outputs = session.run(inputs)
+            else:
+                outputs = await asyncio.to_thread(session.run, inputs)
+        except ExecutionError as error:
+            await self._isolate(session, batch, error)
+            return
+        run_us = time.time_ns() // 1000 - started
+        at = 0
+        for row_slice in batch.slices:
+            self._finish(row_slice, session, outputs, at, batch.num_items, started, run_us)
+            at += row_slice.num_items
+
+    async def _isolate(self, session: ModelSession, batch: Batch, error: ExecutionError) -> None:
+        """A failed batch runs again in halves, so that only the rows at fault get the error."""
+        if len(batch.slices) == 1 and batch.slices[0].num_rows == 1:
+            self.counts.num_failed_rows += 1
+            self._end(batch.slices[0], ERROR, error.code, error.problem)
+            return
+        for half in _halves(batch.slices):
+            await self._run(session, Batch(batch.key, half, sum(each.num_items for each in half), ()))
+
+    def _finish(
+        self, row_slice: RowSlice, session: ModelSession, outputs: dict[str, Array], at: int, size: int, started: int,
+        run_us: int,
+    ) -> None:  # fmt: skip
+        work: _Work = row_slice.frame
+        source = work.frame.segments[row_slice.segment]
+        items = slice(at, at + row_slice.num_items)
+        datatypes = {spec.name: spec.datatype for spec in session.model.outputs}
+        blocks = tuple(
+            TensorBlock(name, datatypes[name], tuple(array.shape[1:]), array[items].tobytes())
+            for name, array in outputs.items()
+        )
+        segment = Segment(
+            source.model, source.version, source.cohort, row_slice.num_rows, (), blocks, session.model.digest,
+            session.provider, self._name, self.counts.num_batches, size, max(0, started - row_slice.queued_us), run_us,
+        )  # fmt: skip
+        self._put(row_slice, _Piece(work.starts[row_slice.segment] + row_slice.first_row, segment, OK))
+
+    def _end(self, row_slice: RowSlice, status: int, code: str, message: str) -> None:
+        source = row_slice.frame.frame.segments[row_slice.segment]
+        segment = Segment(source.model, source.version, source.cohort, row_slice.num_rows, executor=self._name)
+        first = row_slice.frame.starts[row_slice.segment] + row_slice.first_row
+        self._put(row_slice, _Piece(first, segment, status, (code, message)))
+
+    def _put(self, row_slice: RowSlice, piece: _Piece) -> None:
+        row_slice.frame.pieces.append(piece)
+        self._touched[row_slice.frame] = None
+
+    async def _flush(self) -> None:
+        touched, self._touched = self._touched, {}
+        now_us = time.time_ns() // 1000
+        for work in touched:
+            frame = _executed(work, now_us)
+            work.left -= num_rows(frame)
+            value = self._codec.encode(EXECUTED, frame)
+            work.lane.window.add(work.entry)
+            try:
+                future = await self._producer.send(full_name(EXECUTED), value, partition=frame.partition)
+            except KafkaError as error:
+                raise RetriableError(f"sending an executed frame failed: {error}") from error
+            future.add_done_callback(lambda done, work=work: self._sent(done, work))
+            if work.left == 0:
+                _release(work.lane, work.entry)
+
+    def _sent(self, done: asyncio.Future[Any], work: _Work) -> None:
+        error = None if done.cancelled() else done.exception()
+        if done.cancelled() or error is not None:
+            self._failure = self._failure or error or asyncio.CancelledError()
+            return
+        _release(work.lane, work.entry)
+
+    async def _commit(self) -> None:
+        offsets = {
+            place: lane.committable
+            for place, lane in self._lanes.items()
+            if lane.committable > self._committed.get(place, -1)
+        }
+        if not offsets:
+            return
+        try:
+            async with asyncio.timeout(5):
+                await self._consumer.commit(offsets)
+        except (KafkaError, TimeoutError) as error:
+            log.info("offsets were not committed (%s); they will be with the next ones", type(error).__name__)
+        else:
+            self._committed.update(offsets)
+
+
+def _release(lane: _Lane, entry: Any) -> None:
+    for end in lane.window.finish(entry):
+        lane.committable = max(lane.committable, end)
+
+
+def _gather(slices: Sequence[RowSlice]) -> dict[str, Array]:
+    """Inputs of a batch by name, ``[items, *item_shape]``; one slice is passed on without a copy."""
+    parts: dict[str, list[Array]] = {}
+    for row_slice in slices:
+        segment = row_slice.frame.frame.segments[row_slice.segment]
+        for block in segment.inputs:
+            array = block_array(block)[row_slice.first_item : row_slice.first_item + row_slice.num_items]
+            parts.setdefault(block.name, []).append(array)
+    return {name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays) for name, arrays in parts.items()}
+
+
+def _halves(slices: tuple[RowSlice, ...]) -> tuple[tuple[RowSlice, ...], tuple[RowSlice, ...]]:
+    if len(slices) > 1:
+        middle = len(slices) // 2
+        return slices[:middle], slices[middle:]
+    whole = slices[0]
+    middle = whole.num_rows // 2
+    return (whole.part(0, middle),), (whole.part(middle, whole.num_rows),)
+
+
+def _executed(work: _Work, now_us: int) -> InferenceFrame:
+    """The frame of the rows that finished since the last flush."""
+    pieces, work.pieces = sorted(work.pieces, key=lambda piece: piece.first_row), []
+    rows = np.concatenate(
+        [np.arange(piece.first_row, piece.first_row + piece.segment.num_rows, dtype=np.int64) for piece in pieces]
+    )
+    errors: list[RowError] = []
+    statuses = bytearray()
+    for piece in pieces:
+        if piece.error is not None:
+            errors += [RowError(len(statuses) + at, *piece.error) for at in range(piece.segment.num_rows)]
+        statuses += bytes([piece.status]) * piece.segment.num_rows
+    return replace(
+        take(work.bare, rows),
+        segments=tuple(piece.segment for piece in pieces),
+        statuses=bytes(statuses),
+        errors=tuple(errors),
+        executed_us=now_us,
+    )
