@@ -89,20 +89,33 @@ def _parse_topic_id(text: str) -> bytes:
 
 
 async def _ask_topic_id(connection: Connection, topic: str) -> bytes:
-    from streams.connection import consumer, start, stop_quietly
     from streams.ledger_reader import UnknownTopicError
     from streams.provision import topic_ids, topic_partitions
 
     if not (topic.startswith(PREFIX) and topic.endswith(SUFFIX)):
         raise StartError(f"The id of {topic} is not known here; give it with --topic-id.", exit_code=2)
     short = topic.removeprefix(PREFIX).removesuffix(SUFFIX)
-    # The administration client only notices after its time-out that nobody listens; this one notices at once.
-    probe = consumer(connection)
-    await start(probe, "connecting")
-    await stop_quietly(probe)
+    await _knock(connection.bootstrap)
     if short not in await topic_partitions(connection, [short]):
         raise UnknownTopicError(topic)
     return (await topic_ids(connection, [short]))[short]
+
+
+async def _knock(bootstrap: str) -> None:
+    """Notice at once that nobody listens; the administration client only does so after its time-out."""
+    from streams.connection import UnreachableError, bounded
+
+    reason = ""
+    for address in bootstrap.split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            _, writer = await bounded(asyncio.open_connection(host, int(port)), 5, f"connecting to {address}")
+        except (OSError, ValueError, RetriableError) as error:
+            reason = str(error)
+            continue
+        writer.close()
+        return
+    raise UnreachableError(f"connecting to {bootstrap}", reason)
 
 
 def document(report: Report, found: tuple[str, ...]) -> dict[str, Any]:
