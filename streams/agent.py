@@ -54,10 +54,11 @@ TICK = RecordCoordinate(topic="", partition=-1, offset=-1)
 class AgentSpec:
     """Declaration of an agent.
 
-    ``consumes``: topics read in a consumer group (each record to one instance). ``watches``: topics every instance folds
-    whole, up to the high watermark, before it is ready. ``emits``: topics it may write; anything else is refused.
+    ``consumes``: topics read in a consumer group (each record to one instance). ``watches``: topics every instance
+    folds whole, up to the high watermark, before it is ready. ``emits``: topics it may write; anything else is refused.
     ``state_per``: one state per assigned source partition, or one per agent. ``journaled``: journal first (control
-    plane). ``lookups``: pure ``(state, record) -> lookup or None``; the interpreter's answer arrives in ``Event.answers``.
+    plane). ``lookups``: pure ``(state, record) -> lookup or None``; the interpreter's answer arrives in
+    ``Event.answers``.
     """
 
     name: str

@@ -52,8 +52,12 @@ def full_name(short: str) -> str:
     return short if short == SCHEMAS_TOPIC else f"{PREFIX}{short}{SUFFIX}"
 
 
-def _data(name: str, partitions: Literal["requests", "lanes"], writers: tuple[str, ...], readers: tuple[str, ...]) -> Topic:
-    return Topic(name, "InferenceFrame", partitions, "delete", HOUR_MS * 2, writers, readers, retention_bytes=1024 * MIB)
+def _data(
+    name: str, partitions: Literal["requests", "lanes"], writers: tuple[str, ...], readers: tuple[str, ...]
+) -> Topic:
+    return Topic(
+        name, "InferenceFrame", partitions, "delete", HOUR_MS * 2, writers, readers, retention_bytes=1024 * MIB
+    )
 
 
 def _control(name: str, record: str, writers: tuple[str, ...], readers: tuple[str, ...], retention_ms: int) -> Topic:
@@ -63,12 +67,42 @@ def _control(name: str, record: str, writers: tuple[str, ...], readers: tuple[st
 _LONG: Final = 180 * DAY_MS
 
 _TABLE: Final = (
-    Topic("inference.requests", "InferenceRequest", "requests", "delete", DAY_MS * 7, ("clients",), ("edge", "validator"), log_append_time=True, segment_bytes=256 * MIB),
+    Topic(
+        "inference.requests",
+        "InferenceRequest",
+        "requests",
+        "delete",
+        DAY_MS * 7,
+        ("clients",),
+        ("edge", "validator"),
+        log_append_time=True,
+        segment_bytes=256 * MIB,
+    ),
     _data("inference.admitted", "requests", ("edge",), ("router",)),
     _data("inference.routed", "lanes", ("router",), ("executor",)),
     _data("inference.executed", "requests", ("executor", "edge", "router"), ("validator",)),
-    Topic("inference.results", "InferenceResult", "requests", "delete", DAY_MS * 8, ("validator",), ("clients",), fenced=True, log_append_time=True, segment_bytes=256 * MIB),
-    Topic("inference.ledger-checkpoints", "LedgerCheckpoint", "requests", "compact", FOREVER, ("validator",), ("validator",), fenced=True),
+    Topic(
+        "inference.results",
+        "InferenceResult",
+        "requests",
+        "delete",
+        DAY_MS * 8,
+        ("validator",),
+        ("clients",),
+        fenced=True,
+        log_append_time=True,
+        segment_bytes=256 * MIB,
+    ),
+    Topic(
+        "inference.ledger-checkpoints",
+        "LedgerCheckpoint",
+        "requests",
+        "compact",
+        FOREVER,
+        ("validator",),
+        ("validator",),
+        fenced=True,
+    ),
     Topic("inference.dlq", None, 1, "delete", _LONG, ("edge", "router", "executor", "validator"), ("operators",)),
     _control("control.plans", "PlanProposal", ("planner",), ("orchestrator", "reviewer"), _LONG),
     _control("control.load", "RouterLoad", ("router",), ("scaler",), DAY_MS),
@@ -81,8 +115,19 @@ _TABLE: Final = (
     _control("control.context", "ContextSignal", ("researcher",), ("planner", "reviewer"), _LONG),
     _control("control.review-requests", "ReviewRequest", ("planner", "orchestrator", "monitor"), ("reviewer",), _LONG),
     _control("control.review-decisions", "ReviewDecision", ("reviewer",), ("planner", "orchestrator"), _LONG),
-    _control("control.escalations", "Escalation", ("monitor", "validator", "reviewer", "orchestrator"), ("reviewer",), _LONG),
-    Topic("control.journal", "JournalEntry", len(JOURNALED_AGENTS), "delete", _LONG, JOURNALED_AGENTS, JOURNALED_AGENTS, fenced=True),
+    _control(
+        "control.escalations", "Escalation", ("monitor", "validator", "reviewer", "orchestrator"), ("reviewer",), _LONG
+    ),
+    Topic(
+        "control.journal",
+        "JournalEntry",
+        len(JOURNALED_AGENTS),
+        "delete",
+        _LONG,
+        JOURNALED_AGENTS,
+        JOURNALED_AGENTS,
+        fenced=True,
+    ),
     _control("memory.commands", "MemoryCommand", ("every agent",), ("orchestrator",), DAY_MS * 30),
     Topic("memory.events", "MemoryEvent", 1, "delete", FOREVER, ("orchestrator",), ("everybody",), fenced=True),
     Topic("memory.state", "MemoryEntry", 1, "compact", FOREVER, ("orchestrator",), ("everybody",), fenced=True),

@@ -1,0 +1,93 @@
+"""The fold of the schema log, and the ids it gives."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from streams.codec import SCHEMA_TEXTS, SchemaIds, subject_of
+from streams.schema_log import SchemaLog, SchemaVersion, fold, missing, schema_ids, schema_record
+from streams.schema_text import SchemaRefusedError
+
+S = subject_of("inference.requests")
+LONG, STRING = '{"type":"long"}', '"string"'
+
+
+def entry(subject: str, version: int, schema_id: int, text: str, *, deleted: bool = False) -> tuple[bytes, bytes]:
+    return schema_record(SchemaVersion(subject, version, schema_id, text, text, deleted))
+
+
+def key(**fields: object) -> bytes:
+    return json.dumps(fields).encode()
+
+
+def test_versions_in_order_and_tombstones() -> None:
+    log = fold(SchemaLog(), [entry("a", 2, 8, STRING), entry("a", 1, 7, LONG), entry("b", 1, 7, LONG)])
+    assert [found.version for found in log.of("a")] == [1, 2]
+    assert log.subjects() == ["a", "b"]
+    assert [(found.subject, found.version) for found in log.by_id(7)] == [("a", 1), ("b", 1)]
+    assert log.next_id == 9
+    gone = fold(log, [(entry("b", 1, 7, LONG)[0], None)])
+    assert gone.subjects() == ["a"]
+    assert log.subjects() == ["a", "b"]
+
+
+def test_what_other_registries_write_beside_schemas_is_passed_over() -> None:
+    records = [
+        (key(keytype="NOOP", magic=0), None),
+        (key(keytype="CONFIG", subject=None, magic=0), b'{"compatibilityLevel":"FULL"}'),
+        (b"not json", b"{}"),
+        (None, b"{}"),
+        (b'"text"', b"{}"),
+        (key(keytype="SCHEMA", subject="a", version=1, magic=1), b"not json"),
+        (key(keytype="SCHEMA", subject="p", version=1, magic=1), b'{"id":1,"schema":"x","schemaType":"PROTOBUF"}'),
+    ]
+    assert fold(SchemaLog(), records) == SchemaLog({})
+
+
+def test_a_deleted_subject_is_hidden_but_its_ids_stay_readable() -> None:
+    log = fold(SchemaLog(), [entry("a", 1, 3, LONG), entry("a", 2, 4, STRING)])
+    log = fold(log, [(key(keytype="DELETE_SUBJECT", subject="a", magic=0), b'{"subject":"a","version":1}')])
+    assert [found.version for found in log.of("a")] == [2]
+    assert len(log.by_id(3)) == 1
+
+
+def test_a_deleted_version_is_hidden() -> None:
+    assert fold(SchemaLog(), [entry("a", 1, 3, LONG, deleted=True)]).of("a") == []
+
+
+def test_lookup_by_meaning() -> None:
+    log = fold(SchemaLog(), [entry("a", 1, 3, LONG)])
+    found = log.find("a", ' "long" ')
+    assert found is not None
+    assert found.schema_id == 3
+    assert log.find("a", '"int"') is None
+    with pytest.raises(SchemaRefusedError):
+        log.find("a", "{")
+
+
+def test_a_fresh_log_gets_dense_ids_and_one_id_per_schema() -> None:
+    added = missing(SchemaLog())
+    log = fold(SchemaLog(), map(schema_record, added))
+    assert missing(log) == []
+    assert sorted({found.schema_id for found in added}) == list(range(1, len(SCHEMA_TEXTS) + 1))
+    assert schema_ids(log).write_ids == SchemaIds.local().write_ids
+    frames = {schema_ids(log).write_ids[subject_of(f"inference.{name}")] for name in ("admitted", "routed", "executed")}
+    assert len(frames) == 1
+
+
+def test_the_subject_of_another_gets_our_schema_as_its_next_version() -> None:
+    log = fold(SchemaLog(), [entry(S, 4, 40, LONG)])
+    ours = next(found for found in missing(log) if found.subject == S)
+    assert (ours.version, ours.schema_id) == (5, 41)
+    ids = schema_ids(fold(log, map(schema_record, missing(log))))
+    assert ids.write_ids[S] == 41
+    assert S in ids.by_id[40].subjects
+
+
+def test_a_schema_that_would_run_away_is_known_but_not_read_with() -> None:
+    log = fold(SchemaLog(), [entry(S, 1, 9, '{"type":"array","items":"null"}'), entry(S, 2, 10, "{")])
+    ids = schema_ids(log)
+    assert ids.by_id[9].normal == ""
+    assert ids.by_id[10].normal == ""
