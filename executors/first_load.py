@@ -56,7 +56,7 @@ def confine(trial: Trial) -> None:
 
 
 def examine(blob: bytes, trial: Trial) -> dict[str, Any]:
-    """Load and run; the findings as plain JSON: ``inputs``, ``outputs``, ``load_ms``, ``runs``; ``error``, ``run_error``."""
+    """Load and run; the findings: ``inputs``, ``outputs``, ``load_ms``, ``runs``, or ``error``, ``run_error``."""
     # Imported under the limits.
     import numpy as np
     import onnxruntime

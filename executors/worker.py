@@ -109,6 +109,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
         self._failure: BaseException | None = None
         self._committed: dict[TopicPartition, int] = {}
         self._generation = 0
+        self.joined = asyncio.Event()
         self.counts = WorkerCounts()
 
     @property
@@ -127,6 +128,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
         """Begin anew at the committed offsets."""
         await self.on_partitions_revoked(assigned)
         self._committed = {}
+        self.joined.set()
         log.info("assigned lanes %s", sorted(each.partition for each in assigned))
 
     async def run(self) -> None:

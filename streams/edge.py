@@ -99,6 +99,7 @@ class Edge(ConsumerRebalanceListener):  # type: ignore[misc]
         self._failure: BaseException | None = None
         self._in_flight = 0
         self._generation = 0
+        self.joined = asyncio.Event()
         self._committed: dict[TopicPartition, int] = {}
         self.counts = EdgeCounts()
 
@@ -111,6 +112,7 @@ class Edge(ConsumerRebalanceListener):  # type: ignore[misc]
         """Begin anew at the committed offsets."""
         await self.on_partitions_revoked(assigned)
         self._committed = {}
+        self.joined.set()
         log.info("assigned %s", sorted(each.partition for each in assigned))
 
     async def run(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.settings import StartError, load_settings
+from infra.commands.output import Output, OutputOption, settings_of, write
+from infra.settings import Settings, StartError
 from streams.errors import IsosError, RetriableError
 from streams.topics import PREFIX, SUFFIX, full_name
 
@@ -24,17 +24,16 @@ COUNTS = ("received", "ok", "error", "rejected", "expired", "in_flight", "missin
 
 
 def ledger(
+    ctx: typer.Context,
     drained: Annotated[bool, typer.Option("--drained", help="Allow no request to be in flight.")] = False,
-    output: Annotated[str, typer.Option(help="table or json.")] = "table",
+    output: OutputOption = Output.TABLE,
     requests_topic: Annotated[str, typer.Option(help="Topic of the requests.")] = full_name("inference.requests"),
     results_topic: Annotated[str, typer.Option(help="Topic of the results.")] = full_name("inference.results"),
     topic_id: Annotated[str, typer.Option(help="Topic id (32 hex digits) that results name; default: asked.")] = "",
 ) -> None:
     """Count requests and their results per partition; exit 7 when one is missing or duplicated."""
-    if output not in ("table", "json"):
-        raise typer.BadParameter("must be table or json", param_hint="--output")
     try:
-        report = audit(requests_topic, results_topic, topic_id)
+        report = audit(settings_of(ctx), requests_topic, results_topic, topic_id)
     except StartError as error:
         typer.echo(error.sentence, err=True)
         raise typer.Exit(error.exit_code) from None
@@ -45,24 +44,25 @@ def ledger(
         typer.echo(f"{error}.", err=True)
         raise typer.Exit(3) from None
     found = report.violations(drained=drained)
-    if output == "json":
-        typer.echo(json.dumps(document(report, found), indent=2))
-    else:
-        _print_table(report)
+    write(_rows(report), output, document(report, found))
     for sentence in found:
         typer.echo(sentence, err=True)
     if found:
         raise typer.Exit(7)
 
 
-def audit(requests_topic: str, results_topic: str, topic_id: str = "") -> Report:
-    """Read both topics (full names) by the settings of this process and close the account.
+def audit(
+    settings: Settings,
+    requests_topic: str = full_name("inference.requests"),
+    results_topic: str = full_name("inference.results"),
+    topic_id: str = "",
+) -> Report:
+    """Read both topics (full names) and close the account.
 
     Raises StartError for settings, RetriableError when the broker is away, IsosError for an unknown topic.
     """
     from streams.connection import Connection
 
-    settings = load_settings()
     max_age_ms = settings.max_timeout_ms + settings.grace_ms
     connection = Connection(settings.bootstrap)
     with _progress() as progress:
@@ -129,19 +129,13 @@ def document(report: Report, found: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _print_table(report: Report) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("partition", *(name.replace("_", " ") for name in COUNTS), header_style="bold")
-    for column in table.columns:
-        column.justify = "right"
+def _rows(report: Report) -> list[dict[str, Any]]:
+    """One row per partition and the totals."""
+    rows: list[dict[str, Any]] = []
     for count in report.partitions:
-        values = (getattr(count, name) for name in COUNTS)
-        table.add_row(str(count.partition), *(str(getattr(value, "total", value)) for value in values))
-    table.add_section()
-    table.add_row("all", *(str(report.total(name)) for name in COUNTS), style="bold")
-    Console().print(table)
+        values = {name: getattr(count, name) for name in COUNTS}
+        rows.append({"partition": count.partition, **{k: getattr(v, "total", v) for k, v in values.items()}})
+    return [*rows, {"partition": "all", **{name: report.total(name) for name in COUNTS}}]
 
 
 def _progress() -> AbstractContextManager[Progress]:

@@ -1,0 +1,231 @@
+"""Composition of the data plane: rules of ``agents`` and loops of ``streams`` and ``executors`` become processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+
+from agents.admission import AdmissionPolicy, admit
+from agents.router import ROUTER, RouterParams
+from agents.validator import VALIDATOR, ValidatorParams, ValidatorState
+from infra.roles import RoleContext
+from streams.codec import Codec
+from streams.connection import consumer, producer, start, stop_quietly
+from streams.deadletter import DeadLetters
+from streams.edge import Edge
+from streams.faust_app import create_app
+from streams.interpreter import FrameInterpreter
+from streams.ledger_log import LedgerLog, Rebuilt
+from streams.provision import topic_ids
+from streams.pulse import Pulse, TelemetryWindow
+from streams.quota import QuotaStore
+from streams.schema_log import read_schema_ids
+from streams.watch import MemoryWatch
+
+REQUESTS: Final = "inference.requests"
+START_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What every stage holds: codec, memory, a producer of frames and dead letters, the requests topic's id."""
+
+    codec: Codec
+    memory: MemoryWatch
+    producer: AIOKafkaProducer
+    dead_letters: DeadLetters
+    topic_id: bytes
+
+
+@contextlib.asynccontextmanager
+async def _parts(context: RoleContext, on_change: Any = None) -> AsyncIterator[_Parts]:
+    codec = Codec(await read_schema_ids(context.connection))
+    topic_id = (await topic_ids(context.connection, [REQUESTS]))[REQUESTS]
+    sender = producer(context.connection)
+    memory = MemoryWatch(context.connection, codec, on_change=on_change)
+    try:
+        await start(sender, f"starting the producer of {context.name}")
+        await memory.start(START_S)
+        yield _Parts(codec, memory, sender, DeadLetters(sender, context.role), topic_id)
+    finally:
+        await memory.stop()
+        await stop_quietly(sender)
+
+
+async def _together(*jobs: Awaitable[Any]) -> None:
+    """Run until the first one fails, then end the others."""
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _group(context: RoleContext, group: str, **settings: Any) -> Any:
+    session_ms = context.settings.session_timeout_s * 1000
+    return consumer(
+        context.connection,
+        group_id=f"isos-{group}",
+        session_timeout_ms=session_ms,
+        heartbeat_interval_ms=min(2000, session_ms // 3),
+        max_poll_interval_ms=300_000,
+        **settings,
+    )
+
+
+async def edge(context: RoleContext) -> None:
+    """Requests become frames."""
+    settings = context.settings
+    policy = AdmissionPolicy(settings.default_timeout_ms, settings.max_timeout_ms)
+    async with _parts(context) as parts:
+        reader = _group(context, "edge", isolation_level="read_committed", max_poll_records=5_000)
+        quota = QuotaStore(settings.redis_address, parts.topic_id, settings.tenant_rate_per_s, settings.tenant_burst)
+        loop = Edge(
+            reader,
+            parts.producer,
+            parts.codec,
+            quota,
+            lambda request: admit(request, parts.memory.view, policy),
+            lambda: parts.memory.view.sequence,
+            parts.dead_letters.write,
+            topic_id=parts.topic_id,
+            tick_ms=settings.tick_ms,
+        )
+        pulse = Pulse(parts.producer, parts.codec, "edge", context.instance, lambda: parts.memory.view.sequence)
+        try:
+            await start(reader, "starting the edge's consumer")
+            await _together(loop.run(), pulse.run(), _when(loop.joined, context))
+        finally:
+            await stop_quietly(reader)
+            await quota.close()
+
+
+async def executor(context: RoleContext) -> None:
+    """Routed frames are executed."""
+    from executors.loader import ModelLoader
+    from executors.model_store import ModelStore
+    from executors.worker import Worker
+
+    settings = context.settings
+    loaders: list[ModelLoader] = []
+
+    def changed(view: Any) -> None:
+        for each in loaders:
+            each.want_planned(view)
+
+    async with _parts(context, changed) as parts:
+        loader = ModelLoader(ModelStore(settings.data_dir / "blobs"), settings.device, lambda: parts.memory.view)
+        loaders.append(loader)
+        loader.want_planned(parts.memory.view)
+        loading = asyncio.ensure_future(loader.run())
+        reader = _group(context, "executor", max_poll_records=1_000)
+        loop = Worker(
+            reader,
+            parts.producer,
+            parts.codec,
+            loader,
+            parts.dead_letters.write,
+            name=f"executor-{context.instance}",
+            tick_ms=settings.tick_ms,
+        )
+        pulse = Pulse(
+            parts.producer,
+            parts.codec,
+            "executor",
+            context.instance,
+            lambda: parts.memory.view.sequence,
+            models=loader.loaded,
+        )
+        try:
+            while not loader.is_settled:  # a lane is taken only when the planned models are warm
+                await asyncio.sleep(0.02)
+            await start(reader, "starting the executor's consumer")
+            await _together(loop.run(), pulse.run(), loading, _when(loop.joined, context))
+        finally:
+            loading.cancel()
+            await stop_quietly(reader)
+
+
+async def router(context: RoleContext) -> None:
+    """Admitted frames are routed by the plan in memory."""
+    spec = replace(ROUTER, params=RouterParams(num_lanes=context.settings.lanes))
+    async with _parts(context) as parts:
+        app = _app(context, "router")
+        interpreter = FrameInterpreter(
+            spec,
+            app,
+            parts.producer,
+            parts.codec,
+            parts.memory,
+            on_defect=context.defect,
+            dead_letter=parts.dead_letters.write,
+        )
+        pulse = Pulse(parts.producer, parts.codec, "router", context.instance, lambda: parts.memory.view.sequence)
+        await _serve(context, app, interpreter, pulse)
+
+
+async def validator(context: RoleContext) -> None:
+    """Executed frames are gated and answered."""
+    settings = context.settings
+    give_up_us = (settings.max_timeout_ms + settings.grace_ms) * 1000
+    spec = replace(VALIDATOR, params=ValidatorParams(give_up_us=give_up_us))
+    window = TelemetryWindow()
+    async with _parts(context) as parts:
+        app = _app(context, "validator")
+
+        def initial(partition: int, rebuilt: Rebuilt) -> ValidatorState:
+            return ValidatorState(
+                parts.topic_id, partition, rebuilt.terminals, rebuilt.results_offset, rebuilt.num_reaped
+            )
+
+        interpreter = FrameInterpreter(
+            spec,
+            app,
+            parts.producer,
+            parts.codec,
+            parts.memory,
+            ledger_of=lambda partition: LedgerLog(
+                context.connection, parts.codec, parts.topic_id, partition, fence=settings.fence
+            ),
+            initial=initial,
+            on_defect=context.defect,
+            dead_letter=parts.dead_letters.write,
+        )
+        interpreter.counts.answered = window.add
+        pulse = Pulse(
+            parts.producer,
+            parts.codec,
+            "validator",
+            context.instance,
+            lambda: parts.memory.view.sequence,
+            telemetry=lambda: window.close("validator", context.instance, 0),
+        )
+        await _serve(context, app, interpreter, pulse)
+
+
+def _app(context: RoleContext, name: str) -> Any:
+    data_dir = str(context.settings.run_dir / f"faust-{context.name}")
+    return create_app(
+        name, context.connection, session_timeout_s=float(context.settings.session_timeout_s), data_dir=data_dir
+    )
+
+
+async def _serve(context: RoleContext, app: Any, interpreter: FrameInterpreter, pulse: Pulse) -> None:
+    await app.start()
+    try:
+        await _together(pulse.run(), _when(interpreter.takeover.assigned_once, context), app.wait_until_stopped())
+    finally:
+        await interpreter.takeover.stop()
+        await app.stop()
+
+
+async def _when(event: asyncio.Event, context: RoleContext) -> None:
+    await event.wait()
+    context.ready()

@@ -1,0 +1,145 @@
+"""Entry of every process of ours: ``python -m infra.roles ROLE --instance N``.
+
+Sets up what all share (event loop, log, settings, signals, readiness file) and runs one role until it is told to stop.
+Exit status 0 after a stop, 1 after a defect, 75 when the broker or a claim was lost and a restart is the remedy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import uvloop
+
+from infra.settings import Settings, StartError, load_settings
+from streams.connection import Connection
+from streams.errors import IsosError, RetriableError
+
+log = logging.getLogger("isos")
+
+TRY_AGAIN = 75
+
+
+@dataclass(frozen=True, slots=True)
+class RoleContext:
+    """What a role is given. ``ready`` is called once, when it serves; ``defect`` ends the process loudly."""
+
+    settings: Settings
+    connection: Connection
+    role: str
+    instance: int
+    ready: Callable[[], None]
+    defect: Callable[[BaseException], None]
+
+    @property
+    def name(self) -> str:
+        """Name of the process, as in its log and readiness file."""
+        return os.environ.get("ISOS_PROCESS_NAME") or f"{self.role}-{self.instance}"
+
+
+Role = Callable[[RoleContext], Awaitable[None]]
+
+
+def _role(name: str) -> Role:
+    """Import only what the role needs."""
+    if name in ("edge", "router", "executor", "validator"):
+        from infra import data_plane
+
+        return {
+            "edge": data_plane.edge,
+            "router": data_plane.router,
+            "executor": data_plane.executor,
+            "validator": data_plane.validator,
+        }[name]
+    if name in ("orchestrator", "control"):
+        from infra import control_plane
+
+        return {"orchestrator": control_plane.orchestrator, "control": control_plane.control}[name]
+    from infra import services
+
+    return {"registry": services.registry, "provision": services.provision}[name]
+
+
+ROLES = ("provision", "registry", "orchestrator", "control", "edge", "router", "executor", "validator")
+
+
+def announce_ready(settings: Settings, name: str) -> None:
+    """Write the readiness file that the supervisor watches."""
+    gc.collect()
+    gc.freeze()  # what start-up made lives on; later collections need not walk it
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    path = settings.run_dir / f"{name}.ready"
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps({"pid": os.getpid(), "ready_us": time.time_ns() // 1000}))
+    draft.replace(path)
+    log.info("ready")
+
+
+async def _main(role_name: str, instance: int, settings: Settings) -> int:
+    stop = asyncio.Event()
+    defects: list[BaseException] = []
+
+    def defect(error: BaseException) -> None:
+        defects.append(error)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    name = os.environ.get("ISOS_PROCESS_NAME") or f"{role_name}-{instance}"
+    context = RoleContext(
+        settings, Connection(settings.bootstrap), role_name, instance, lambda: announce_ready(settings, name), defect
+    )
+    running = asyncio.ensure_future(_role(role_name)(context))
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not running.done():
+        running.cancel()
+        await asyncio.wait({running}, timeout=8)
+    if running.done() and not running.cancelled() and running.exception() is not None:
+        defects.append(running.exception() or RuntimeError())
+    if not defects:
+        return 0
+    if isinstance(defects[0], RetriableError):
+        log.error("%s; the process starts anew", defects[0])
+        return TRY_AGAIN
+    log.error("stopped by a defect", exc_info=defects[0])
+    return 1
+
+
+def main() -> int:
+    """Run one role; see the module's text for the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m infra.roles", description="Run one process of ML-ISOS.")
+    parser.add_argument("role", choices=ROLES)
+    parser.add_argument("--instance", type=int, default=0, help="number of this instance of the role")
+    given = parser.parse_args()
+    logging.basicConfig(
+        level=os.environ.get("ISOS_LOG_LEVEL", "INFO"),
+        format="%(asctime)s %(levelname)-7s %(name)s %(message)s",
+        stream=sys.stderr,
+    )
+    for noisy in ("faust", "aiokafka", "mode"):
+        logging.getLogger(noisy).setLevel(os.environ.get("ISOS_LIBRARY_LOG_LEVEL", "WARNING"))
+    try:
+        settings = load_settings()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            status = runner.run(_main(given.role, given.instance, settings))
+    except (StartError, IsosError) as error:
+        log.error("%s", error)
+        status = 1
+    logging.shutdown()
+    os._exit(status)  # libraries leave threads behind that would delay or hang the exit
+
+
+if __name__ == "__main__":
+    main()

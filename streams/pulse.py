@@ -1,0 +1,107 @@
+"""Signs of life: a heartbeat each second, and a telemetry window where a stage has one.
+
+Sends are best effort: a heartbeat that cannot be sent is itself what the Monitor watches for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from schemas.frame import InferenceFrame
+from schemas.telemetry import Heartbeat, LoadedModel, ModelWindow, Telemetry
+from streams.codec import Codec
+from streams.columns import Columns, segment_starts
+from streams.topics import full_name
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S: Final = 1.0
+SEND_TIMEOUT_S: Final = 5.0
+
+
+@dataclass(slots=True)
+class TelemetryWindow:
+    """Counts of the results written since the last window, per model version."""
+
+    counts: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    num_frames: int = 0
+    started_us: int = field(default_factory=lambda: time.time_ns() // 1000)
+
+    def add(self, frame: InferenceFrame, completed_us: int) -> None:
+        """Count an answered frame: rows, outcome, time from the broker's timestamp to the result."""
+        columns, starts = Columns.of(frame), segment_starts(frame)
+        self.num_frames += 1
+        for number, segment in enumerate(frame.segments):
+            rows = slice(starts[number], starts[number + 1])
+            statuses = columns.statuses[rows]
+            spent = completed_us - columns.received_us[rows]
+            count = self.counts.setdefault((segment.model, segment.version), [0] * 7)
+            count[0] += segment.num_rows
+            for status in range(1, 5):
+                count[status] += int((statuses == status).sum())
+            count[5] += int(spent.sum())
+            count[6] = max(count[6], int(spent.max()))
+
+    def close(self, stage: str, instance: int, queue_depth: int) -> Telemetry:
+        """The window's record; a new window begins."""
+        now = time.time_ns() // 1000
+        models = tuple(ModelWindow(*key, *count) for key, count in sorted(self.counts.items()))
+        record = Telemetry(stage, instance, self.started_us, now - self.started_us, self.num_frames, queue_depth, models)
+        self.counts, self.num_frames, self.started_us = {}, 0, now
+        return record
+
+
+class Pulse:
+    """Sends a process's heartbeat and telemetry until cancelled."""
+
+    def __init__(
+        self,
+        producer: AIOKafkaProducer,
+        codec: Codec,
+        role: str,
+        instance: int,
+        memory_sequence: Callable[[], int],
+        *,
+        models: Callable[[], tuple[LoadedModel, ...]] = tuple,
+        telemetry: Callable[[], Telemetry] | None = None,
+    ) -> None:
+        self._producer = producer
+        self._codec = codec
+        self._role = role
+        self._instance = instance
+        self._memory_sequence = memory_sequence
+        self._models = models
+        self._telemetry = telemetry
+        self._started_us = time.time_ns() // 1000
+
+    async def run(self) -> None:
+        """One heartbeat a second."""
+        while True:
+            await self._beat()
+            await asyncio.sleep(INTERVAL_S)
+
+    async def _beat(self) -> None:
+        beat = Heartbeat(
+            self._role, self._instance, os.getpid(), self._started_us, time.time_ns() // 1000,
+            self._memory_sequence(), self._models(),
+        )  # fmt: skip
+        await self._send("control.heartbeats", beat)
+        if self._telemetry is not None:
+            await self._send("control.telemetry", self._telemetry())
+
+    async def _send(self, topic: str, record: Any) -> None:
+        key = f"{self._role}-{self._instance}".encode()
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await self._producer.send_and_wait(full_name(topic), self._codec.encode(topic, record), key=key)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("a record for %s was not sent: %s", topic, type(error).__name__)
