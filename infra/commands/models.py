@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from schemas.model import ModelVersion, TensorSpec
     from streams.memory_view import MemoryView
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, add_completion=False)
 
 _T = TypeVar("_T")
 READ_TIMEOUT_S = 20.0
