@@ -1,0 +1,41 @@
+"""Stopping: nothing to stop, a supervisor that obeys."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from infra.commands.down import stop_stack
+from infra.settings import as_environment, load_settings
+from infra.stack_state import is_running
+
+_SUPERVISOR = """
+import signal, sys
+from infra.settings import load_settings
+from infra.stack_state import claim, write_state
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+settings = load_settings()
+with claim(settings):
+    write_state(settings, 0.0, True, [])
+    print("claimed", flush=True)
+    signal.pause()
+"""
+
+
+def test_nothing_running_is_said(tmp_path: Path) -> None:
+    assert stop_stack(load_settings(data_dir=tmp_path)) is False
+
+
+def test_a_supervisor_is_asked_and_waited_for(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path)
+    env = {**os.environ, **as_environment(settings)}
+    command = [sys.executable, "-c", _SUPERVISOR]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as supervisor:
+        assert supervisor.stdout is not None
+        assert supervisor.stdout.readline() == "claimed\n"
+        assert is_running(settings)
+        assert stop_stack(settings) is True
+        assert supervisor.wait(5) == 0
+    assert not is_running(settings)

@@ -1,0 +1,66 @@
+"""Data on stdout in four forms."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.commands.output import Output, write, yaml_lines
+
+ROWS = [{"name": "a", "size": 1}, {"name": "b", "size": None}]
+
+
+def written(capsys: pytest.CaptureFixture[str], output: Output, **more: Any) -> str:
+    write(ROWS, output, **more)
+    return capsys.readouterr().out
+
+
+def test_json_is_the_rows_or_the_document(capsys: pytest.CaptureFixture[str]) -> None:
+    assert json.loads(written(capsys, Output.JSON)) == ROWS
+    assert json.loads(written(capsys, Output.JSON, document={"rows": 2})) == {"rows": 2}
+
+
+def test_json_lines_are_one_row_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [json.loads(line) for line in written(capsys, Output.JSONL).splitlines()] == ROWS
+
+
+def test_yaml(capsys: pytest.CaptureFixture[str]) -> None:
+    assert written(capsys, Output.YAML) == '- name: "a"\n  size: 1\n- name: "b"\n  size: null\n'
+
+
+def test_a_table_has_a_head_and_a_dash_for_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [line.split() for line in written(capsys, Output.TABLE).splitlines()] == [
+        ["name", "size"],
+        ["a", "1"],
+        ["b", "-"],
+    ]
+
+
+def test_an_empty_table_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    write([], Output.TABLE)
+    assert capsys.readouterr().out.strip() == ""
+
+
+@given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner), max_leaves=8))
+def test_yaml_has_a_line_for_every_scalar(value: Any) -> None:
+    scalars = [json.dumps(leaf) for leaf in leaves(value)]
+    text = "\n".join(yaml_lines(value))
+    assert [scalar for scalar in scalars if scalar not in text] == []
+
+
+def leaves(value: Any) -> list[Any]:
+    return [leaf for item in value for leaf in leaves(item)] if isinstance(value, list) else [value]
+
+
+def test_yaml_nests_maps_in_lists() -> None:
+    assert yaml_lines({"a": [{"b": 1, "c": [2]}], "d": []}) == [
+        "a:",
+        "  - b: 1",
+        "    c:",
+        "      - 2",
+        "d: []",
+    ]

@@ -1,0 +1,102 @@
+"""Settings: precedence, validation, and what children get."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.settings import Settings, StartError, as_environment, child_environment, load_settings
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Work in an empty folder, with an empty home and no ISOS_ variables."""
+    import os
+
+    for name in [name for name in os.environ if name.startswith("ISOS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_each_source_wins_over_the_next(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().partitions == 2
+    user = clean / "home" / ".config" / "isos" / "isos.toml"
+    user.parent.mkdir(parents=True)
+    user.write_text("partitions = 3\nlanes = 3\n")
+    assert load_settings().partitions == 3
+    (clean / "isos.toml").write_text("partitions = 4\n")
+    assert (load_settings().partitions, load_settings().lanes) == (4, 3)
+    monkeypatch.setenv("ISOS_PARTITIONS", "5")
+    assert load_settings().partitions == 5
+    assert load_settings(partitions=6).partitions == 6
+    assert load_settings(partitions=None).partitions == 5
+
+
+def test_an_invalid_value_is_one_sentence_and_exit_code_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISOS_BROKER_PORT", "70000")
+    with pytest.raises(StartError) as caught:
+        load_settings()
+    assert caught.value.exit_code == 2
+    assert "broker_port (ISOS_BROKER_PORT)" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"nonsense": 1},
+        {"device": "tpu"},
+        {"partitions": 0},
+        {"default_timeout_ms": 200_000},
+        {"redis_port": 19092},
+        {"tenant_rate_per_s": 0},
+    ],
+)
+def test_what_cannot_be_is_refused(flags: dict[str, object]) -> None:
+    with pytest.raises(StartError) as caught:
+        load_settings(**flags)
+    assert caught.value.exit_code == 2
+
+
+def test_a_broken_file_is_refused(clean: Path) -> None:
+    (clean / "isos.toml").write_text("partitions = = 4\n")
+    with pytest.raises(StartError, match="not valid TOML"):
+        load_settings()
+
+
+def test_addresses_are_the_given_ones_or_our_own() -> None:
+    assert load_settings().bootstrap == "127.0.0.1:19092"
+    assert load_settings().redis_address == "redis://127.0.0.1:16379/0"
+    assert load_settings(brokers="k:1,l:2").bootstrap == "k:1,l:2"
+    assert load_settings(registry_url="http://r:1").registry_address == "http://r:1"
+
+
+def test_a_relative_data_directory_is_below_the_working_directory(clean: Path) -> None:
+    assert load_settings().data_dir == clean / ".isos"
+
+
+def test_every_setting_is_documented() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+@given(st.integers(1, 256), st.booleans(), st.sampled_from(["auto", "cuda", "cpu"]), st.floats(0.1, 1e9))
+def test_children_read_the_very_same_settings(partitions: int, fence: bool, device: str, rate: float) -> None:
+    settings = load_settings(partitions=partitions, fence=fence, device=device, tenant_rate_per_s=rate)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in as_environment(settings).items():
+            patch.setenv(name, value)
+        assert load_settings() == settings
+
+
+def test_children_get_what_must_be_set_before_an_import() -> None:
+    env = child_environment(load_settings(), {"PATH": "/bin", "KEPT": "1"})
+    assert env["ORT_DISABLE_TELEMETRY"] == "1"
+    assert env["OMP_NUM_THREADS"] == env["OPENBLAS_NUM_THREADS"] == "1"
+    assert env["MALLOC_TRIM_THRESHOLD_"] == "1073741824"
+    assert env["KEPT"] == "1"
+    assert env["PATH"].endswith(":/bin")
