@@ -22,7 +22,7 @@ from schemas.model import ModelVersion, TensorSpec
 from streams.errors import IsosError
 
 MODEL_NAME: Final = re.compile(r"[a-zA-Z0-9_\-]{3,64}")
-MODEL_VERSION: Final = re.compile(r"v\d+\.\d+\.\d+")
+MODEL_VERSION: Final = re.compile(r"v[0-9]+\.[0-9]+\.[0-9]+")
 MAX_TENSORS: Final = 16
 MAX_AXES: Final = 8
 

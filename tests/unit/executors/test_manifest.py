@@ -71,7 +71,7 @@ def test_what_is_no_manifest(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "version"), [("ab", "v1.0.0"), ("a b c", "v1.0.0"), ("abc", "1.0"), ("abc\n", "v1.0.0")]
+    ("name", "version"), [("ab", "v1.0.0"), ("a b c", "v1.0.0"), ("abc", "1.0"), ("abc\n", "v1.0.0"), ("abc", "v1.0.٣")]
 )
 def test_names_and_versions(name: str, version: str) -> None:
     with pytest.raises(ManifestError, match="must"):
