@@ -162,7 +162,7 @@ async def start(client: Any, what: str, seconds: float = START_TIMEOUT_S) -> Non
     except (KafkaError, OSError) as error:
         await stop_quietly(client)
         raise UnreachableError(what, str(error) or type(error).__name__) from error
-    except TimedOutError:
+    except (TimedOutError, asyncio.CancelledError):
         await stop_quietly(client)
         raise
 
