@@ -123,7 +123,7 @@ def test_the_profile_grows_with_the_batch() -> None:
 def test_a_slow_model_takes_about_its_time() -> None:
     blob = models.slow(20)
     profile = ModelSession.load(blob, models.version_of(blob, max_batch_size=4), "cpu").profile
-    assert 5_000 < profile.time_us(1) < 100_000
+    assert 2_000 < profile.time_us(1) < 200_000  # a busy machine may stretch or spoil the calibration
 
 
 def test_garbage_is_a_load_error_of_one_line() -> None:
