@@ -1,0 +1,228 @@
+"""Monitor: what every process and model does, and an alert when a process falls silent.
+
+Consumes ``control.heartbeats`` and ``control.telemetry``; emits ``control.alerts`` (key = subject). State: each process
+as heard last, the newest telemetry windows per stage, when it began to listen.
+
+Rules: a process unheard for ``silent_us`` raises one ``process_silent`` alert with its evidence; heard again, the same
+alert is resolved. Silence counts only while the Monitor itself listened: after a pause of its own (a restart, a broker
+that was away) the count begins anew. A process silent for ``forget_us`` is forgotten and its alert resolved.
+
+``isos status`` folds the same topics through ``fold_heartbeat`` and ``fold_telemetry`` and shows ``model_rates``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from schemas.coordinate import RecordCoordinate
+from schemas.telemetry import Alert, Heartbeat, LoadedModel, Telemetry
+from streams.agent import NO_EFFECTS, AgentSpec, Effects, Event, Publish, Tick
+from streams.canonical import to_json
+
+KEPT_WINDOWS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """Microseconds: silence that alerts, own pause after which listening begins anew, silence that is forgotten."""
+
+    silent_us: int = 5_000_000
+    pause_us: int = 2_500_000
+    forget_us: int = 600_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatus:
+    """A process as heard last; ``alert_id`` while its silence is alerted; ``restarts`` since it was first heard."""
+
+    name: str
+    pid: int
+    started_us: int
+    heard_us: int
+    memory_sequence: int
+    models: tuple[LoadedModel, ...]
+    restarts: int
+    cause: RecordCoordinate
+    alert_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """``processes`` by ``role-instance``; ``windows`` by ``stage-instance``, newest last; listening since then."""
+
+    processes: Mapping[str, ProcessStatus] = field(default_factory=dict)
+    windows: Mapping[str, tuple[Telemetry, ...]] = field(default_factory=dict)
+    listening_us: int = 0
+    last_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRate:
+    """A model version at one stage over its kept windows: rates per second, mean and longest time in microseconds."""
+
+    stage: str
+    model: str
+    version: str
+    rows_per_s: float
+    ok_per_s: float
+    refused_per_s: float
+    mean_us: float
+    max_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Why a process is called silent."""
+
+    pid: int
+    heard_us: int
+    silent_us: int
+    memory_sequence: int
+
+
+def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
+    """Fold what is heard; judge silence at ticks."""
+    state = _listen(state, event.now_us, params, is_tick=isinstance(event.record, Tick))
+    match event.record:
+        case Heartbeat() as heartbeat:
+            folded = fold_heartbeat(state, heartbeat, event.now_us, event.coordinate)
+            return _resolve_heard(folded, process_name(heartbeat), event.now_us, params)
+        case Telemetry() as window:
+            return fold_telemetry(state, window), NO_EFFECTS
+        case Tick():
+            return _judge(state, event.now_us, params)
+    return state, NO_EFFECTS
+
+
+def process_name(heartbeat: Heartbeat) -> str:
+    """``role-instance``."""
+    return f"{heartbeat.role}-{heartbeat.instance}"
+
+
+def fold_heartbeat(state: State, heartbeat: Heartbeat, now_us: int, cause: RecordCoordinate) -> State:
+    """Note a sign of life; one that was sent earlier than the last one heard changes nothing."""
+    name = process_name(heartbeat)
+    known = state.processes.get(name)
+    heard_us = min(heartbeat.sent_us, now_us)
+    if known is not None and heard_us < known.heard_us:
+        return state
+    is_restart = known is not None and (known.pid, known.started_us) != (heartbeat.pid, heartbeat.started_us)
+    status = ProcessStatus(
+        name=name,
+        pid=heartbeat.pid,
+        started_us=heartbeat.started_us,
+        heard_us=heard_us,
+        memory_sequence=heartbeat.memory_sequence,
+        models=heartbeat.models,
+        restarts=(0 if known is None else known.restarts) + is_restart,
+        cause=cause,
+        alert_id="" if known is None else known.alert_id,
+    )
+    return replace(state, processes={**state.processes, name: status})
+
+
+def fold_telemetry(state: State, window: Telemetry) -> State:
+    """Keep the newest windows of a stage, each once."""
+    place = f"{window.stage}-{window.instance}"
+    kept = state.windows.get(place, ())
+    if kept and window.window_start_us <= kept[-1].window_start_us:
+        return state
+    return replace(state, windows={**state.windows, place: (*kept, window)[-KEPT_WINDOWS:]})
+
+
+def model_rates(state: State, now_us: int, max_age_us: int = 10_000_000) -> tuple[ModelRate, ...]:
+    """Rates by stage, model and version over the kept windows not older than ``max_age_us``, in that order."""
+    sums: dict[tuple[str, str, str], list[int]] = {}
+    spans: dict[str, dict[str, int]] = {}
+    for place, kept in sorted(state.windows.items()):
+        for window in kept:
+            if now_us - window.window_start_us > max_age_us:
+                continue
+            span = spans.setdefault(window.stage, {})
+            span[place] = span.get(place, 0) + window.window_us
+            for part in window.models:
+                total = sums.setdefault((window.stage, part.model, part.version), [0] * 5)
+                refused = part.num_error + part.num_rejected + part.num_expired
+                for at, value in enumerate((part.num_rows, part.num_ok, refused, part.total_us)):
+                    total[at] += value
+                total[4] = max(total[4], part.max_us)
+    return tuple(_rate(key, total, max(spans[key[0]].values())) for key, total in sorted(sums.items()))
+
+
+def _rate(key: tuple[str, str, str], total: list[int], span_us: int) -> ModelRate:
+    rows, ok, refused, total_us, max_us = total
+    seconds = max(span_us, 1) / 1e6
+    return ModelRate(*key, rows / seconds, ok / seconds, refused / seconds, total_us / rows if rows else 0.0, max_us)
+
+
+def silent_for_us(state: State, status: ProcessStatus, now_us: int) -> int:
+    """How long a process has been silent while the Monitor listened."""
+    return now_us - max(status.heard_us, state.listening_us)
+
+
+def _listen(state: State, now_us: int, params: Params, *, is_tick: bool) -> State:
+    """Notice a pause of our own. Idle ticks leave the state as it is until half the pause has gone by."""
+    if now_us - state.last_us > params.pause_us:
+        return replace(state, listening_us=now_us, last_us=now_us)
+    if is_tick and now_us - state.last_us < params.pause_us // 2:
+        return state
+    return replace(state, last_us=now_us)
+
+
+def _judge(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
+    effects: list[Publish] = []
+    processes = dict(state.processes)
+    for name, status in sorted(state.processes.items()):
+        silence = silent_for_us(state, status, now_us)
+        if now_us - status.heard_us >= params.forget_us:
+            del processes[name]
+            if status.alert_id:
+                effects.append(_alert(status, "The process is gone and forgotten.", now_us, silence, resolved=True))
+        elif not status.alert_id and silence >= params.silent_us:
+            processes[name] = replace(status, alert_id=f"process_silent/{name}/{status.heard_us}")
+            effects.append(_alert(processes[name], "The process sends no heartbeat.", now_us, silence, resolved=False))
+    return (
+        (replace(state, processes=processes), tuple(effects))
+        if effects or processes != state.processes
+        else (state, ())
+    )
+
+
+def _resolve_heard(state: State, name: str, now_us: int, params: Params) -> tuple[State, Effects]:
+    status = state.processes[name]
+    if not status.alert_id or now_us - status.heard_us >= params.silent_us:
+        return state, NO_EFFECTS
+    processes = {**state.processes, name: replace(status, alert_id="")}
+    return replace(state, processes=processes), (
+        _alert(status, "The process is heard again.", now_us, 0, resolved=True),
+    )
+
+
+def _alert(status: ProcessStatus, message: str, now_us: int, silence: int, *, resolved: bool) -> Publish:
+    evidence = to_json(Evidence(status.pid, status.heard_us, silence, status.memory_sequence))
+    alert = Alert(
+        alert_id=status.alert_id,
+        kind="process_silent",
+        subject=status.name,
+        severity="critical",
+        message=message,
+        evidence=evidence,
+        resolved=resolved,
+        time_us=now_us,
+        causes=(status.cause,),
+    )
+    return Publish("control.alerts", status.name.encode(), alert)
+
+
+MONITOR: Final = AgentSpec(
+    name="monitor",
+    consumes=("control.heartbeats", "control.telemetry"),
+    emits=("control.alerts",),
+    tick_ms=1_000,
+    initial=lambda params: State(),
+    decide=decide,
+    journaled=True,
+    params=Params(),
+)

@@ -1,0 +1,260 @@
+"""Orchestrator: the only one who changes memory.
+
+Consumes ``memory.commands``, ``control.plans`` and ``control.alerts``; emits ``memory.events`` (key = memory key).
+State: every key's version and body, the last sequence, the ids of recent commands.
+
+Rules: a command is handled once, by its id; its agent must be permitted its kind; its ``expected_version`` must be the
+key's (0 = new, -1 = any); then the kind's own rule. What is refused is an event too: ``CommandRejected`` under
+``rejections/<command id>`` with a code and a sentence. Every event takes the next sequence; ``prev_hash`` is filled in
+by the event store, which alone knows stored bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from schemas.coordinate import RecordCoordinate
+from schemas.memory import MemoryCommand, MemoryEvent
+from schemas.model import ModelVersion
+from schemas.plan import Plan, PlanProposal
+from schemas.review import ContextSignal
+from schemas.telemetry import Alert
+from streams.agent import NO_EFFECTS, AgentSpec, Effects, Event, Publish
+from streams.canonical import from_json, to_json
+from streams.errors import PoisonRecordError
+from streams.memory_view import ZERO_HASH, ActiveVersion, Incident, Rejection
+
+REMEMBERED_COMMANDS: Final = 2_000
+KEPT_REJECTIONS: Final = 256
+ANY_VERSION: Final = -1
+MODEL_NAME: Final = re.compile(r"[a-zA-Z0-9_\-]{3,64}")
+VERSION: Final = re.compile(r"v[0-9]+\.[0-9]+\.[0-9]+")
+DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A key's version and body."""
+
+    version: int
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """``seen``: recent command ids, oldest first; ``rejections``: keys of kept rejections, oldest first."""
+
+    sequence: int = 0
+    values: Mapping[str, Value] = field(default_factory=dict)
+    seen: tuple[str, ...] = ()
+    rejections: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One event to be: past-tense kind, key, new body (None removes the key)."""
+
+    kind: str
+    key: str
+    body: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a command is refused."""
+
+    code: str
+    message: str
+
+
+Verdict = tuple[Change, ...] | Refusal
+
+
+def decide(state: State, event: Event, params: Any) -> tuple[State, Effects]:
+    """Turn a command, a proposal or an alert into memory events."""
+    del params
+    match event.record:
+        case MemoryCommand() as command:
+            return _handle(state, command, event)
+        case PlanProposal() as proposal:
+            return _handle(state, _of_proposal(proposal), event)
+        case Alert() as alert:
+            return _handle(state, _of_alert(alert), event)
+    return state, NO_EFFECTS
+
+
+def _of_proposal(proposal: PlanProposal) -> MemoryCommand:
+    return MemoryCommand(
+        command_id=proposal.proposal_id,
+        agent="planner",
+        kind="ProposePlan",
+        key=f"plan/{proposal.plan.model}",
+        expected_version=proposal.expected_version,
+        body=to_json(proposal.plan),
+        reason=proposal.reason,
+        causes=proposal.causes,
+        sent_us=proposal.proposed_us,
+    )
+
+
+def _of_alert(alert: Alert) -> MemoryCommand:
+    incident = Incident(alert.alert_id, alert.kind, alert.subject, alert.severity, alert.message, alert.evidence)
+    return MemoryCommand(
+        command_id=f"{alert.alert_id}/{'resolved' if alert.resolved else 'raised'}",
+        agent="monitor",
+        kind="ResolveIncident" if alert.resolved else "RaiseIncident",
+        key=f"incident/{alert.alert_id}",
+        expected_version=ANY_VERSION,
+        body=to_json(incident),
+        reason=alert.message,
+        causes=alert.causes,
+        sent_us=alert.time_us,
+    )
+
+
+def _handle(state: State, command: MemoryCommand, event: Event) -> tuple[State, Effects]:
+    if command.command_id in state.seen:
+        return state, NO_EFFECTS
+    causes = (*command.causes, event.coordinate)
+    verdict = judge(state, command)
+    state = replace(state, seen=(*state.seen, command.command_id)[-REMEMBERED_COMMANDS:])
+    if isinstance(verdict, Refusal):
+        return _reject(state, command, verdict, causes, event.now_us)
+    return _append(state, command, verdict, causes, event.now_us)
+
+
+def judge(state: State, command: MemoryCommand) -> Verdict:
+    """The changes a command makes (none if it is fulfilled already), or why it is refused."""
+    if command.kind not in COMMANDS:
+        return Refusal("unknown_kind", f"There is no command {command.kind}.")
+    agents, rule = COMMANDS[command.kind]
+    if command.agent not in agents:
+        return Refusal("not_permitted", f"{command.agent} may not send {command.kind}.")
+    standing = state.values.get(command.key)
+    if standing is not None and standing.body == command.body:
+        return ()
+    try:
+        verdict = rule(state, command)
+    except PoisonRecordError as error:
+        return Refusal("invalid_body", f"The body of {command.kind} cannot be read: {error.message}.")
+    version = 0 if standing is None else standing.version
+    if not isinstance(verdict, Refusal) and command.expected_version not in (ANY_VERSION, version):
+        return Refusal("version_mismatch", f"{command.key} has version {version}, not {command.expected_version}.")
+    return verdict
+
+
+def _register_model(state: State, command: MemoryCommand) -> Verdict:
+    model = from_json(ModelVersion, command.body)
+    if not MODEL_NAME.fullmatch(model.model) or not VERSION.fullmatch(model.version):
+        return Refusal("invalid_name", f"{model.model} {model.version} is not a valid model name and version.")
+    if not DIGEST.fullmatch(model.digest) or command.key != f"model/{model.model}/{model.version}":
+        return Refusal("invalid_body", f"Digest or key of {model.model} {model.version} does not fit.")
+    if command.key in state.values:
+        return Refusal("already_registered", f"{model.model} {model.version} is registered with another content.")
+    changes = (Change("ModelRegistered", command.key, to_json(model)),)
+    active = f"active/{model.model}"
+    if active in state.values:
+        return changes
+    return (*changes, Change("VersionActivated", active, to_json(ActiveVersion(model.model, model.version))))
+
+
+def _propose_plan(state: State, command: MemoryCommand) -> Verdict:
+    plan = from_json(Plan, command.body)
+    if command.key != f"plan/{plan.model}":
+        return Refusal("invalid_body", f"The key of a plan for {plan.model} is plan/{plan.model}, not {command.key}.")
+    if f"active/{plan.model}" not in state.values:
+        return Refusal("unknown_model", f"No model {plan.model} is registered.")
+    for share in plan.versions:
+        if f"model/{plan.model}/{share.version}" not in state.values:
+            return Refusal("unknown_version", f"{plan.model} has no version {share.version}.")
+    weights = [share.weight_percent for share in plan.versions]
+    if sum(weights) != 100 or min(weights) < 0 or len({share.version for share in plan.versions}) != len(weights):
+        return Refusal("invalid_weights", f"The weights {weights} of {plan.model} are not 100 percent in all.")
+    if plan.max_batch_size < 1 or plan.timeout_ms < 1:
+        return Refusal("invalid_plan", f"Batch size and time-out of {plan.model} must be positive.")
+    return (Change("PlanMadeEffective", command.key, to_json(plan)),)
+
+
+def _raise_incident(state: State, command: MemoryCommand) -> Verdict:
+    del state
+    incident = from_json(Incident, command.body)
+    return (Change("IncidentRaised", f"incident/{incident.incident_id}", to_json(incident)),)
+
+
+def _resolve_incident(state: State, command: MemoryCommand) -> Verdict:
+    if command.key not in state.values:
+        return ()
+    return (Change("IncidentResolved", command.key, None),)
+
+
+def _note_context(state: State, command: MemoryCommand) -> Verdict:
+    del state
+    signal = from_json(ContextSignal, command.body)
+    return (Change("ContextNoted", f"context/{signal.signal_id}", to_json(signal)),)
+
+
+COMMANDS: Final[Mapping[str, tuple[frozenset[str], Callable[[State, MemoryCommand], Verdict]]]] = {
+    "RegisterModel": (frozenset({"cli", "operator"}), _register_model),
+    "ProposePlan": (frozenset({"planner"}), _propose_plan),
+    "RaiseIncident": (frozenset({"monitor"}), _raise_incident),
+    "ResolveIncident": (frozenset({"monitor"}), _resolve_incident),
+    "NoteContext": (frozenset({"researcher"}), _note_context),
+}
+
+
+def _reject(
+    state: State, command: MemoryCommand, refusal: Refusal, causes: tuple[RecordCoordinate, ...], now_us: int
+) -> tuple[State, Effects]:
+    """The refusal as an event; the oldest kept one is removed, so that the keys stay bounded."""
+    key = f"rejections/{command.command_id}"
+    body = to_json(Rejection(command.command_id, refusal.code, refusal.message))
+    changes: tuple[Change, ...] = (Change("CommandRejected", key, body),)
+    kept = (*state.rejections, key)
+    if len(kept) > KEPT_REJECTIONS:
+        changes = (*changes, Change("RejectionForgotten", kept[0], None))
+    state = replace(state, rejections=kept[-KEPT_REJECTIONS:])
+    return _append(state, replace(command, reason=refusal.message), changes, causes, now_us)
+
+
+def _append(
+    state: State,
+    command: MemoryCommand,
+    changes: tuple[Change, ...],
+    causes: tuple[RecordCoordinate, ...],
+    now_us: int,
+) -> tuple[State, Effects]:
+    values, effects = dict(state.values), []
+    for number, change in enumerate(changes, start=state.sequence + 1):
+        version = values[change.key].version + 1 if change.key in values else 1
+        if change.body is None:
+            values.pop(change.key, None)
+        else:
+            values[change.key] = Value(version, change.body)
+        event = MemoryEvent(
+            sequence=number,
+            prev_hash=ZERO_HASH,
+            command_id=command.command_id,
+            agent=command.agent,
+            kind=change.kind,
+            key=change.key,
+            version=version,
+            body=change.body,
+            reason=command.reason,
+            causes=causes,
+            time_us=now_us,
+        )
+        effects.append(Publish("memory.events", change.key.encode(), event, partition=0))
+    return replace(state, sequence=state.sequence + len(changes), values=values), tuple(effects)
+
+
+ORCHESTRATOR: Final = AgentSpec(
+    name="orchestrator",
+    consumes=("memory.commands", "control.plans", "control.alerts"),
+    emits=("memory.events",),
+    initial=lambda params: State(),
+    decide=decide,
+    journaled=True,
+)

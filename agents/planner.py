@@ -1,0 +1,186 @@
+"""Planner: a plan for every registered model.
+
+Watches ``memory.events``; consumes ``control.context`` (constraints); emits ``control.plans`` (key = model).
+State: what memory says about models, active versions and plans, the known rules, and the proposals under way.
+
+Rule: the active version serves 100 %, batch size and time-out as registered and set, lowered to the strictest
+constraint. Where the effective plan differs, it is proposed with the version it is to replace; one proposal per model
+is under way at a time. Unanswered, the same one is sent again after ``retry_us``; refused for a stale version, it is
+made anew at once; refused otherwise, after ``retry_us``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from agents.constraint import KIND, Rule, bounded_by, rule_of
+from schemas.coordinate import RecordCoordinate
+from schemas.memory import MemoryEvent
+from schemas.model import ModelVersion
+from schemas.plan import Plan, PlanProposal, VersionWeight
+from schemas.review import ContextSignal
+from streams.agent import NO_EFFECTS, AgentSpec, Effects, Event, Publish, Tick
+from streams.canonical import digest, from_json, to_json
+from streams.errors import PoisonRecordError
+from streams.memory_view import ActiveVersion, MemoryHead, Rejection, void_reason
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """``timeout_ms``: the policy's default budget of a request; ``retry_us``: when to propose again."""
+
+    timeout_ms: int = 30_000
+    retry_us: int = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A proposal under way; ``refused`` after a refusal that a new version alone does not cure."""
+
+    proposal_id: str
+    since_us: int
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What is known of a model: batch limit per version, active version, effective plan and its memory version."""
+
+    max_batch_sizes: Mapping[str, int] = field(default_factory=dict)
+    active: str = ""
+    plan: str = ""
+    plan_version: int = 0
+    cause: RecordCoordinate | None = None
+    attempt: int = 0
+    pending: Pending | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """``head``: the end of the accepted chain of memory."""
+
+    head: MemoryHead = field(default_factory=MemoryHead)
+    models: Mapping[str, Served] = field(default_factory=dict)
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+
+
+def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
+    """Learn from memory and context, then propose what differs."""
+    match event.record:
+        case MemoryEvent() as change:
+            if void_reason(state.head, change) is not None:
+                return state, NO_EFFECTS
+            state = replace(state, head=MemoryHead(change.sequence, event.answers))
+            state = _learn(state, change, event.coordinate)
+        case ContextSignal(kind=kind) as signal if kind == KIND:
+            state = _constrain(state, signal, event.coordinate)
+        case Tick():
+            state = _expire(state, event.now_us, params)
+        case _:
+            return state, NO_EFFECTS
+    return propose(state, event.now_us, params)
+
+
+def _learn(state: State, change: MemoryEvent, cause: RecordCoordinate) -> State:
+    kind, body = change.kind, change.body or ""
+    try:
+        if kind == "ModelRegistered":
+            model = from_json(ModelVersion, body)
+            served = state.models.get(model.model, Served())
+            sizes = {**served.max_batch_sizes, model.version: model.max_batch_size}
+            return _with(state, model.model, replace(served, max_batch_sizes=sizes))
+        if kind == "VersionActivated":
+            active = from_json(ActiveVersion, body)
+            served = state.models.get(active.model, Served())
+            return _with(state, active.model, replace(served, active=active.version, cause=cause))
+        if kind == "PlanMadeEffective":
+            plan = from_json(Plan, body)
+            served = state.models.get(plan.model, Served())
+            standing = replace(served, plan=to_json(plan), plan_version=change.version, pending=None, attempt=0)
+            return _with(state, plan.model, standing)
+        if kind == "CommandRejected":
+            return _refused(state, from_json(Rejection, body))
+    except PoisonRecordError:
+        return state  # the Orchestrator writes no such body; whatever it is, it is nothing to plan by
+    return state
+
+
+def _refused(state: State, rejection: Rejection) -> State:
+    for name, served in sorted(state.models.items()):
+        if served.pending is not None and served.pending.proposal_id == rejection.command_id:
+            stale = rejection.code == "version_mismatch"
+            pending = None if stale else replace(served.pending, refused=True)
+            return _with(state, name, replace(served, pending=pending, attempt=served.attempt + 1))
+    return state
+
+
+def _constrain(state: State, signal: ContextSignal, cause: RecordCoordinate) -> State:
+    try:
+        rule = rule_of(signal)
+    except PoisonRecordError:
+        return state
+    models = {name: replace(served, cause=cause) for name, served in state.models.items()}
+    return replace(state, rules={**state.rules, rule.rule_id: rule}, models=models)
+
+
+def _expire(state: State, now_us: int, params: Params) -> State:
+    """Forget proposals that were not answered, or refused, ``retry_us`` ago."""
+    for name, served in sorted(state.models.items()):
+        if served.pending is not None and now_us - served.pending.since_us >= params.retry_us:
+            state = _with(state, name, replace(served, pending=None))
+    return state
+
+
+def propose(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
+    """A proposal for each model whose effective plan is not the wanted one, unless one is under way."""
+    effects: list[Publish] = []
+    for name, served in sorted(state.models.items()):
+        plan = wanted_plan(state, name, params)
+        if plan is None or served.pending is not None or served.plan == to_json(plan):
+            continue
+        proposal = _proposal(served, plan, now_us)
+        state = _with(state, name, replace(served, pending=Pending(proposal.proposal_id, now_us)))
+        effects.append(Publish("control.plans", name.encode(), proposal))
+    return state, tuple(effects)
+
+
+def wanted_plan(state: State, name: str, params: Params) -> Plan | None:
+    """The plan a model should have, or None while no version is active."""
+    served = state.models[name]
+    if served.active not in served.max_batch_sizes:
+        return None
+    rules = [state.rules[key] for key in sorted(state.rules)]
+    return Plan(
+        model=name,
+        versions=(VersionWeight(served.active, 100),),
+        max_batch_size=bounded_by(rules, name, "max_batch_size", served.max_batch_sizes[served.active]),
+        timeout_ms=bounded_by(rules, name, "timeout_ms", params.timeout_ms),
+    )
+
+
+def _proposal(served: Served, plan: Plan, now_us: int) -> PlanProposal:
+    """The id follows from the content, so sending it again is no second proposal; ``attempt`` counts refusals."""
+    identity = f"plan/{plan.model}/{served.plan_version}/{served.attempt}/{digest(plan).hex()[:16]}"
+    what = "has no plan yet" if not served.plan else "has another plan"
+    reason = f"{plan.model} {what}: {served.active} is active, batch {plan.max_batch_size}, {plan.timeout_ms} ms"
+    causes = () if served.cause is None else (served.cause,)
+    return PlanProposal(identity, plan, served.plan_version, reason, causes, now_us)
+
+
+def _with(state: State, name: str, served: Served) -> State:
+    return replace(state, models={**state.models, name: served})
+
+
+PLANNER: Final = AgentSpec(
+    name="planner",
+    consumes=("control.context",),
+    watches=("memory.events",),
+    emits=("control.plans",),
+    tick_ms=1_000,
+    initial=lambda params: State(),
+    decide=decide,
+    journaled=True,
+    params=Params(),
+)

@@ -1,0 +1,137 @@
+"""The Monitor: one alert per silence, none for its own pauses, and rates from windows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.monitor import (
+    KEPT_WINDOWS,
+    Evidence,
+    ModelRate,
+    Params,
+    ProcessStatus,
+    State,
+    decide,
+    fold_heartbeat,
+    fold_telemetry,
+    model_rates,
+)
+from schemas.telemetry import Alert, Heartbeat, ModelWindow, Telemetry
+from streams.agent import Effects, Publish
+from streams.canonical import to_json
+from tests.support.control import HERE, SECOND, at, tick
+
+PARAMS = Params()
+
+
+def heartbeat(sent_us: int, pid: int = 100) -> Heartbeat:
+    return Heartbeat("router", 0, pid, 1, sent_us, 7)
+
+
+def alert(heard_us: int, now_us: int, silent_us: int, message: str, resolved: bool) -> tuple[Publish, ...]:
+    record = Alert(
+        alert_id=f"process_silent/router-0/{heard_us}",
+        kind="process_silent",
+        subject="router-0",
+        severity="critical",
+        message=message,
+        evidence=to_json(Evidence(100, heard_us, silent_us, 7)),
+        resolved=resolved,
+        time_us=now_us,
+        causes=(HERE,),
+    )
+    return (Publish("control.alerts", b"router-0", record),)
+
+
+def ticks(state: State, first_s: int, last_s: int) -> tuple[State, Effects]:
+    effects: Effects = ()
+    for second in range(first_s, last_s + 1):
+        state, made = decide(state, tick(second * SECOND), PARAMS)
+        effects += made
+    return state, effects
+
+
+def test_silence_is_alerted_once_and_resolved() -> None:
+    state, _ = decide(State(), at(heartbeat(10 * SECOND), 10 * SECOND), PARAMS)
+    assert state.processes["router-0"] == ProcessStatus("router-0", 100, 1, 10 * SECOND, 7, (), 0, HERE)
+    state, effects = ticks(state, 11, 30)
+    message = "The process sends no heartbeat."
+    assert effects == alert(10 * SECOND, 15 * SECOND, 5 * SECOND, message, False)
+    state, effects = decide(state, at(heartbeat(31 * SECOND), 31 * SECOND), PARAMS)
+    assert effects == (
+        replace(
+            alert(10 * SECOND, 31 * SECOND, 0, "The process is heard again.", True)[0],
+            record=replace(
+                alert(10 * SECOND, 31 * SECOND, 0, "The process is heard again.", True)[0].record,
+                evidence=to_json(Evidence(100, 31 * SECOND, 0, 7)),
+            ),
+        ),
+    )
+    assert state.processes["router-0"].alert_id == ""
+
+
+def test_our_own_pause_is_nobodys_silence() -> None:
+    state, _ = decide(State(), at(heartbeat(10 * SECOND), 10 * SECOND), PARAMS)
+    state, effects = ticks(state, 100, 104)
+    assert effects == ()
+    state, effects = ticks(state, 105, 105)
+    assert effects == alert(10 * SECOND, 105 * SECOND, 5 * SECOND, "The process sends no heartbeat.", False)
+
+
+def test_a_backlog_of_old_heartbeats_is_no_life() -> None:
+    state, _ = decide(State(), tick(100 * SECOND), PARAMS)
+    state, _ = ticks(state, 101, 107)
+    state, _ = decide(state, at(heartbeat(50 * SECOND), 107 * SECOND), PARAMS)
+    _, effects = decide(state, tick(107 * SECOND), PARAMS)
+    assert [effect.record.resolved for effect in effects] == [False]
+
+
+def test_a_long_gone_process_is_forgotten() -> None:
+    state, _ = decide(State(), at(heartbeat(0), 1), PARAMS)
+    state, effects = ticks(state, 1, 601)
+    assert state.processes == {}
+    assert [effect.record.resolved for effect in effects] == [False, True]
+
+
+def test_a_new_pid_is_a_restart() -> None:
+    state = fold_heartbeat(State(), heartbeat(5), 5, HERE)
+    state = fold_heartbeat(state, heartbeat(6, pid=200), 6, HERE)
+    assert (state.processes["router-0"].restarts, state.processes["router-0"].pid) == (1, 200)
+    assert fold_heartbeat(state, heartbeat(5), 7, HERE) == state
+
+
+def window(start_s: int, instance: int = 0, rows: int = 10) -> Telemetry:
+    part = ModelWindow("digits", "v1.0.0", rows, rows - 1, 1, 0, 0, rows * 100, 300 + start_s)
+    return Telemetry("validator", instance, start_s * SECOND, SECOND, 5, 0, (part,))
+
+
+def test_rates_add_up_over_instances() -> None:
+    state = State()
+    for record in (window(1), window(2), window(2), window(1, instance=1), window(2, instance=1, rows=30)):
+        state, effects = decide(state, at(record), PARAMS)
+        assert effects == ()
+    assert len(state.windows["validator-0"]) == 2
+    assert model_rates(state, 3 * SECOND) == (ModelRate("validator", "digits", "v1.0.0", 30.0, 28.0, 2.0, 100.0, 302),)
+    assert model_rates(state, 100 * SECOND) == ()
+
+
+def test_only_the_newest_windows_are_kept() -> None:
+    state = State()
+    for start in range(20):
+        state = fold_telemetry(state, window(start))
+    assert [w.window_start_us // SECOND for w in state.windows["validator-0"]] == list(range(20 - KEPT_WINDOWS, 20))
+
+
+@given(st.lists(st.integers(0, 40) | st.none(), max_size=60))
+def test_alerts_alternate(inputs: list[int | None]) -> None:
+    """Heartbeats of any age between ticks: raised and resolved take turns, each pair under one id."""
+    state, alerts = State(), []
+    for second, sent in enumerate(inputs):
+        event = tick(second * SECOND) if sent is None else at(heartbeat(sent * SECOND), second * SECOND)
+        state, effects = decide(state, event, PARAMS)
+        alerts.extend(effect.record for effect in effects)
+    assert [a.resolved for a in alerts] == [n % 2 == 1 for n in range(len(alerts))]
+    assert all(a.alert_id == b.alert_id for a, b in zip(alerts[::2], alerts[1::2], strict=False))

@@ -1,0 +1,141 @@
+"""The Planner: one plan per model, proposed until it stands."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents import orchestrator, planner
+from agents.planner import Params, Pending, State, decide
+from schemas.memory import MemoryEvent
+from schemas.plan import Plan, PlanProposal, VersionWeight
+from schemas.review import ContextSignal
+from streams.agent import Effects, Publish
+from streams.canonical import digest, to_json
+from streams.memory_view import MemoryHead, StoredEvent
+from tests.support.control import HERE, SECOND, at, chained, model_version, tick
+from tests.unit.agents.test_orchestrator import register
+
+PARAMS = Params()
+PLAN = Plan("digits", (VersionWeight("v1.0.0", 100),), 64, 30_000)
+TIGHT = ContextSignal("tight", "constraint", "model/*", '{"field":"max_batch_size","maximum":16}', "rules file", 1)
+
+
+def registered() -> list[StoredEvent]:
+    _, effects = orchestrator.decide(orchestrator.State(), at(register(model_version())), None)
+    return chained(effects)
+
+
+def following(events: list[StoredEvent], kind: str, key: str, body: str, version: int = 1) -> StoredEvent:
+    last = events[-1]
+    sequence = last.event.sequence + 1
+    event = MemoryEvent(sequence, last.value_hash, "c", "planner", kind, key, version, body, "", (), sequence)
+    return StoredEvent.of(event, to_json(event).encode())
+
+
+def learn(state: State, events: list[StoredEvent], now_us: int = SECOND) -> tuple[State, Effects]:
+    effects: Effects = ()
+    for stored in events:
+        state, made = decide(state, at(stored.event, now_us, answers=stored.value_hash), PARAMS)
+        effects += made
+    return state, effects
+
+
+def proposals(effects: Effects) -> list[PlanProposal]:
+    return [effect.record for effect in effects]
+
+
+def test_a_registered_model_gets_a_plan_proposed() -> None:
+    state, effects = learn(State(), registered())
+    identity = f"plan/digits/0/0/{digest(PLAN).hex()[:16]}"
+    reason = "digits has no plan yet: v1.0.0 is active, batch 64, 30000 ms"
+    assert effects == (Publish("control.plans", b"digits", PlanProposal(identity, PLAN, 0, reason, (HERE,), SECOND)),)
+    assert state.models["digits"].pending == Pending(identity, SECOND)
+    assert state.head == MemoryHead(2, registered()[-1].value_hash)
+
+
+def test_nothing_more_once_the_plan_stands() -> None:
+    events = registered()
+    state, _ = learn(State(), [*events, following(events, "PlanMadeEffective", "plan/digits", to_json(PLAN))])
+    assert (state.models["digits"].pending, state.models["digits"].plan_version) == (None, 1)
+    assert decide(state, tick(100 * SECOND), PARAMS) == (state, ())
+
+
+def test_an_unanswered_proposal_is_the_same_again() -> None:
+    state, first = learn(State(), registered())
+    assert decide(state, tick(5 * SECOND), PARAMS) == (state, ())
+    state, second = decide(state, tick(11 * SECOND), PARAMS)
+    (a,), (b,) = proposals(first), proposals(second)
+    assert a == replace(b, proposed_us=a.proposed_us)
+
+
+def refusal(events: list[StoredEvent], proposal: PlanProposal, code: str) -> StoredEvent:
+    body = to_json(orchestrator.Rejection(proposal.proposal_id, code, "No."))
+    return following(events, "CommandRejected", f"rejections/{proposal.proposal_id}", body)
+
+
+def test_a_stale_version_is_proposed_anew_at_once() -> None:
+    events = registered()
+    state, effects = learn(State(), events)
+    state, again = learn(state, [refusal(events, *proposals(effects), "version_mismatch")])
+    assert [p.proposal_id.split("/")[:4] for p in proposals(again)] == [["plan", "digits", "0", "1"]]
+
+
+def test_any_other_refusal_waits() -> None:
+    events = registered()
+    state, effects = learn(State(), events)
+    state, again = learn(state, [refusal(events, *proposals(effects), "unknown_version")])
+    assert again == ()
+    _, later = decide(state, tick(11 * SECOND), PARAMS)
+    assert [p.proposal_id.split("/")[3] for p in proposals(later)] == ["1"]
+
+
+def test_constraints_lower_the_plan() -> None:
+    state, _ = decide(State(), at(TIGHT), PARAMS)
+    state, effects = learn(state, registered())
+    (proposal,) = proposals(effects)
+    assert proposal.plan == replace(PLAN, max_batch_size=16)
+
+
+def test_a_new_constraint_changes_a_standing_plan() -> None:
+    events = registered()
+    state, _ = learn(State(), [*events, following(events, "PlanMadeEffective", "plan/digits", to_json(PLAN))])
+    _, effects = decide(state, at(TIGHT), PARAMS)
+    (proposal,) = proposals(effects)
+    assert (proposal.plan.max_batch_size, proposal.expected_version) == (16, 1)
+    assert decide(state, at(replace(TIGHT, expression="{}")), PARAMS) == (state, ())
+    assert decide(state, at(replace(TIGHT, kind="observation")), PARAMS) == (state, ())
+
+
+def test_void_memory_events_are_ignored() -> None:
+    first, second = registered()
+    forged = replace(second.event, prev_hash=b"x" * 32)
+    state, _ = learn(State(), [first])
+    assert decide(state, at(forged, answers=b"h" * 32), PARAMS) == (state, ())
+
+
+@given(st.permutations(["a-model", "b-model", "c-model"]), st.integers(0, 6))
+def test_planner_and_orchestrator_agree(names: list[str], repeats: int) -> None:
+    """Whatever the order and however often proposals are delivered, every model ends with its plan and peace."""
+    memory, state, head = orchestrator.State(), State(), MemoryHead()
+    inbox: list[object] = [register(model_version(name), f"r-{name}") for name in names]
+    for _ in range(20):
+        if not inbox:
+            break
+        record = inbox.pop(0)
+        copies = repeats if isinstance(record, PlanProposal) else 0
+        for _ in range(1 + copies):
+            memory, effects = orchestrator.decide(memory, at(record), None)
+            events = chained(effects, head)
+            head = MemoryHead(events[-1].event.sequence, events[-1].value_hash) if events else head
+            state, made = learn(state, events)
+            inbox.extend(proposals(made))
+    assert inbox == []
+    assert sorted(key for key in memory.values if key.startswith("plan/")) == [
+        "plan/a-model",
+        "plan/b-model",
+        "plan/c-model",
+    ]
+    assert planner.propose(state, SECOND, PARAMS) == (state, ())
