@@ -60,6 +60,10 @@ BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 class MemoryStore(Protocol):
     """The writer of memory, as ``streams.event_store.EventStore``."""
 
+    @property
+    def sequence(self) -> int:
+        """Sequence of the last event."""
+
     async def open(self) -> Any:
         """Claim and fold."""
 
@@ -149,7 +153,7 @@ class ControlLoop:
         self._session_timeout_s = session_timeout_s
         self._tenure: _Tenure | None = None
         self._ending: set[asyncio.Task[None]] = set()
-        self.assigned_once = asyncio.Event()
+        self._settled = asyncio.Event()
         self._app = create_app(spec.name, connection, session_timeout_s=session_timeout_s, data_dir=data_dir)
         topic = self._app.topic(*(full_name(name) for name in spec.consumes), value_serializer="raw")
         self._app.agent(topic, name=f"isos.{spec.name}", concurrency=1)(self._consume)
@@ -157,8 +161,17 @@ class ControlLoop:
         self._app.on_partitions_revoked.connect(cast("Any", self._revoked))
 
     async def start(self) -> None:
-        """Join the group; this instance is ready, as active or as standby, once it got its first assignment."""
+        """Join the group; the rest happens by itself."""
         await self._app.start()
+
+    async def wait_settled(self, timeout_s: float) -> None:
+        """Wait until this instance has been active or standby for the first time. Raises TimedOutError."""
+        await bounded(self._settled.wait(), timeout_s, f"taking {self.spec.name} over")
+
+    @property
+    def memory_sequence(self) -> int:
+        """Sequence of memory as this agent wrote it; 0 for an agent that does not write it, or a standby."""
+        return 0 if self._memory is None else self._memory.sequence
 
     async def stop(self) -> None:
         """Give the agent up and leave the group."""
@@ -183,9 +196,9 @@ class ControlLoop:
 
     async def _assigned(self, _app: Any, *given: Any, **_: Any) -> None:
         self._end_tenure()
-        self.assigned_once.set()
         anchor = full_name(self.spec.consumes[0])
         if not any(place.topic == anchor for place in given[0]):
+            self._settled.set()
             return
         self._generation += 1
         tenure = _Tenure(self._generation)
@@ -250,6 +263,7 @@ class ControlLoop:
             self.take_overs += 1
             await self._watch(held, tenure)
             self._set_role(tenure, "active")
+            self._settled.set()
             log.info("%s is active from sequence %d", self.spec.name, held.agent.sequence)
             await self._rounds(held, tenure)
         finally:

@@ -48,6 +48,11 @@ class EventStore:
         self.commands: dict[int, str] = {}
         self.voids = 0
 
+    @property
+    def sequence(self) -> int:
+        """Sequence of the last accepted event."""
+        return self.view.sequence
+
     async def open(self) -> MemoryView:
         """Claim both topics, fold, heal ``memory.state``; returns memory as it stands."""
         await self.stop()

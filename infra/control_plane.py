@@ -1,0 +1,79 @@
+"""Composition of the control plane: six agents on journal-first loops; the Orchestrator in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Final
+
+from agents.monitor import MONITOR
+from agents.orchestrator import ORCHESTRATOR
+from agents.planner import PLANNER
+from agents.planner import Params as PlannerParams
+from agents.researcher import RESEARCHER
+from agents.researcher import Params as ResearcherParams
+from agents.reviewer import REVIEWER
+from agents.scaler import SCALER
+from infra.roles import RoleContext
+from infra.rules import load_rules
+from infra.settings import Settings
+from streams.agent import AgentSpec
+from streams.codec import Codec
+from streams.connection import producer, start, stop_quietly
+from streams.control_loop import ControlLoop
+from streams.event_store import EventStore
+from streams.partition_log import KafkaLog
+from streams.pulse import Pulse
+from streams.schema_log import read_schema_ids
+
+SETTLE_S: Final = 90.0
+
+
+async def orchestrator(context: RoleContext) -> None:
+    """Memory's only writer."""
+    await run_agents(context, (ORCHESTRATOR,))
+
+
+async def control(context: RoleContext) -> None:
+    """All other control agents, one Faust app each."""
+    await run_agents(context, control_specs(context.settings))
+
+
+def control_specs(settings: Settings) -> tuple[AgentSpec, ...]:
+    """The agents of the control process, with the parameters that settings and the rules file give."""
+    planner = replace(PLANNER, params=PlannerParams(timeout_ms=settings.default_timeout_ms))
+    researcher = replace(RESEARCHER, params=ResearcherParams(load_rules(settings.data_dir)))
+    return (planner, MONITOR, SCALER, REVIEWER, researcher)
+
+
+async def run_agents(context: RoleContext, specs: tuple[AgentSpec, ...]) -> None:
+    """Run agents until cancelled; ready once each is active or standby here."""
+    codec = Codec(await read_schema_ids(context.connection))
+    loops = [make_loop(context, spec, codec) for spec in specs]
+    sender = producer(context.connection)
+    pulse = Pulse(sender, codec, context.role, context.instance, lambda: loops[0].memory_sequence)
+    try:
+        await start(sender, f"starting the producer of {context.name}")
+        await asyncio.gather(*(loop.start() for loop in loops))
+        await asyncio.gather(*(loop.wait_settled(SETTLE_S) for loop in loops))
+        context.ready()
+        await pulse.run()
+    finally:
+        await asyncio.gather(*(loop.stop() for loop in loops), return_exceptions=True)
+        await stop_quietly(sender)
+
+
+def make_loop(context: RoleContext, spec: AgentSpec, codec: Codec) -> ControlLoop:
+    """The loop of one agent; the Orchestrator's writes to memory."""
+    settings = context.settings
+    partitions = KafkaLog(context.connection, fence=settings.fence)
+    return ControlLoop(
+        spec,
+        context.connection,
+        codec,
+        partitions,
+        data_dir=str(settings.data_dir / "faust" / f"{spec.name}-{context.instance}"),
+        on_defect=context.defect,
+        session_timeout_s=settings.session_timeout_s,
+        memory=EventStore(partitions, codec) if spec is ORCHESTRATOR else None,
+    )
