@@ -2,7 +2,10 @@
 
 GCRA (ITU-T I.371): a tenant has a theoretical arrival time; a request at t conforms when t >= tat - burst x interval, and
 then tat = max(tat, t) + interval. Because t is the broker's timestamp, a backlog that is read after a restart is not
-refused as a burst. A coordinate at or below the partition's charged offset was decided before (another edge, or a
+refused as a burst. Partitions are read at different pace, so time does not run in one direction: the theoretical arrival
+time is kept per second of LogAppendTime. A new second begins with what the newest one before it left; a late request is
+judged by its own second. For requests in order this is exact GCRA; a late one cannot be charged to seconds that were
+judged before it came, which admits at most one burst per second more. A coordinate at or below the partition's charged offset was decided before (another edge, or a
 redelivery): it is not charged again, and refused again exactly if it was refused then.
 
 Without Redis the same rule runs in this process, over this process's partitions only; ``degraded`` says so.
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,8 +34,21 @@ EXPIRY_S: Final = 3600
 # KEYS: none (one key space of ours). ARGV: interval us, burst, expiry s, kept, number of partitions, then per partition:
 # name, count, and per request: offset, tenant, time us. Returns one number per request: -1 admitted, else wait in us.
 _SCRIPT: Final = """
+local seconds = 900
 local interval, burst, expiry, kept = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local out, at, tats = {}, 6, {}
+local out, at, tats, newest_of = {}, 6, {}, {}
+local function theoretical(tenant, t)
+  local key, second = 'isos:quota:tat:' .. tenant, math.floor(t / 1000000)
+  local cell = second .. ':' .. tenant
+  if tats[cell] then return tats[cell][3], second, cell end
+  local found = redis.call('HGET', key, second)
+  if found then return tonumber(found), second, cell end
+  local last = newest_of[tenant] or tonumber(redis.call('HGET', key, 'newest') or '-1')
+  if second < last then return 0, second, cell end
+  local before = tats[last .. ':' .. tenant]
+  newest_of[tenant] = second
+  return before and before[3] or tonumber(redis.call('HGET', key, last) or '0'), second, cell
+end
 for p = 1, tonumber(ARGV[5]) do
   local name, count = ARGV[at], tonumber(ARGV[at + 1]); at = at + 2
   local mark_key, refused_key = 'isos:quota:mark:' .. name, 'isos:quota:refused:' .. name
@@ -43,13 +60,13 @@ for p = 1, tonumber(ARGV[5]) do
       local wait = redis.call('ZSCORE', refused_key, ARGV[at - 3])
       out[#out + 1] = wait and 1000 or -1
     else
-      local tat = tats[tenant] or tonumber(redis.call('GET', 'isos:quota:tat:' .. tenant) or '0')
+      local tat, second, cell = theoretical(tenant, t)
       local early = tat - burst * interval - t
       if early > 0 then
         out[#out + 1] = math.ceil(early)
         redis.call('ZADD', refused_key, offset, ARGV[at - 3])
       else
-        tats[tenant] = math.max(tat, t) + interval
+        tats[cell] = {tenant, second, math.max(tat, t) + interval}
         out[#out + 1] = -1
       end
       if offset > newest then newest = offset end
@@ -59,8 +76,16 @@ for p = 1, tonumber(ARGV[5]) do
   redis.call('ZREMRANGEBYSCORE', refused_key, '-inf', newest - kept)
   redis.call('EXPIRE', refused_key, expiry)
 end
-for tenant, tat in pairs(tats) do
-  redis.call('SET', 'isos:quota:tat:' .. tenant, string.format('%.0f', tat), 'EX', expiry)
+for cell, entry in pairs(tats) do
+  local key = 'isos:quota:tat:' .. entry[1]
+  redis.call('HSET', key, entry[2], string.format('%.3f', entry[3]))
+  redis.call('HDEL', key, entry[2] - seconds)
+  redis.call('EXPIRE', key, expiry)
+end
+for tenant, second in pairs(newest_of) do
+  local key = 'isos:quota:tat:' .. tenant
+  if redis.call('HLEN', key) > 2 * seconds then redis.call('DEL', key) end
+  redis.call('HSET', key, 'newest', second)
 end
 return out
 """
@@ -78,22 +103,29 @@ class Charge:
 
 @dataclass(slots=True)
 class LocalQuota:
-    """The rule without Redis: pure apart from its own dictionaries. Intervals in us."""
+    """The rule without Redis: pure apart from its own dictionaries. Intervals in us; ``seconds`` are kept per tenant."""
 
     interval_us: float
     burst: int
-    tats: dict[str, float] = field(default_factory=dict)
+    seconds: int = 900
+    tats: dict[str, dict[int, float]] = field(default_factory=dict)
 
     def charge(self, charges: Sequence[Charge]) -> list[int]:
         """-1 per admitted request, else the microseconds until it would conform."""
         return [self._one(charge) for charge in charges]
 
     def _one(self, charge: Charge) -> int:
-        tat = self.tats.get(charge.tenant, 0.0)
+        cells = self.tats.setdefault(charge.tenant, {})
+        second = charge.time_us // 1_000_000
+        tat = cells.get(second)
+        if tat is None:
+            newest = max(cells, default=-1)
+            tat = cells[newest] if 0 <= newest < second else 0.0
+            cells.pop(second - self.seconds, None)
         early = tat - self.burst * self.interval_us - charge.time_us
         if early > 0:
-            return max(1, int(early + 0.999999))
-        self.tats[charge.tenant] = max(tat, charge.time_us) + self.interval_us
+            return max(1, math.ceil(early))
+        cells[second] = max(tat, charge.time_us) + self.interval_us
         return -1
 
 
