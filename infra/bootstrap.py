@@ -26,7 +26,8 @@ VENV = ROOT / ".venv"
 TOOLS = ROOT / ".isos"
 JARS = TOOLS / "jars"
 LOCK = ROOT / "requirements.txt"
-JAVA_LOCK = ROOT / "infra" / "kafka" / "java-requirements.txt"
+JAVA_LOCK = ROOT / "infra" / "locks" / "java.txt"
+PIP_LOCK = ROOT / "infra" / "locks" / "pip.txt"
 REDIS_PACKAGES = ("redis-server", "redis-tools", "libjemalloc2", "liblzf1", "libatomic1")
 JAVA_PACKAGES = (21, 17, 25)
 EXIT_DEPENDENCY = 6
@@ -199,6 +200,8 @@ def pip_install(lock: Path, sentence: str) -> None:
         if subprocess.run(command, check=False).returncode == 0:
             return
         say("uv failed; going on with pip")
+    # An interpreter brings an old pip, which takes twice as long; without the new one the old one does.
+    subprocess.run([*_pip(), "install", "-q", "--require-hashes", "-r", str(PIP_LOCK)], check=False)
     # The lock is complete and hashed: nothing to resolve. Compiling is left to the first import.
     run([*_pip(), "install", "-q", "--no-deps", "--no-compile", "--require-hashes", "-r", str(lock)], sentence)
 
