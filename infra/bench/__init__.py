@@ -1,1 +1,0 @@
-"""Benchmarks: scenarios as data, an open-loop generator in its own process, reports."""

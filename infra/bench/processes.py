@@ -1,0 +1,83 @@
+"""CPU time and memory of processes, from ``/proc``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One look: when (monotonic seconds), CPU seconds and resident bytes per process name; the gone ones are absent."""
+
+    at_s: float
+    cpu_s: Mapping[str, float]
+    rss_bytes: Mapping[str, int]
+
+
+def sample(pids: Mapping[str, int], proc: Path = Path("/proc")) -> Sample:
+    """Look at processes by name."""
+    cpu: dict[str, float] = {}
+    rss: dict[str, int] = {}
+    for name, pid in pids.items():
+        try:
+            fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
+            rss[name] = int((proc / str(pid) / "statm").read_text().split()[1]) * _PAGE_BYTES
+        except OSError:
+            continue
+        cpu[name] = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+    return Sample(time.monotonic(), cpu, rss)
+
+
+def cpu_percent(before: Sample, after: Sample) -> dict[str, float]:
+    """Percent of one core between two looks, of the processes that were there both times."""
+    elapsed = after.at_s - before.at_s
+    return {
+        name: round(100 * (used - before.cpu_s[name]) / elapsed, 1)
+        for name, used in after.cpu_s.items()
+        if name in before.cpu_s
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on: processor, cores this process may use, memory, kernel, Python."""
+    return {
+        "processor": _field(Path("/proc/cpuinfo"), "model name") or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(int(_field(Path("/proc/meminfo"), "MemTotal").split()[0] or 0) / 1e6, 1),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
+
+
+def _field(path: Path, name: str) -> str:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return "0"
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "0")
+
+
+def commit(folder: Path) -> str:
+    """The commit of the working tree, with ``+`` when tracked files differ from it; empty outside of a repository."""
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")

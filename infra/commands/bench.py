@@ -1,0 +1,22 @@
+"""``isos bench``: throughput and latency under open-loop load."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from infra.commands.output import settings_of
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@app.command()
+def bench(
+    ctx: typer.Context,
+    scenario: Annotated[str, typer.Argument(help="headline or smoke.")] = "headline",
+) -> None:
+    """Start a stack, load it, write results/SCENARIO.json. Exit code 7 when a request is missing or answered twice."""
+    from infra.bench.run import run_named
+
+    raise typer.Exit(run_named(scenario, settings_of(ctx)))
