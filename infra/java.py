@@ -84,7 +84,7 @@ def fetch_jars(jars: Path, java: str) -> None:
     fresh = jars.with_name(f"{jars.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     environment = {**os.environ, "JAVA_HOME": os.environ.get("JAVA_HOME") or str(Path(java).resolve().parent.parent)}
-    command = ["mvn", "-q", "-B", "-f", str(KAFKA / "pom.xml"), COPY_GOAL]
+    command = ["mvn", "-q", "-B", "-Dstyle.color=never", "-f", str(KAFKA / "pom.xml"), COPY_GOAL]
     command += ["-DincludeScope=runtime", f"-DoutputDirectory={fresh}"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
