@@ -1,12 +1,11 @@
 """The journal-first interpreter: runs a journaled agent on Faust, on one instance at a time.
 
-One Faust app per agent (``isos-<agent>``). The instance that is assigned the agent's first topic takes over: claim the
-journal -> open memory (the Orchestrator only) -> fold the journal -> send the last effects once more -> consume. One
-round = a batch of inputs -> decide -> journal entries through the fenced writer -> effects -> acknowledgement.
+One Faust app per agent (``isos-<agent>``). The instance that is assigned the agent's first topic takes over
+(``streams.tenure``), then consumes: a batch of inputs is a round, and its events are acknowledged after it.
 
-Nothing of this runs inside Faust's assignment callback, which only starts a task; events wait in the inbox meanwhile.
-Events stay in the inbox until they are acknowledged. After a refused or unknown write everything is given up, claimed
-and folded anew, and the inbox is gone through again; the cursors drop what was journaled.
+Nothing of this runs inside Faust's assignment callback, which only starts a task; events wait in the inbox meanwhile
+and stay there until they are acknowledged. After a refused or unknown write everything is given up, claimed and folded
+anew, and the inbox is gone through again; the cursors drop what was journaled.
 
 Consumed topics have one partition each and are range-assigned, so one instance holds all of them. Watched topics are
 read from the journal's cursor, outside any group, and are inputs like the others.
@@ -20,74 +19,29 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, cast
+from functools import partial
+from typing import Any, Final, cast
 
-from aiokafka.errors import KafkaError
-
-from schemas.journal import JournalEffect, JournalEntry
-from schemas.memory import MemoryEvent
 from streams.agent import AgentSpec
-from streams.connection import Connection, UnreachableError, bounded, producer, start, stop_quietly
+from streams.connection import Connection, bounded
+from streams.effect_outlet import KafkaOutlet, MemoryStore
 from streams.errors import FencedError, InvariantError, RetriableError
 from streams.faust_app import create_app
-from streams.journal import (
-    EFFECT_HEADER,
-    MEMORY_EVENTS,
-    SNAPSHOT_EVERY,
-    TICK_INPUT,
-    Input,
-    JournaledAgent,
-    RecordCodec,
-    effect_id,
-    restore,
-)
-from streams.partition_log import LogRecord, LogWriter, Outgoing, PartitionLog
-from streams.topics import JOURNALED_AGENTS, PREFIX, SUFFIX, full_name
+from streams.journal import EFFECT_HEADER, TICK_INPUT, Input, RecordCodec
+from streams.partition_log import LogRecord, PartitionLog
+from streams.tenure import MAX_ROUND, JournalPlace, Tenure
+from streams.topics import PREFIX, SUFFIX, full_name
 from streams.watch import PartitionWatch
 
 log = logging.getLogger(__name__)
 
-JOURNAL: Final = "control.journal"
-BATCH: Final = 128
 INBOX: Final = 4_096
-TAIL: Final = SNAPSHOT_EVERY + 4 * BATCH
-SEND_TIMEOUT_S: Final = 30.0
 RENEW_CLAIM_S: Final = 86_400.0
 HEALTHY_S: Final = 30.0
 BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
-class MemoryStore(Protocol):
-    """The writer of memory, as ``streams.event_store.EventStore``."""
-
-    @property
-    def sequence(self) -> int:
-        """Sequence of the last event."""
-
-    async def open(self) -> Any:
-        """Claim and fold."""
-
-    async def append(self, event: MemoryEvent) -> int:
-        """Append unless it is there already."""
-
-    async def stop(self) -> None:
-        """Release."""
-
-
 @dataclass(frozen=True, slots=True)
-class JournalPlace:
-    """Where an agent's journal is: topic on the broker and partition."""
-
-    topic: str
-    partition: int
-
-    @classmethod
-    def of(cls, agent: str) -> JournalPlace:
-        """The place of one of ours."""
-        return cls(full_name(JOURNAL), JOURNALED_AGENTS.index(agent))
-
-
-@dataclass(slots=True)
 class _Waiting:
     """An input with the Faust event to acknowledge (None for a watched record)."""
 
@@ -95,27 +49,22 @@ class _Waiting:
     event: Any = None
 
 
-@dataclass(slots=True)
-class _Tenure:
-    """One generation in which this instance holds the agent: what waits, and who works on it."""
+@dataclass(slots=True, eq=False)
+class _Generation:
+    """One assignment under which this instance holds the agent: what waits, and the task that works on it."""
 
-    generation: int
     inbox: deque[_Waiting] = field(default_factory=deque)
+    watched: deque[_Waiting] = field(default_factory=deque)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     room: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
 
-@dataclass(slots=True)
-class _Holdings:
-    """What a take-over acquired; released together."""
+class _ClaimAgedError(RetriableError):
+    """The broker forgets unused transactional ids after days; a claim is renewed long before."""
 
-    writer: LogWriter
-    sender: Any
-    agent: JournaledAgent
-    claimed_s: float
-    watches: list[PartitionWatch] = field(default_factory=list)
-    watched: deque[_Waiting] = field(default_factory=deque)
+    def __str__(self) -> str:
+        return "the claim is a day old and is renewed"
 
 
 class ControlLoop:
@@ -143,17 +92,16 @@ class ControlLoop:
         self.refused_writes = 0
         self.sequence = 0
         self._connection = connection
-        self._codec = codec
-        self._partitions = partitions
         self._memory = memory
-        self._place = place or JournalPlace.of(spec.name)
         self._clock_us = clock_us
         self._on_defect = on_defect
-        self._generation = 0
         self._session_timeout_s = session_timeout_s
-        self._tenure: _Tenure | None = None
+        self._generation: _Generation | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._settled = asyncio.Event()
+        outlet = KafkaOutlet(spec.name, connection, codec, memory)
+        place = place or JournalPlace.of(spec.name)
+        self._new_tenure = partial(Tenure, spec, codec, partitions, place, outlet, self._note_refusal)
         self._app = create_app(spec.name, connection, session_timeout_s=session_timeout_s, data_dir=data_dir)
         topic = self._app.topic(*(full_name(name) for name in spec.consumes), value_serializer="raw")
         self._app.agent(topic, name=f"isos.{spec.name}", concurrency=1)(self._consume)
@@ -175,7 +123,7 @@ class ControlLoop:
 
     async def stop(self) -> None:
         """Give the agent up and leave the group."""
-        self._end_tenure()
+        self._end_generation()
         await self._ended()
         await self._app.stop()
 
@@ -186,52 +134,57 @@ class ControlLoop:
             await self._hold(event)
 
     async def _hold(self, event: Any) -> None:
-        tenure = self._tenure
-        while tenure is not None and len(tenure.inbox) >= INBOX and tenure is self._tenure:
-            tenure.room.clear()
-            await tenure.room.wait()
-        if tenure is not None and tenure is self._tenure:
-            tenure.inbox.append(_Waiting(_input_of_event(event.message), event))
-            tenure.wake.set()
+        """Put an event into the inbox, waiting for room; one that comes without an assignment is not acknowledged."""
+        generation = self._generation
+        while generation is not None and generation is self._generation:
+            if len(generation.inbox) < INBOX:
+                generation.inbox.append(_Waiting(input_of_event(event.message), event))
+                generation.wake.set()
+                return
+            generation.room.clear()
+            await generation.room.wait()
 
     async def _assigned(self, _app: Any, *given: Any, **_: Any) -> None:
-        self._end_tenure()
+        self._end_generation()
         anchor = full_name(self.spec.consumes[0])
         if not any(place.topic == anchor for place in given[0]):
             self._settled.set()
             return
-        self._generation += 1
-        tenure = _Tenure(self._generation)
-        self._tenure = tenure
-        tenure.task = asyncio.create_task(self._hold_office(tenure), name=f"{self.spec.name} tenure")
+        generation = self._generation = _Generation()
+        generation.task = asyncio.create_task(self._lead(generation), name=f"{self.spec.name} in charge")
 
     async def _revoked(self, _app: Any, *_given: Any, **_: Any) -> None:
-        self._end_tenure()
+        self._end_generation()
 
-    def _end_tenure(self) -> None:
-        """Ask the tenure's task to end; not waited for: heartbeats stand still while an assignment callback runs."""
-        tenure, self._tenure = self._tenure, None
+    def _end_generation(self) -> None:
+        """Ask the generation's task to end; not waited for: heartbeats stand still during an assignment callback."""
+        generation, self._generation = self._generation, None
         self.role = "standby"
-        if tenure is None or tenure.task is None:
+        if generation is None or generation.task is None:
             return
-        tenure.room.set()
-        tenure.task.cancel()
-        self._ending.add(tenure.task)
-        tenure.task.add_done_callback(self._ending.discard)
+        generation.room.set()
+        generation.task.cancel()
+        self._ending.add(generation.task)
+        generation.task.add_done_callback(self._ending.discard)
 
-    # The agent's side: take over, then rounds.
+    async def _ended(self) -> None:
+        """Wait until earlier generations have released what they held."""
+        if self._ending:
+            await asyncio.wait(list(self._ending))
 
-    async def _hold_office(self, tenure: _Tenure) -> None:
+    # The agent's side: tenure after tenure while the assignment lasts.
+
+    async def _lead(self, generation: _Generation) -> None:
         failures = 0
         await self._ended()
-        while tenure is self._tenure:
+        while generation is self._generation:
             began = time.monotonic()
             try:
-                await self._serve(tenure)
+                await self._serve(generation)
             except RetriableError as error:
                 failures = 0 if time.monotonic() - began > HEALTHY_S else min(failures + 1, len(BACKOFF_S) - 1)
                 log.warning("%s gives up its claim and takes over anew: %s", self.spec.name, error)
-                self._set_role(tenure, "taking-over")
+                self._set_role(generation, "taking-over")
                 # Whoever was fenced most likely lost its assignment too and hears of it within a heartbeat or two.
                 await asyncio.sleep(self._session_timeout_s if isinstance(error, FencedError) else BACKOFF_S[failures])
             except asyncio.CancelledError:
@@ -241,193 +194,92 @@ class ControlLoop:
                 self._on_defect(error)
                 return
 
-    async def _ended(self) -> None:
-        """Wait until earlier tenures have released what they held."""
-        if self._ending:
-            await asyncio.wait(list(self._ending))
-
-    def _set_role(self, tenure: _Tenure, role: str) -> None:
-        if tenure is self._tenure:
+    def _set_role(self, generation: _Generation, role: str) -> None:
+        if generation is self._generation:
             self.role = role
 
-    async def _serve(self, tenure: _Tenure) -> None:
-        self._set_role(tenure, "taking-over")
-        writer = await self._partitions.claim(self._place.topic, self._place.partition)
-        sender = producer(self._connection, enable_idempotence=True)
-        held: _Holdings | None = None
+    async def _serve(self, generation: _Generation) -> None:
+        self._set_role(generation, "taking-over")
+        tenure = self._new_tenure()
+        watches: list[PartitionWatch] = []
+        generation.watched.clear()
         try:
-            await start(sender, f"starting {self.spec.name}'s sender")
-            if self._memory is not None:
-                await self._memory.open()
-            held = await self._take_over(writer, sender)
+            await tenure.take_over()
+            self.sequence = tenure.agent.sequence
             self.take_overs += 1
-            await self._watch(held, tenure)
-            self._set_role(tenure, "active")
+            await self._watch(tenure, generation, watches)
+            self._set_role(generation, "active")
             self._settled.set()
-            log.info("%s is active from sequence %d", self.spec.name, held.agent.sequence)
-            await self._rounds(held, tenure)
+            log.info("%s is active from sequence %d", self.spec.name, self.sequence)
+            await self._rounds(tenure, generation)
         finally:
-            await asyncio.shield(asyncio.ensure_future(self._release(writer, sender, held)))
+            await asyncio.shield(asyncio.ensure_future(_release(tenure, watches)))
 
-    async def _release(self, writer: LogWriter, sender: Any, held: _Holdings | None) -> None:
-        for watch in held.watches if held is not None else ():
-            await watch.stop()
-        await stop_quietly(sender)
-        await writer.stop()
-        if self._memory is not None:
-            await self._memory.stop()
-
-    async def _take_over(self, writer: LogWriter, sender: Any) -> _Holdings:
-        entries = await self._read_journal()
-        agent, divergences = restore(self.spec, self._codec, entries)
-        for found in divergences[:1]:
-            log.warning("%s decides otherwise than its journal since sequence %d: %s", *_fields(found))
-        self.sequence = agent.sequence
-        held = _Holdings(writer, sender, agent, time.monotonic())
-        # Effects follow their entries batch by batch, so only those of the last batch can be missing.
-        await self._send(held, entries[-(BATCH + 1) :])
-        return held
-
-    async def _read_journal(self) -> list[JournalEntry]:
-        """Entries from the last snapshot (or the log's start) on, found by looking further back each time."""
-        topic, partition = self._place.topic, self._place.partition
-        begin, end = await self._partitions.bounds(topic, partition)
-        reach = TAIL
-        while True:
-            first = max(begin, end - reach)
-            records = await self._partitions.read(topic, partition, first)
-            entries = [self._codec.decode(JOURNAL, record.value) for record in records]
-            if first == begin or any(entry.kind == "snapshot" for entry in entries):
-                return entries
-            reach *= 4
-
-    async def _watch(self, held: _Holdings, tenure: _Tenure) -> None:
+    async def _watch(self, tenure: Tenure, generation: _Generation, watches: list[PartitionWatch]) -> None:
         for name in self.spec.watches:
-            first = held.agent.cursors.get(f"{name}/0", -1) + 1
 
             def hand_over(batch: Sequence[LogRecord], name: str = name) -> None:
-                held.watched.extend(_Waiting(_input_of_record(name, record)) for record in batch)
-                tenure.wake.set()
+                generation.watched.extend(_Waiting(input_of_record(name, record)) for record in batch)
+                generation.wake.set()
 
-            watch = PartitionWatch(self._connection, full_name(name), hand_over, first=first)
-            held.watches.append(watch)
-            await watch.start()
+            first = tenure.agent.cursors.get(f"{name}/0", -1) + 1
+            watches.append(PartitionWatch(self._connection, full_name(name), hand_over, first=first))
+            await watches[-1].start()
 
-    async def _rounds(self, held: _Holdings, tenure: _Tenure) -> None:
+    async def _rounds(self, tenure: Tenure, generation: _Generation) -> None:
+        inbox, watched = generation.inbox, generation.watched
         tick_s = self.spec.tick_ms / 1_000
         next_tick = time.monotonic()
-        while True:
-            await self._wait(held, tenure, next_tick if tick_s else None)
-            batch = [held.watched.popleft() for _ in range(min(BATCH // 2, len(held.watched)))]
-            consumed = [tenure.inbox[at] for at in range(min(BATCH // 2, len(tenure.inbox)))]
-            inputs = [waiting.given for waiting in (*batch, *consumed)]
+        share = MAX_ROUND // 2 - 1
+        while tenure.age_s < RENEW_CLAIM_S:
+            if not watched and not inbox:
+                await _wait(generation.wake, next_tick if tick_s else None)
+            consumed = [inbox[at] for at in range(min(share, len(inbox)))]
+            inputs = [watched.popleft().given for _ in range(min(share, len(watched)))]
+            inputs += [waiting.given for waiting in consumed]
             if tick_s and time.monotonic() >= next_tick:
                 inputs.append(TICK_INPUT)
                 next_tick = max(next_tick + tick_s, time.monotonic() + tick_s / 2)
-            await self._round(held, inputs)
+            await tenure.round(inputs, self._clock_us())
+            self.sequence = tenure.agent.sequence
             for waiting in consumed:
-                tenure.inbox.popleft()
+                inbox.popleft()
                 waiting.event.ack()
-            tenure.room.set()
-            if time.monotonic() - held.claimed_s > RENEW_CLAIM_S:
-                raise _ClaimAgedError(self.spec.name)
+            generation.room.set()
+        raise _ClaimAgedError
 
-    async def _wait(self, held: _Holdings, tenure: _Tenure, until_s: float | None) -> None:
-        if held.watched or tenure.inbox:
-            return
-        tenure.wake.clear()
-        timeout = None if until_s is None else max(0.0, until_s - time.monotonic())
-        try:
-            await asyncio.wait_for(tenure.wake.wait(), timeout)
-        except TimeoutError:
-            return
-
-    async def _round(self, held: _Holdings, inputs: Sequence[Input]) -> None:
-        now_us = self._clock_us()
-        entries = [entry for given in inputs if (entry := held.agent.step(given, now_us)) is not None]
-        if not entries:
-            return
-        if held.agent.snapshot_due():
-            entries.append(held.agent.snapshot())
-        records: list[Outgoing] = [
-            (self.spec.name.encode(), self._codec.encode(JOURNAL, entry), ()) for entry in entries
-        ]
-        writing = asyncio.ensure_future(_write(held.writer, records))
-        writing.add_done_callback(self._note_refusal)
-        await asyncio.shield(writing)
-        self.sequence = held.agent.sequence
-        await self._send(held, entries)
-
-    def _note_refusal(self, future: asyncio.Future[None]) -> None:
-        """Count a refused write, also one whose round was cancelled meanwhile."""
-        if not future.cancelled() and future.exception() is not None:
-            self.refused_writes += 1
-            log.warning("a write to %s's journal was refused: %r", self.spec.name, future.exception())
-
-    async def _send(self, held: _Holdings, entries: Sequence[JournalEntry]) -> None:
-        """Send the effects of journaled entries in order and wait until all are written."""
-        futures: list[Any] = []
-        try:
-            for entry in entries:
-                for index, effect in enumerate(entry.effects):
-                    if effect.topic == MEMORY_EVENTS:
-                        await self._append(effect)
-                    else:
-                        futures.append(await self._hand_over(held, effect, effect_id(entry, index)))
-            await bounded(asyncio.gather(*futures), SEND_TIMEOUT_S, f"sending {self.spec.name}'s effects")
-        except KafkaError as error:
-            raise UnreachableError(f"sending {self.spec.name}'s effects", type(error).__name__) from error
-        finally:
-            for future in futures:
-                future.add_done_callback(_observe)
-
-    async def _hand_over(self, held: _Holdings, effect: JournalEffect, identity: str) -> Any:
-        sending = held.sender.send(
-            full_name(effect.topic),
-            effect.value,
-            key=effect.key or None,
-            partition=None if effect.partition < 0 else effect.partition,
-            headers=[(EFFECT_HEADER, identity.encode())],
-        )
-        return await bounded(sending, SEND_TIMEOUT_S, f"sending {self.spec.name}'s effects")
-
-    async def _append(self, effect: JournalEffect) -> None:
-        if self._memory is None:
-            raise InvariantError(f"{self.spec.name} has no memory to write to")
-        await self._memory.append(self._codec.decode(MEMORY_EVENTS, effect.value))
+    def _note_refusal(self, error: BaseException) -> None:
+        self.refused_writes += 1
+        log.warning("a write to %s's journal was refused: %s", self.spec.name, error)
 
 
-class _ClaimAgedError(RetriableError):
-    """The broker forgets unused transactional ids after days; a claim is renewed long before."""
-
-    def __str__(self) -> str:
-        return "the claim is a day old and is renewed"
-
-
-async def _write(writer: LogWriter, records: Sequence[Outgoing]) -> None:
-    await writer.confirm(await writer.submit(records))
+async def _release(tenure: Tenure, watches: Sequence[PartitionWatch]) -> None:
+    for watch in watches:
+        await watch.stop()
+    await tenure.release()
 
 
-def _fields(found: Any) -> tuple[str, int, str]:
-    return found.agent, found.sequence, found.what
+async def _wait(wake: asyncio.Event, until_s: float | None) -> None:
+    wake.clear()
+    try:
+        await asyncio.wait_for(wake.wait(), None if until_s is None else max(0.0, until_s - time.monotonic()))
+    except TimeoutError:
+        return
 
 
-def _observe(future: Any) -> None:
-    """Retrieve the exception of a send that nobody waits for any more."""
-    if not future.cancelled():
-        future.exception()
-
-
-def _source(headers: Any) -> str:
+def effect_source(headers: Any) -> str:
+    """Effect id in a record's headers (pairs or a mapping), or empty."""
     pairs = headers.items() if isinstance(headers, dict) else headers or ()
     return next((bytes(value).decode(errors="replace") for name, value in pairs if name == EFFECT_HEADER), "")
 
 
-def _input_of_event(message: Any) -> Input:
+def input_of_event(message: Any) -> Input:
+    """Input of a Faust message."""
     short = str(message.topic).removeprefix(PREFIX).removesuffix(SUFFIX)
-    source = _source(message.headers)
-    return Input(short, message.partition, message.offset, message.key or b"", message.value, source)
+    key, source = message.key or b"", effect_source(message.headers)
+    return Input(short, message.partition, message.offset, key, message.value, source)
 
 
-def _input_of_record(name: str, record: LogRecord) -> Input:
-    return Input(name, 0, record.offset, record.key or b"", record.value, _source(record.headers))
+def input_of_record(name: str, record: LogRecord) -> Input:
+    """Input of a watched record of topic ``name`` (short)."""
+    return Input(name, 0, record.offset, record.key or b"", record.value, effect_source(record.headers))
