@@ -1,0 +1,187 @@
+"""``isos memory``: what stands in memory, now or at an earlier sequence or time, and how a key came to be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infra.commands.output import Output, OutputOption, settings_of, write
+
+if TYPE_CHECKING:
+    from streams.memory_view import MemoryView, StoredEvent
+
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, add_completion=False)
+
+AtOption = Annotated[str, typer.Option(help="Sequence (a number) or time (2026-01-31T12:00:00, UTC unless it says).")]
+BODY_WIDTH = 80
+
+
+@app.command()
+def show(
+    ctx: typer.Context,
+    key: Annotated[str, typer.Argument(help="A key, or the beginning of keys.")] = "",
+    at: AtOption = "",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show all keys, or those that begin with KEY. Exit code 3 when there is none."""
+    point = _point(at)
+    view = view_at(read_events(ctx), point)
+    rows = [row for row in view_rows(view) if row["key"].startswith(key)]
+    if key and not rows:
+        typer.echo(f"Memory has no key that begins with {key} at sequence {view.sequence}.", err=True)
+        raise typer.Exit(3)
+    if output is Output.TABLE:
+        typer.echo(f"memory at sequence {view.sequence}, {_time(view.time_us)}", err=True)
+        rows = [{**row, "body": _short(row["body"])} for row in rows]
+    write(rows, output)
+
+
+@app.command()
+def history(
+    ctx: typer.Context,
+    key: Annotated[str, typer.Argument(help="The key.")],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show every change of KEY, oldest first, with who made it and why. Exit code 3 when there was none."""
+    rows = history_rows(read_events(ctx), key)
+    if not rows:
+        typer.echo(f"Memory never had a key {key}. `isos memory show` lists the keys.", err=True)
+        raise typer.Exit(3)
+    if output is Output.TABLE:
+        columns = ("sequence", "time", "kind", "version", "agent", "reason")
+        rows = [{name: row[name] for name in columns} for row in rows]
+    write(rows, output)
+
+
+@app.command()
+def export(
+    ctx: typer.Context,
+    file: Annotated[Path | None, typer.Argument(help="File to write; stdout when none is given.")] = None,
+    at: AtOption = "",
+) -> None:
+    """Write memory as one JSON document: sequence, hash of the last event, and every key."""
+    view = view_at(read_events(ctx), _point(at))
+    text = json.dumps(document(view), indent=2) + "\n"
+    if file is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        typer.echo(f"{file} cannot be written: {error.strerror}.", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{len(view.entries)} keys at sequence {view.sequence} written to {file}.", err=True)
+
+
+def read_events(ctx: typer.Context) -> list[StoredEvent]:
+    """The chain of memory from the broker of this process's settings; exit code 6 when it does not answer."""
+    from infra.log_reader import LogReader
+    from streams.connection import Connection
+    from streams.errors import RetriableError
+
+    settings = settings_of(ctx)
+
+    async def read() -> list[StoredEvent]:
+        return await (await LogReader.connect(Connection(settings.bootstrap))).memory_events()
+
+    try:
+        return asyncio.run(read())
+    except RetriableError as error:
+        typer.echo(f"The broker does not answer: {error}. `isos status` shows whether it runs.", err=True)
+        raise typer.Exit(6) from None
+
+
+def parse_point(text: str) -> tuple[int | None, int | None]:
+    """``--at`` as (sequence, None) or (None, time in microseconds). Raises ValueError."""
+    if re.fullmatch("[0-9]+", text):
+        return int(text), None
+    moment = datetime.fromisoformat(text)
+    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return None, int(moment.timestamp() * 1_000_000)
+
+
+def view_at(events: list[StoredEvent], point: tuple[int | None, int | None]) -> MemoryView:
+    """Memory at a sequence or time; both None means now."""
+    from streams.memory_view import MemoryView, at_sequence, at_time, extend
+
+    sequence, time_us = point
+    if sequence is not None:
+        return at_sequence(events, sequence)
+    if time_us is not None:
+        return at_time(events, time_us)
+    return extend(MemoryView(), events)[0]
+
+
+def view_rows(view: MemoryView) -> list[dict[str, Any]]:
+    """One row per key, by key."""
+    return [
+        {
+            "key": entry.key,
+            "version": entry.version,
+            "sequence": entry.sequence,
+            "time": _time(entry.time_us),
+            "body": json.loads(entry.body),
+        }
+        for _, entry in sorted(view.entries.items())
+    ]
+
+
+def history_rows(events: list[StoredEvent], key: str) -> list[dict[str, Any]]:
+    """One row per change of ``key``."""
+    changes = [stored.event for stored in events if stored.event.key == key]
+    return [
+        {
+            "sequence": change.sequence,
+            "time": _time(change.time_us),
+            "kind": change.kind,
+            "version": change.version,
+            "agent": change.agent,
+            "reason": change.reason,
+            "command_id": change.command_id,
+            "causes": [f"{cause.topic}-{cause.partition}@{cause.offset}" for cause in change.causes],
+            "body": None if change.body is None else json.loads(change.body),
+        }
+        for change in changes
+    ]
+
+
+def document(view: MemoryView) -> dict[str, Any]:
+    """Memory as one JSON document."""
+    return {
+        "sequence": view.sequence,
+        "last_hash": view.last_hash.hex(),
+        "time_us": view.time_us,
+        "entries": {
+            key: {
+                "version": entry.version,
+                "sequence": entry.sequence,
+                "time_us": entry.time_us,
+                "body": json.loads(entry.body),
+            }
+            for key, entry in sorted(view.entries.items())
+        },
+    }
+
+
+def _point(at: str) -> tuple[int | None, int | None]:
+    if not at:
+        return None, None
+    try:
+        return parse_point(at)
+    except ValueError:
+        raise typer.BadParameter(f"{at} is neither a sequence nor a time", param_hint="--at") from None
+
+
+def _time(time_us: int) -> str:
+    return datetime.fromtimestamp(time_us / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _short(body: Any) -> str:
+    text = json.dumps(body, separators=(",", ":"))
+    return text if len(text) <= BODY_WIDTH else text[: BODY_WIDTH - 1] + "…"

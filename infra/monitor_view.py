@@ -1,0 +1,67 @@
+"""What ``isos status`` shows of heartbeats and telemetry: the Monitor's own fold, over the newest records."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+from agents.monitor import Params, State, fold_heartbeat, fold_telemetry, model_rates
+from infra.log_reader import LogReader
+from infra.settings import Settings
+from schemas.coordinate import RecordCoordinate
+from schemas.telemetry import Heartbeat, Telemetry
+from streams.connection import Connection
+from streams.errors import RetriableError
+from streams.memory_view import MemoryView, extend, incidents
+
+NEWEST: Final = 500
+RESULTS_STAGE: Final = "validator"
+
+
+def read_monitor(settings: Settings) -> dict[str, Any] | None:
+    """Figures of now, or None when the broker does not answer."""
+    try:
+        return asyncio.run(_read(Connection(settings.bootstrap)))
+    except RetriableError:
+        return None
+
+
+def folded(heartbeats: Iterable[tuple[int, Heartbeat]], windows: Iterable[Telemetry], now_us: int) -> State:
+    """The Monitor's state from (offset, heartbeat) pairs and windows, in the order of the log."""
+    state = State()
+    for offset, heartbeat in heartbeats:
+        state = fold_heartbeat(state, heartbeat, now_us, RecordCoordinate("control.heartbeats", 0, offset))
+    for window in windows:
+        state = fold_telemetry(state, window)
+    return state
+
+
+def figures(state: State, memory: MemoryView, now_us: int) -> dict[str, Any]:
+    """One flat row: who is heard and who is silent, memory, and the rates of the stage that writes results."""
+    silent_us = Params().silent_us
+    silent = [name for name, status in sorted(state.processes.items()) if now_us - status.heard_us >= silent_us]
+    rates = [rate for rate in model_rates(state, now_us) if rate.stage == RESULTS_STAGE]
+    rows_per_s = sum(rate.rows_per_s for rate in rates)
+    mean_us = sum(rate.mean_us * rate.rows_per_s for rate in rates) / rows_per_s if rows_per_s else 0.0
+    return {
+        "heard": len(state.processes) - len(silent),
+        "silent": ", ".join(silent) or "-",
+        "open_incidents": len(incidents(memory)),
+        "memory_sequence": memory.sequence,
+        "results_per_s": round(rows_per_s, 1),
+        "ok_per_s": round(sum(rate.ok_per_s for rate in rates), 1),
+        "mean_ms": round(mean_us / 1e3, 1),
+        "max_ms": round(max((rate.max_us for rate in rates), default=0) / 1e3, 1),
+    }
+
+
+async def _read(connection: Connection) -> dict[str, Any]:
+    reader = await LogReader.connect(connection)
+    heartbeats = await reader.read("control.heartbeats", NEWEST)
+    windows = await reader.read("control.telemetry", NEWEST)
+    memory, _ = extend(MemoryView(), await reader.memory_events())
+    now_us = time.time_ns() // 1000
+    state = folded([(each.offset, each.record) for each in heartbeats], [each.record for each in windows], now_us)
+    return figures(state, memory, now_us)
