@@ -122,7 +122,7 @@ def show_events(console: Console, events: Sequence[MemoryEvent]) -> None:
     """Print what was decided last, and why."""
     table = Table(title="Last memory events", title_justify="left", box=None, pad_edge=False)
     for name in ("sequence", "time", "by", "what", "key", "reason"):
-        table.add_column(name, justify="right" if name == "sequence" else "left", overflow="ellipsis", no_wrap=True)
+        table.add_column(name, justify="right" if name == "sequence" else "left", no_wrap=name != "reason")
     for event in events:
         at = datetime.fromtimestamp(event.time_us / 1e6, UTC).strftime("%H:%M:%S")
         table.add_row(str(event.sequence), at, event.agent, event.kind, event.key, event.reason)
