@@ -1,0 +1,152 @@
+"""Who stands outside: clients that send requests, good and bad, and an operator who registers models and sets rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from agents.constraint import KIND, Constraint
+from schemas.memory import MemoryCommand
+from schemas.model import ModelVersion, TensorSpec
+from schemas.request import InferenceRequest, Tensor
+from schemas.review import ContextSignal
+from schemas.telemetry import Alert
+from streams.canonical import to_json
+from streams.memory_view import MemoryView, models, plan
+from tests.sim.executor_process import FAILS, NOT_FINITE
+from tests.sim.processes import Process
+from tests.sim.world import REQUEST_PARTITIONS, World
+
+MODEL_NAMES: Final = ("alpha", "beta", "gamma", "delta")
+WIDTH: Final = 2
+ANY: Final = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a request must end with: one of ``codes`` ("OK" or an error code; empty = anything), and its outputs."""
+
+    codes: tuple[str, ...]
+    outputs: bytes = b""
+
+
+class Client:
+    """Sends requests; ``expected`` per (partition, offset)."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.expected: dict[tuple[int, int], Expected] = {}
+        self.requests: dict[int, set[int]] = {partition: set() for partition in range(REQUEST_PARTITIONS)}
+
+    def send(self, processes: list[Process]) -> str:
+        """Send one request, or leave a gap as an aborted transaction does."""
+        rng = self.world.rng
+        partition = rng.randrange(REQUEST_PARTITIONS)
+        chance = rng.random()
+        if chance < 0.03:
+            self.world.log.skip("inference.requests", partition, rng.randint(1, 3))
+            return f"{partition}: an aborted transaction"
+        if chance < 0.05:
+            offset = self.world.append("inference.requests", partition, None, rng.choice((None, b"", b"rubbish")))
+            self.note(partition, offset, Expected(("garbage", "null_value")))
+            return f"{partition}@{offset}: garbage"
+        request, expected = self.request(processes)
+        value = self.world.wire.encode("inference.requests", request)
+        offset = self.world.append("inference.requests", partition, request.request_id.encode(), value)
+        self.note(partition, offset, expected)
+        return f"{partition}@{offset}: {request.model}, expects {'|'.join(expected.codes)}"
+
+    def note(self, partition: int, offset: int, expected: Expected) -> None:
+        """Remember what a request must end with."""
+        self.expected[partition, offset] = expected
+        self.requests[partition].add(offset)
+
+    def request(self, processes: list[Process]) -> tuple[InferenceRequest, Expected]:
+        rng = self.world.rng
+        number = self.world.number()
+        items = rng.randint(1, 3)
+        data = np.arange(items * WIDTH, dtype=np.float32).reshape(items, WIDTH) + np.float32(number)
+        model = rng.choice(MODEL_NAMES)
+        codes = self.codes_of(model, processes)
+        timeout_ms = 0
+        kind = rng.random()
+        if kind < 0.03:
+            data[rng.randrange(items), 0] = FAILS
+            codes = _instead(codes, "execution_failed")
+        elif kind < 0.06:
+            data[rng.randrange(items), 1] = NOT_FINITE
+            codes = _instead(codes, "output_invalid")
+        elif kind < 0.09:
+            data[0, 0] = np.nan
+            codes = _instead(codes, "not_finite")
+        elif kind < 0.12:
+            timeout_ms = rng.randint(1, 2_000)
+            codes = (*codes, "deadline_exceeded", "no_plan")
+        tensor = Tensor("x", "FP32", (items, WIDTH), data.tobytes())
+        request = InferenceRequest(
+            f"r{number}", model, (tensor,), priority=rng.randint(0, 9), timeout_ms=timeout_ms,
+            routing_key=rng.choice((None, "k")),
+        )  # fmt: skip
+        return request, Expected(codes, (data * 2 + 1).tobytes())
+
+    def codes_of(self, model: str, processes: list[Process]) -> tuple[str, ...]:
+        """OK for sure if every edge knows the model and no Router can give up waiting for its plan."""
+        codes: tuple[str, ...] = ("OK",)
+        edges = [process.view for process in processes if process.role == "edge" and process.alive]
+        routers = [process.view for process in processes if process.role == "router" and process.alive]
+        if not all(model in models(view) for view in edges):
+            codes = (*codes, "unknown_model")
+        if self.world.hold_us < 10_000_000 and not all(_has_plan(view, model) for view in routers):
+            codes = (*codes, "no_plan")
+        return codes
+
+
+def _has_plan(view: MemoryView, model: str) -> bool:
+    return plan(view, model) is not None
+
+
+def _instead(codes: tuple[str, ...], code: str) -> tuple[str, ...]:
+    return (code, *(each for each in codes if each != "OK"))
+
+
+class Operator:
+    """Registers models one after the other, sets rules for their plans, raises and resolves alerts."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.registered: list[str] = []
+        self.alerts = 0
+
+    def act(self) -> str:
+        """Do one thing."""
+        rng = self.world.rng
+        if len(self.registered) < len(MODEL_NAMES) and rng.random() < 0.5:
+            return self.register(MODEL_NAMES[len(self.registered)])
+        if rng.random() < 0.5:
+            return self.constrain(rng.choice(MODEL_NAMES), rng.randint(1, 8))
+        return self.alert(rng.randint(1, 5), resolved=rng.random() < 0.5)
+
+    def register(self, name: str) -> str:
+        """Register the first version of a model."""
+        tensors = (TensorSpec("x", "FP32", (WIDTH,)),), (TensorSpec("y", "FP32", (WIDTH,)),)
+        model = ModelVersion(name, "v1.0.0", "ab" * 32, 10, *tensors, max_batch_size=8)
+        key = f"model/{name}/v1.0.0"
+        command = MemoryCommand(f"register/{name}", "cli", "RegisterModel", key, 0, to_json(model), "", (), self.world.now_us)
+        self.world.append("memory.commands", 0, key.encode(), self.world.wire.encode("memory.commands", command))
+        self.registered.append(name)
+        return f"registers {name}"
+
+    def constrain(self, name: str, maximum: int) -> str:
+        """A new upper limit of a model's batches."""
+        expression = to_json(Constraint("max_batch_size", maximum))
+        signal = ContextSignal(f"limit-{name}", KIND, f"model/{name}", expression, "rules file", self.world.now_us)
+        self.world.append("control.context", 0, name.encode(), self.world.wire.encode("control.context", signal))
+        return f"limits batches of {name} to {maximum}"
+
+    def alert(self, number: int, *, resolved: bool) -> str:
+        """An alert is raised or resolved."""
+        alert = Alert(f"al{number}", "silent", "edge-0", "critical", "", "", resolved, self.world.now_us, ())
+        self.world.append("control.alerts", 0, alert.alert_id.encode(), self.world.wire.encode("control.alerts", alert))
+        return f"alert {alert.alert_id} {'resolved' if resolved else 'raised'}"

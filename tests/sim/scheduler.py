@@ -1,0 +1,175 @@
+"""Picks the next step by a seeded chance, tells the story, and checks every invariant after each step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from streams.errors import IsosError
+from tests.sim.clients import Client, Operator
+from tests.sim.faults import Faults, Fleet
+from tests.sim.invariants import DRAINED, Invariants
+from tests.sim.processes import Process
+from tests.sim.violation import Violation
+from tests.sim.world import Bugs, World
+
+DRAIN_STEPS: Final = 40_000
+DEFECT: Final = "no code fails"
+_DEFECTS: Final = (IsosError, AssertionError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Chances of a step being a request, an act of the operator, a fault, a recovery, a delivery; else a process's step."""
+
+    request: float = 0.08
+    operator: float = 0.004
+    fault: float = 0.006
+    recovery: float = 0.01
+    delivery: float = 0.35
+
+
+QUIET: Final = Rates(request=0.0, operator=0.0, fault=0.0, recovery=0.02)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a run ended: ``violation`` None = clean; ``digest`` is the same for the same seed."""
+
+    seed: int
+    steps: int
+    digest: str
+    seconds: float
+    violation: Violation | None
+    story: tuple[str, ...]
+    counts: dict[str, int]
+
+    def text(self) -> str:
+        """The report as lines for a person."""
+        rate = self.steps / self.seconds if self.seconds else 0.0
+        head = f"seed {self.seed}: {self.steps} steps, {rate:.0f} steps/s, digest {self.digest[:16]}"
+        if self.violation is None:
+            return f"{head}, no violation"
+        lines = "\n".join(f"  {line}" for line in self.story)
+        return f"{head}\nviolated at step {self.steps}: {self.violation}\nthe last steps:\n{lines}"
+
+
+class Simulation:
+    """One run of one seed."""
+
+    def __init__(self, seed: int, bugs: Bugs | None = None, rates: Rates | None = None) -> None:
+        self.world = World(seed, bugs)
+        self.rates = rates or Rates()
+        self.client = Client(self.world)
+        self.operator = Operator(self.world)
+        self.invariants = Invariants(self.world, self.client)
+        self.fleet = Fleet.of(self.world)
+        self.faults = Faults(self.world, self.fleet)
+
+    def run(self, steps: int) -> Report:
+        """Run ``steps`` steps with faults, then without until everything has ended; stop at a violation."""
+        began = time.perf_counter()
+        violation: Violation | None = None
+        try:
+            self.operator.register("alpha")
+            for _ in range(steps):
+                self.step(self.rates)
+            self.drain()
+        except Violation as found:
+            violation = found
+        except _DEFECTS as error:
+            violation = Violation(DEFECT, f"{type(error).__name__}: {error}")
+            violation.__cause__ = error
+        seconds = time.perf_counter() - began
+        world = self.world
+        self.finish()
+        return Report(world.seed, world.step, world.digest, seconds, violation, tuple(world.story), world.counts)
+
+    def step(self, rates: Rates) -> None:
+        """One step and the check behind it."""
+        world, rng = self.world, self.world.rng
+        world.step += 1
+        world.now_us += rng.randint(50, 2_000) if rng.random() > 0.01 else rng.randint(100_000, 3_000_000)
+        chance = rng.random()
+        for share, act in (
+            (rates.request, lambda: f"a client sends {self.client.send(self.fleet.running)}"),
+            (rates.operator, lambda: f"the operator {self.operator.act()}"),
+            (rates.fault, self.faults.happen),
+            (rates.recovery, self.faults.recover),
+            (rates.delivery, self.deliver),
+        ):
+            if chance < share:
+                self.outside(act)
+                return
+            chance -= share
+        self.inside()
+
+    def outside(self, act: Callable[[], str]) -> None:
+        """A step of the surroundings."""
+        line = act()
+        if line:
+            self.world.tell(line)
+        self.invariants.check(None)
+
+    def deliver(self) -> str:
+        """A send reaches the broker; one whose producer is gone may be lost on the way."""
+        links = [link for link in self.world.links if link.waiting]
+        if not links:
+            return ""
+        link = self.world.rng.choice(links)
+        where = f"{link.place[0]}-{link.place[1]}"
+        if not link.owner.alive and self.world.rng.random() < 0.3:
+            self.world.lose(link, lands=False)
+            return f"what a dead producer had under way to {where} is lost"
+        outcome = self.world.deliver(link)
+        return f"{link.owner.process.name} delivers to {where}: {outcome.error or outcome.first}"
+
+    def inside(self) -> None:
+        """A step of a process; one that failed ends, and is started again later."""
+        slot = self.world.rng.choice(self.fleet.slots)
+        process = slot.process
+        if slot.down or process.frozen:
+            return
+        if process.dying:
+            self.outside(lambda: f"{slot.name} ends ({process.dying}): {self.fleet.crash(slot)}")
+            return
+        steps = process.steps()
+        if steps:
+            name, act = self.world.rng.choice(steps)
+            line = act()
+            self.world.tell(f"{process.name} {name}: {line}")
+            self.invariants.check(process)
+
+    def drain(self) -> None:
+        """No more requests and faults: everything must end by itself."""
+        for _ in range(DRAIN_STEPS):
+            self.step(QUIET)
+            if self.world.step % 64 == 0 and self.is_idle():
+                self.invariants.final()
+                return
+        busy = [process.name for process in self.fleet.running if not process.idle]
+        self.invariants.final()
+        raise Violation(DRAINED, f"{', '.join(busy) or 'something'} is still busy after {DRAIN_STEPS} steps")
+
+    def is_idle(self) -> bool:
+        """Whether nothing is broken, under way, unread or uncommitted."""
+        if self.fleet.sessions or any(slot.down or slot.process.frozen for slot in self.fleet.slots):
+            return False
+        if any(link.waiting or link.landed for link in self.world.links):
+            return False
+        log = self.world.log
+        for group in self.world.groups.values():
+            if any(log.read(*place, group.committed.get(place, 0), 1) for place in group.places):
+                return False
+        return all(_is_idle(slot.process) for slot in self.fleet.slots)
+
+    def finish(self) -> None:
+        """Close what runs."""
+        for process in self.fleet.running:
+            process.die()
+
+
+def _is_idle(process: Process) -> bool:
+    return process.idle and not process.committable()
