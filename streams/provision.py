@@ -7,6 +7,7 @@ partitions carry the identity of requests, so a person decides.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
@@ -29,6 +30,7 @@ from streams.schema_log import missing, read_schema_log, schema_ids, schema_reco
 from streams.topics import DAY_MS, FOREVER, HOUR_MS, MAX_RECORD_BYTES, MIB, SCHEMAS_TOPIC, TOPICS, Topic, full_name
 
 ADMIN_TIMEOUT_S: Final = 15.0
+KNOCK_TIMEOUT_S: Final = 5.0
 POLL_S: Final = 0.05
 SCHEMAS: Final = Topic(
     SCHEMAS_TOPIC, None, 1, "compact", FOREVER, ("provision",), ("everybody",), fenced=True, segment_bytes=16 * MIB
@@ -136,7 +138,22 @@ def differences(name: str, wanted: Mapping[str, str], found: Mapping[str, str], 
     return out
 
 
+def _knock(bootstrap: str) -> None:
+    """Notice at once that nobody listens; the client itself would only do so after its time-out."""
+    reason = "no address is given"
+    for address in bootstrap.split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), KNOCK_TIMEOUT_S).close()
+        except (OSError, ValueError) as error:
+            reason = str(error)
+        else:
+            return
+    raise UnreachableError(f"connecting to {bootstrap}", reason)
+
+
 def _admin(connection: Connection) -> AdminClient:
+    _knock(connection.bootstrap)
     settings: dict[str, Any] = {
         **connection.librdkafka(),
         "socket.nagle.disable": True,

@@ -1,0 +1,122 @@
+"""``isos topics``: the table of topics, beside what the broker holds; or create what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infra.commands.output import Output, OutputOption, settings_of, write
+from infra.settings import Settings
+from streams.errors import RetriableError
+from streams.topics import JOURNALED_AGENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streams.topics import Topic
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def topics() -> None:
+    """List the topics, or create what is missing."""
+
+
+@app.command("list")
+def list_topics(
+    ctx: typer.Context,
+    offline: Annotated[bool, typer.Option("--offline", help="Only the table; ask no broker.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List every topic: its record, cleanup, retention, who writes and who reads it."""
+    settings = settings_of(ctx)
+    found: Mapping[str, int] | None = None if offline else _ask(settings)
+    write(rows(settings, found), output)
+    if found is not None and len(found) < len(_table()):
+        missing = len(_table()) - len(found)
+        typer.echo(f"{missing} topics are missing; `isos topics provision` creates them.", err=True)
+
+
+@app.command()
+def provision(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
+    """Create missing topics and register the schemas; topics that exist are checked and never altered."""
+    from streams.connection import Connection
+    from streams.provision import ProvisionError
+    from streams.provision import provision as run
+
+    settings = settings_of(ctx)
+    try:
+        done = asyncio.run(run(Connection(settings.bootstrap), partitions=settings.partitions, lanes=settings.lanes))
+    except ProvisionError as error:
+        for sentence in error.differences:
+            typer.echo(sentence, err=True)
+        raise typer.Exit(1) from None
+    except RetriableError as error:
+        raise _unreachable(error) from None
+    write(
+        [
+            {
+                "created": len(done.created),
+                "existing": len(done.topic_ids) - len(done.created),
+                "schemas_added": done.num_registered,
+            }
+        ],
+        output,
+    )
+
+
+def rows(settings: Settings, found: Mapping[str, int] | None) -> list[dict[str, Any]]:
+    """One row per topic; ``found`` are the broker's partition counts by short name, None when it was not asked."""
+    return [_row(settings, topic, found) for topic in _table().values()]
+
+
+def _row(settings: Settings, topic: Topic, found: Mapping[str, int] | None) -> dict[str, Any]:
+    from streams.provision import partition_count
+
+    wanted = partition_count(topic, settings.partitions, settings.lanes)
+    row: dict[str, Any] = {"topic": topic.full_name, "record": topic.record or "bytes"}
+    if found is not None:
+        row["on_broker"] = found.get(topic.name, 0)
+    return row | {
+        "partitions": wanted,
+        "cleanup": topic.cleanup,
+        "retention": retention(topic.retention_ms),
+        "writers": _names(topic.writers),
+        "readers": _names(topic.readers),
+    }
+
+
+def _names(names: tuple[str, ...]) -> str:
+    return "control agents" if names == JOURNALED_AGENTS else ", ".join(names)
+
+
+def retention(ms: int) -> str:
+    """How long, for people."""
+    if ms < 0:
+        return "for ever"
+    hours = ms // 3_600_000
+    return f"{hours // 24} d" if hours % 24 == 0 else f"{hours} h"
+
+
+def _table() -> Mapping[str, Topic]:
+    from streams.provision import ALL
+
+    return ALL
+
+
+def _ask(settings: Settings) -> Mapping[str, int]:
+    from streams.connection import Connection
+    from streams.provision import topic_partitions
+
+    try:
+        return asyncio.run(topic_partitions(Connection(settings.bootstrap), _table()))
+    except RetriableError as error:
+        raise _unreachable(error) from None
+
+
+def _unreachable(error: RetriableError) -> typer.Exit:
+    typer.echo(f"The broker does not answer: {error}. `isos status` shows whether it runs.", err=True)
+    return typer.Exit(6)
