@@ -255,6 +255,8 @@ class Client:
             raise UnreachableError("sending a request", "results are no longer read; open a new client")
         self._num_sending += 1
         try:
+            # The library refuses a record without value and key; an empty key is as good as none.
+            key = b"" if value is None and key is None else key
             sending = self._producer.send_and_wait(full_name(REQUESTS), value, key=key)
             metadata = await bounded(sending, SEND_TIMEOUT_S, "sending a request")
         except KafkaError as error:
