@@ -67,12 +67,14 @@ def make_loop(context: RoleContext, spec: AgentSpec, codec: Codec) -> ControlLoo
     """The loop of one agent; the Orchestrator's writes to memory."""
     settings = context.settings
     partitions = KafkaLog(context.connection, fence=settings.fence)
+    data_dir = settings.data_dir / "faust" / f"{spec.name}-{context.instance}"
+    data_dir.mkdir(parents=True, exist_ok=True)
     return ControlLoop(
         spec,
         context.connection,
         codec,
         partitions,
-        data_dir=str(settings.data_dir / "faust" / f"{spec.name}-{context.instance}"),
+        data_dir=str(data_dir),
         on_defect=context.defect,
         session_timeout_s=settings.session_timeout_s,
         memory=EventStore(partitions, codec) if spec is ORCHESTRATOR else None,
