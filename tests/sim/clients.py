@@ -40,7 +40,7 @@ class Client:
         self.expected: dict[tuple[int, int], Expected] = {}
         self.requests: dict[int, set[int]] = {partition: set() for partition in range(REQUEST_PARTITIONS)}
 
-    def send(self, processes: list[Process]) -> str:
+    def send(self, processes: list[Process], memory: MemoryView, registered: list[str]) -> str:
         """Send one request, or leave a gap as an aborted transaction does."""
         rng = self.world.rng
         partition = rng.randrange(REQUEST_PARTITIONS)
@@ -52,7 +52,8 @@ class Client:
             offset = self.world.append("inference.requests", partition, None, rng.choice((None, b"", b"rubbish")))
             self.note(partition, offset, Expected(("garbage", "null_value")))
             return f"{partition}@{offset}: garbage"
-        request, expected = self.request(processes)
+        model = rng.choice(registered if rng.random() < 0.9 else MODEL_NAMES)
+        request, expected = self.request(model, self.codes_of(model, processes, memory))
         value = self.world.wire.encode("inference.requests", request)
         offset = self.world.append("inference.requests", partition, request.request_id.encode(), value)
         self.note(partition, offset, expected)
@@ -63,13 +64,12 @@ class Client:
         self.expected[partition, offset] = expected
         self.requests[partition].add(offset)
 
-    def request(self, processes: list[Process]) -> tuple[InferenceRequest, Expected]:
+    def request(self, model: str, codes: tuple[str, ...]) -> tuple[InferenceRequest, Expected]:
+        """A request that ends with one of ``codes`` unless chance spoils it."""
         rng = self.world.rng
         number = self.world.number()
         items = rng.randint(1, 3)
         data = np.arange(items * WIDTH, dtype=np.float32).reshape(items, WIDTH) + np.float32(number)
-        model = rng.choice(MODEL_NAMES)
-        codes = self.codes_of(model, processes)
         timeout_ms = 0
         kind = rng.random()
         if kind < 0.03:
@@ -91,11 +91,14 @@ class Client:
         )  # fmt: skip
         return request, Expected(codes, (data * 2 + 1).tobytes())
 
-    def codes_of(self, model: str, processes: list[Process]) -> tuple[str, ...]:
-        """OK for sure if every edge knows the model and no Router can give up waiting for its plan."""
+    def codes_of(self, model: str, processes: list[Process], memory: MemoryView) -> tuple[str, ...]:
+        """OK for sure if every edge knows the model and no Router can give up waiting for its plan.
+
+        A process that starts from now on has folded memory as it stands.
+        """
         codes: tuple[str, ...] = ("OK",)
-        edges = [process.view for process in processes if process.role == "edge" and process.alive]
-        routers = [process.view for process in processes if process.role == "router" and process.alive]
+        edges = [memory] + [process.view for process in processes if process.role == "edge" and process.alive]
+        routers = [memory] + [process.view for process in processes if process.role == "router" and process.alive]
         if not all(model in models(view) for view in edges):
             codes = (*codes, "unknown_model")
         if self.world.hold_us < 10_000_000 and not all(_has_plan(view, model) for view in routers):
@@ -122,7 +125,7 @@ class Operator:
     def act(self) -> str:
         """Do one thing."""
         rng = self.world.rng
-        if len(self.registered) < len(MODEL_NAMES) and rng.random() < 0.5:
+        if len(self.registered) < len(MODEL_NAMES) and rng.random() < 0.7:
             return self.register(MODEL_NAMES[len(self.registered)])
         if rng.random() < 0.5:
             return self.constrain(rng.choice(MODEL_NAMES), rng.randint(1, 8))

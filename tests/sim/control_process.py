@@ -20,6 +20,7 @@ from streams.event_store import EventStore, MemoryPlace
 from streams.fenced import WriteFailedError
 from streams.journal import EFFECT_HEADER, TICK_INPUT, Input, JournaledAgent, effect_id, restore
 from streams.memory_log import LogRecord
+from streams.tenure import MAX_ROUND
 from streams.topics import JOURNALED_AGENTS
 from tests.sim.group import Place
 from tests.sim.processes import Process, Step
@@ -28,7 +29,6 @@ from tests.sim.world import Outcome, Sending, World
 
 JOURNAL = "control.journal"
 MEMORY = "memory.events"
-RESENT = 129
 
 
 @dataclass(slots=True)
@@ -165,7 +165,7 @@ class ControlProcess(Process):
         if self.office is None:
             return True
         at_end = all(position >= self.world.end(place) for place, position in self.positions.items())
-        return at_end and not self.inbox and not self.working and self.seen >= self.world.end((MEMORY, 0))
+        return at_end and not self.inbox and not self.working and not self.unread()
 
     def assigned(self, places: tuple[Place, ...]) -> None:
         self.close_office()
@@ -231,7 +231,7 @@ class ControlProcess(Process):
         if divergences:
             raise Violation("state is the fold of its journal", f"{self.name}: {divergences[0]}")
         self.world.count(f"{self.role} took over")
-        await self.send_effects(entries[-RESENT:])
+        await self.send_effects(entries[-(MAX_ROUND + 1) :])
         self.seen = self.agent.cursors.get(f"{MEMORY}/0", -1) + 1
         while True:
             await self.round(writer)
@@ -245,7 +245,7 @@ class ControlProcess(Process):
         assert agent is not None
         inputs: list[Input] = []
         if MEMORY in self.spec.watches:
-            inputs += self.watched(rng.randint(1, 4))
+            inputs += self.watched_inputs(rng.randint(1, 4))
         consumed = [self.inbox[at] for at in range(min(rng.randint(1, 4), len(self.inbox)))]
         inputs += [_input(record) for record in consumed]
         if self.spec.tick_ms and self.world.now_us >= self.next_tick_us:
@@ -265,10 +265,12 @@ class ControlProcess(Process):
 
     def has_work(self) -> bool:
         due = self.spec.tick_ms and self.world.now_us >= self.next_tick_us
-        watched = MEMORY in self.spec.watches and self.seen < self.world.end((MEMORY, 0))
-        return bool(self.inbox or due or watched)
+        return bool(self.inbox or due or self.unread())
 
-    def watched(self, most: int) -> list[Input]:
+    def unread(self) -> bool:
+        return MEMORY in self.spec.watches and self.seen < self.world.end((MEMORY, 0))
+
+    def watched_inputs(self, most: int) -> list[Input]:
         records = self.world.log.read(MEMORY, 0, self.seen, most)
         self.seen = records[-1].offset + 1 if records else self.world.end((MEMORY, 0))
         return [_input(record) for record in records]

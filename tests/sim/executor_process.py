@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from executors.batcher import Batch, Batcher, BatchKey, Profile, RowSlice
+from executors.executed import Piece, Work, cut, executed_frames, gather, halves
 from executors.session import ExecutionError
-from executors.worker import _executed, _gather, _halves, _Lane, _Piece, _release, _Work
 from schemas.frame import InferenceFrame, Segment, TensorBlock
-from streams.columns import ERROR, EXPIRED, OK, Array, Columns, num_rows, segment_starts
+from streams.columns import ERROR, EXPIRED, OK, Array, Columns
 from streams.memory_view import model_version, models
+from streams.ordering import InOrder
 from tests.sim.group import Place
 from tests.sim.processes import Process, Step
 from tests.sim.world import Outcome, World
@@ -30,13 +31,21 @@ def compute(x: Array) -> Array:
     return np.where(x == NOT_FINITE, np.float32(np.nan), x * 2 + 1).astype(np.float32)
 
 
+@dataclass(eq=False, slots=True)
+class Lane:
+    """One assigned lane in one generation."""
+
+    window: InOrder[int] = field(default_factory=InOrder)
+    committable: int = -1
+
+
 class ExecutorProcess(Process):
     """Mirrors ``executors.worker.Worker``."""
 
     role = "executor"
 
     def __init__(self, world: World, name: str) -> None:
-        self.lanes: dict[Place, _Lane] = {}
+        self.lanes: dict[Place, Lane] = {}
         self.positions: dict[Place, int] = {}
         self.batcher = Batcher()
         self.touched: dict[Any, None] = {}
@@ -48,7 +57,7 @@ class ExecutorProcess(Process):
             self.wanted.update({(version.model, version.version): None for version in versions})
 
     def assigned(self, places: tuple[Place, ...]) -> None:
-        self.lanes = {place: _Lane() for place in places}
+        self.lanes = {place: Lane() for place in places}
         self.positions = {place: self.start_of(place) for place in places}
         self.batcher = Batcher()
         self.touched = {}
@@ -93,17 +102,16 @@ class ExecutorProcess(Process):
         for record in records:
             entry = lane.window.start(record.offset + 1)
             self.add(self.world.wire.decode("inference.routed", record.value), lane, entry)
-            _release(lane, entry)
+            release(lane, entry)
             if self.world.bugs.commit_past == self.role:
                 lane.committable = record.offset + 1
         self.positions[place] = records[-1].offset + 1 if records else self.world.end(place)
         return f"lane {place[1]}, {len(records)} frames"
 
-    def add(self, frame: InferenceFrame, lane: _Lane, entry: Any) -> None:
+    def add(self, frame: InferenceFrame, lane: Lane, entry: Any) -> None:
         """As ``Worker._add``."""
-        columns, starts = Columns.of(frame), segment_starts(frame)
-        bare = replace(frame, segments=tuple(replace(segment, inputs=()) for segment in frame.segments))
-        work = _Work(frame, bare, lane, entry, starts, num_rows(frame))
+        columns, work = Columns.of(frame), Work.of(frame, lane, entry, 0)
+        starts = work.starts
         lane.window.add(entry)
         for number, segment in enumerate(frame.segments):
             rows = slice(starts[number], starts[number + 1])
@@ -130,12 +138,12 @@ class ExecutorProcess(Process):
         """Compute; a batch that fails runs again in halves."""
         self.num_batches += 1
         try:
-            outputs = {"y": compute(_gather(batch.slices)["x"])}
+            outputs = {"y": compute(gather(batch.slices)["x"])}
         except ExecutionError as error:
             if len(batch.slices) == 1 and batch.slices[0].num_rows == 1:
                 self.end(batch.slices[0], ERROR, error.code, error.problem)
                 return
-            for half in _halves(batch.slices):
+            for half in halves(batch.slices):
                 self.run(Batch(batch.key, half, sum(each.num_items for each in half), ()))
             return
         at = 0
@@ -146,24 +154,26 @@ class ExecutorProcess(Process):
     def finish(self, row_slice: RowSlice, outputs: Mapping[str, Array], at: int, size: int) -> None:
         """As ``Worker._finish``."""
         source = row_slice.frame.frame.segments[row_slice.segment]
-        items = slice(at, at + row_slice.num_items)
-        blocks = tuple(
-            TensorBlock(name, "FP32", tuple(array.shape[1:]), array[items].tobytes()) for name, array in outputs.items()
-        )
-        segment = Segment(
-            source.model, source.version, source.cohort, row_slice.num_rows, (), blocks, "", "sim", self.name,
-            self.num_batches, size,
-        )  # fmt: skip
-        self.put(row_slice, _Piece(row_slice.frame.starts[row_slice.segment] + row_slice.first_row, segment, OK))
+        for part in cut(row_slice, sum(array.nbytes // max(1, len(array)) for array in outputs.values())):
+            items = slice(at, at + part.num_items)
+            at += part.num_items
+            blocks = tuple(
+                TensorBlock(name, "FP32", tuple(array.shape[1:]), array[items].tobytes())
+                for name, array in outputs.items()
+            )
+            segment = Segment(
+                source.model, source.version, source.cohort, part.num_rows, (), blocks, "", "sim", self.name,
+                self.num_batches, size,
+            )  # fmt: skip
+            self.put(part, Piece(_first_row(part), segment, OK))
 
     def end(self, row_slice: RowSlice, status: int, code: str, message: str) -> None:
         """As ``Worker._end``."""
         source = row_slice.frame.frame.segments[row_slice.segment]
         segment = Segment(source.model, source.version, source.cohort, row_slice.num_rows, executor=self.name)
-        first = row_slice.frame.starts[row_slice.segment] + row_slice.first_row
-        self.put(row_slice, _Piece(first, segment, status, (code, message)))
+        self.put(row_slice, Piece(_first_row(row_slice), segment, status, (code, message)))
 
-    def put(self, row_slice: RowSlice, piece: _Piece) -> None:
+    def put(self, row_slice: RowSlice, piece: Piece) -> None:
         row_slice.frame.pieces.append(piece)
         self.touched[row_slice.frame] = None
 
@@ -171,18 +181,29 @@ class ExecutorProcess(Process):
         """Send what finished since the last flush."""
         touched, self.touched = self.touched, {}
         for work in touched:
-            frame = _executed(work, self.world.now_us)
-            work.left -= num_rows(frame)
-            work.lane.window.add(work.entry)
-            value = self.world.wire.encode("inference.executed", frame)
-            self.send("inference.executed", frame.partition, value, lambda outcome, work=work: self.sent(outcome, work))
+            for frame in executed_frames(work, self.world.now_us):
+                work.lane.window.add(work.entry)
+                value = self.world.wire.encode("inference.executed", frame)
+                done = lambda outcome, work=work: self.sent(outcome, work)  # noqa: E731
+                self.send("inference.executed", frame.partition, value, done)
             if work.left == 0:
-                _release(work.lane, work.entry)
+                release(work.lane, work.entry)
         return f"{len(touched)} frames"
 
-    def sent(self, outcome: Outcome, work: _Work) -> None:
+    def sent(self, outcome: Outcome, work: Work) -> None:
         """A frame stands, or its fate is unknown."""
         if outcome.error:
             self.fail(outcome)
         else:
-            _release(work.lane, work.entry)
+            release(work.lane, work.entry)
+
+
+def release(lane: Lane, entry: Any) -> None:
+    """A part of a routed frame is done."""
+    for end in lane.window.finish(entry):
+        lane.committable = max(lane.committable, end)
+
+
+def _first_row(row_slice: RowSlice) -> int:
+    first: int = row_slice.frame.starts[row_slice.segment] + row_slice.first_row
+    return first

@@ -11,7 +11,6 @@ from streams.errors import IsosError
 from tests.sim.clients import Client, Operator
 from tests.sim.faults import Faults, Fleet
 from tests.sim.invariants import DRAINED, Invariants
-from tests.sim.processes import Process
 from tests.sim.violation import Violation
 from tests.sim.world import Bugs, World
 
@@ -94,7 +93,7 @@ class Simulation:
         world.now_us += rng.randint(50, 2_000) if rng.random() > 0.01 else rng.randint(100_000, 3_000_000)
         chance = rng.random()
         for share, act in (
-            (rates.request, lambda: f"a client sends {self.client.send(self.fleet.running)}"),
+            (rates.request, self.send),
             (rates.operator, lambda: f"the operator {self.operator.act()}"),
             (rates.fault, self.faults.happen),
             (rates.recovery, self.faults.recover),
@@ -113,6 +112,11 @@ class Simulation:
             self.world.tell(line)
         self.invariants.check(None)
 
+    def send(self) -> str:
+        """A request is sent."""
+        memory = self.invariants.views[-1]
+        return f"a client sends {self.client.send(self.fleet.running, memory, self.operator.registered)}"
+
     def deliver(self) -> str:
         """A send reaches the broker; one whose producer is gone may be lost on the way."""
         links = [link for link in self.world.links if link.waiting]
@@ -128,48 +132,50 @@ class Simulation:
 
     def inside(self) -> None:
         """A step of a process; one that failed ends, and is started again later."""
-        slot = self.world.rng.choice(self.fleet.slots)
-        process = slot.process
-        if slot.down or process.frozen:
-            return
-        if process.dying:
-            self.outside(lambda: f"{slot.name} ends ({process.dying}): {self.fleet.crash(slot)}")
-            return
-        steps = process.steps()
-        if steps:
-            name, act = self.world.rng.choice(steps)
-            line = act()
-            self.world.tell(f"{process.name} {name}: {line}")
-            self.invariants.check(process)
+        slots = self.fleet.slots
+        first = self.world.rng.randrange(len(slots))
+        for slot in (*slots[first:], *slots[:first]):
+            process = slot.process
+            if slot.down or process.frozen:
+                continue
+            if process.dying:
+                self.outside(lambda slot=slot: f"{slot.name} ends: {slot.process.dying}, {self.fleet.crash(slot)}")
+                return
+            steps = process.steps()
+            if steps:
+                name, act = self.world.rng.choice(steps)
+                line = act()
+                self.world.tell(f"{process.name} {name}: {line}")
+                self.invariants.check(process)
+                return
 
     def drain(self) -> None:
         """No more requests and faults: everything must end by itself."""
         for _ in range(DRAIN_STEPS):
             self.step(QUIET)
-            if self.world.step % 64 == 0 and self.is_idle():
+            if self.world.step % 64 == 0 and not self.unrest():
                 self.invariants.final()
                 return
-        busy = [process.name for process in self.fleet.running if not process.idle]
         self.invariants.final()
-        raise Violation(DRAINED, f"{', '.join(busy) or 'something'} is still busy after {DRAIN_STEPS} steps")
+        raise Violation(DRAINED, f"{self.unrest()} after {DRAIN_STEPS} steps without faults")
 
-    def is_idle(self) -> bool:
-        """Whether nothing is broken, under way, unread or uncommitted."""
-        if self.fleet.sessions or any(slot.down or slot.process.frozen for slot in self.fleet.slots):
-            return False
-        if any(link.waiting or link.landed for link in self.world.links):
-            return False
-        log = self.world.log
+    def unrest(self) -> str:
+        """What is broken, under way, unread or uncommitted, or an empty string."""
+        slots, log = self.fleet.slots, self.world.log
+        broken = [slot.name for slot in slots if slot.down or slot.process.frozen]
+        if broken or self.fleet.sessions:
+            return f"not recovered: {', '.join(broken)}, {len(self.fleet.sessions)} sessions"
+        links = [f"{link.place[0]}-{link.place[1]}" for link in self.world.links if link.waiting or link.landed]
+        if links:
+            return f"under way: {', '.join(links)}"
         for group in self.world.groups.values():
-            if any(log.read(*place, group.committed.get(place, 0), 1) for place in group.places):
-                return False
-        return all(_is_idle(slot.process) for slot in self.fleet.slots)
+            for place in group.places:
+                if log.read(*place, group.committed.get(place, 0), 1):
+                    return f"{group.name} has not committed all of {place[0]}-{place[1]}"
+        busy = [slot.name for slot in slots if not slot.process.idle or slot.process.committable()]
+        return f"busy: {', '.join(busy)}" if busy else ""
 
     def finish(self) -> None:
         """Close what runs."""
         for process in self.fleet.running:
             process.die()
-
-
-def _is_idle(process: Process) -> bool:
-    return process.idle and not process.committable()

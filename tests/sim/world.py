@@ -224,6 +224,9 @@ class World:
 
     def orphan(self, owner: Any) -> None:
         """The owner is gone: its links keep what is under way, nobody takes the outcomes."""
+        for link in self.links:
+            if link.owner is owner:
+                link.landed.clear()
         self.links = [link for link in self.links if link.owner is not owner or link.waiting]
 
     def end(self, place: Place) -> int:
