@@ -1,0 +1,37 @@
+"""CPU and memory from a /proc made of files, and of this very process."""
+
+import os
+
+from infra.bench.processes import Sample, commit, cpu_percent, machine, sample
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def test_figures_of_a_process_whose_name_has_spaces_and_brackets(tmp_path):
+    folder = tmp_path / "42"
+    folder.mkdir()
+    fields = ["S", *(str(n) for n in range(1, 11)), str(3 * TICKS), str(2 * TICKS), "0"]
+    (folder / "stat").write_text(f"42 (a) b (c) {' '.join(fields)}\n")
+    (folder / "statm").write_text("900 7 1 1 0 1 0\n")
+    look = sample({"edge": 42, "gone": 43}, tmp_path)
+    assert (look.cpu_s, look.rss_bytes) == ({"edge": 5.0}, {"edge": 7 * PAGE})
+
+
+def test_percent_of_one_core_of_those_seen_twice():
+    before = Sample(10.0, {"edge": 1.0, "old": 5.0}, {})
+    after = Sample(14.0, {"edge": 3.0, "new": 9.0}, {})
+    assert cpu_percent(before, after) == {"edge": 50.0}
+
+
+def test_this_process_and_this_machine():
+    look = sample({"me": os.getpid()})
+    assert look.cpu_s["me"] > 0
+    assert look.rss_bytes["me"] > 1_000_000
+    found = machine()
+    assert found["cores"] >= 1
+    assert found["memory_gb"] > 0.1
+
+
+def test_no_repository_no_commit(tmp_path):
+    assert commit(tmp_path) == ""
