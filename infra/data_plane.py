@@ -121,7 +121,7 @@ async def executor(context: RoleContext) -> None:
             each.want_planned(view)
 
     async with _parts(context, changed) as parts:
-        loader = ModelLoader(ModelStore(settings.data_dir / "blobs"), settings.device, lambda: parts.memory.view)
+        loader = ModelLoader(ModelStore(settings.data_dir), settings.device, lambda: parts.memory.view)
         loaders.append(loader)
         loader.want_planned(parts.memory.view)
         loading = asyncio.ensure_future(loader.run())
@@ -144,7 +144,7 @@ async def executor(context: RoleContext) -> None:
             models=loader.loaded,
         )
         try:
-            while not loader.is_settled:  # a lane is taken only when the planned models are warm
+            while not (loader.is_settled or loading.done()):  # a lane is taken only when the planned models are warm
                 await asyncio.sleep(0.02)
             await start(reader, "starting the executor's consumer")
             await _together(loop.run(), pulse.run(), loading, _when(loop.joined, context))
