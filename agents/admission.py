@@ -68,7 +68,9 @@ def admit(request: InferenceRequest, memory: MemoryView, policy: AdmissionPolicy
 def check_fields(request: InferenceRequest, policy: AdmissionPolicy) -> Refusal | None:
     """The fields beside the tensors, and the sizes of all tensors together."""
     if not 1 <= len(request.request_id) <= 64:
-        return Refusal("invalid_request_id", f"the request id has {len(request.request_id)} characters, allowed are 1 to 64")
+        return Refusal(
+            "invalid_request_id", f"the request id has {len(request.request_id)} characters, allowed are 1 to 64"
+        )
     if len(request.request_id.encode()) > 255:
         return Refusal("invalid_request_id", "the request id is longer than 255 bytes in UTF-8")
     if not _TENANT.fullmatch(request.tenant):
@@ -133,7 +135,9 @@ def _check_tensor(tensor: Tensor, spec: TensorSpec, max_batch_size: int) -> Refu
     limit = min(MAX_BATCH_ITEMS, max_batch_size) if max_batch_size > 0 else MAX_BATCH_ITEMS
     if tensor.shape[0] > limit:
         return Refusal("batch_too_large", f"{where} has a batch of {tensor.shape[0]}, allowed are {limit}")
-    fits = all(length >= 0 and want in (-1, length) for length, want in zip(tensor.shape[1:], spec.item_shape, strict=True))
+    fits = all(
+        length >= 0 and want in (-1, length) for length, want in zip(tensor.shape[1:], spec.item_shape, strict=True)
+    )
     if tensor.shape[0] < 1 or not fits:
         return Refusal("wrong_shape", f"{where} has the shape {list(tensor.shape)}, the model takes {wanted}")
     count = 1

@@ -11,6 +11,7 @@ guesses: a row whose model has no effective plan waits at most ``hold_us`` or un
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from dataclasses import dataclass, replace
 from typing import Final
@@ -20,7 +21,18 @@ import numpy as np
 from schemas.frame import InferenceFrame, RowError, Segment
 from schemas.plan import Plan
 from streams.agent import AgentSpec, Effects, Event, Tick
-from streams.columns import ERROR, EXPIRED, Array, Columns, end_rows, num_rows, request_ids, routing_keys, segment_starts, take
+from streams.columns import (
+    ERROR,
+    EXPIRED,
+    Array,
+    Columns,
+    end_rows,
+    num_rows,
+    request_ids,
+    routing_keys,
+    segment_starts,
+    take,
+)
 from streams.frame_effects import Defer, SendFrame
 from streams.memory_view import MemoryView, plan
 
@@ -66,9 +78,13 @@ def _route(
     held = unplanned & ~late & ~given_up
     effects: list[SendFrame | Defer] = []
     if late.any():
-        effects.append(_ended(frame, late, EXPIRED, "deadline_exceeded", "the deadline passed before it was routed", now_us))
+        effects.append(
+            _ended(frame, late, EXPIRED, "deadline_exceeded", "the deadline passed before it was routed", now_us)
+        )
     if given_up.any():
-        effects.append(_ended(frame, given_up, ERROR, "no_plan", "no plan became effective for this model in time", now_us))
+        effects.append(
+            _ended(frame, given_up, ERROR, "no_plan", "no plan became effective for this model in time", now_us)
+        )
     if held.any():
         rows = np.flatnonzero(held)
         effects.append(Defer(take(frame, rows), int(wait_until[rows].min())))
@@ -161,7 +177,7 @@ def _with_versions(part: InferenceFrame, picks: Array, versions: tuple[str, ...]
         if len(edges) == 2:
             segments.append(replace(segment, version=versions[int(mine[0])]))
             continue
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in itertools.pairwise(edges):
             run = take(part, np.arange(starts[number] + start, starts[number] + stop))
             segments.append(replace(run.segments[0], version=versions[int(mine[start])]))
     return segments

@@ -21,7 +21,7 @@ from schemas.ledger import LedgerCheckpoint
 from schemas.model import ModelVersion
 from streams.agent import AgentSpec, Effects, Event, Tick
 from streams.columns import ERROR, EXPIRED, OK, PRIMARY, Array, Columns, block_array, end_rows, segment_starts, take
-from streams.frame_effects import Answer, Confirmed, ScanRequests, Scanned, WriteCheckpoint
+from streams.frame_effects import Answer, Confirmed, Scanned, ScanRequests, WriteCheckpoint
 from streams.memory_view import MemoryView, model_version
 from streams.terminals import Terminals
 
@@ -39,8 +39,10 @@ class ValidatorParams:
 
 @dataclass(frozen=True, slots=True)
 class ValidatorState:
-    """The ledger of one partition. ``results_offset``: first results offset not folded into ``terminals``;
-    ``stuck_low`` is the low watermark at the last look: only one that did not move is worth a scan.
+    """The ledger of one partition.
+
+    ``results_offset``: first results offset not folded into ``terminals``. ``stuck_low`` is the low watermark at the
+    last look: only one that did not move is worth a scan.
     """
 
     topic_id: bytes
@@ -74,18 +76,18 @@ def decide(state: ValidatorState, event: Event, params: ValidatorParams) -> tupl
     raise TypeError(f"the Validator takes frames, not {type(event.record).__name__}")
 
 
-def _gate(state: ValidatorState, frame: InferenceFrame, now_us: int, memory: MemoryView) -> tuple[ValidatorState, Effects]:
+def _gate(
+    state: ValidatorState, frame: InferenceFrame, now_us: int, memory: MemoryView
+) -> tuple[ValidatorState, Effects]:
     if frame.topic_id != state.topic_id or frame.partition != state.partition:
         return state, ()  # a re-created requests topic: its coordinates are not this ledger's
     columns = Columns.of(frame)
     terminals = state.terminals.mark_gaps(columns.offsets, columns.gaps)
-    wanted = (columns.roles == PRIMARY) & terminals.open_mask(columns.offsets)
-    _, first = np.unique(columns.offsets, return_index=True)
-    once = np.zeros(len(columns.offsets), bool)
-    once[first] = True
-    rows = np.flatnonzero(wanted & once)
+    rows = np.flatnonzero((columns.roles == PRIMARY) & terminals.open_mask(columns.offsets))
     if not len(rows):
         return replace(state, terminals=terminals), ()
+    _, first = np.unique(columns.offsets[rows], return_index=True)
+    rows = rows[np.sort(first)]  # a coordinate that stands twice in the frame is answered once
     gated = gate(take(frame, rows), memory)
     offsets = columns.offsets[rows]
     return replace(state, terminals=terminals.mark_pending(offsets)), (Answer(gated, now_us),)
@@ -115,7 +117,9 @@ def gate(frame: InferenceFrame, memory: MemoryView) -> InferenceFrame:
             executed = statuses[row] == OK
             statuses[row] = ERROR
             code = "output_invalid" if executed else "internal"
-            sentence = reason or "an output holds NaN or infinity" if executed else "the row reached the gate unexecuted"
+            sentence = (
+                reason or "an output holds NaN or infinity" if executed else "the row reached the gate unexecuted"
+            )
             errors.append(RowError(row, code, sentence))
     if len(errors) == len(frame.errors):
         return frame
@@ -135,7 +139,8 @@ def signature_fault(segment: Segment, version: ModelVersion) -> str:
             want in (-1, length) for length, want in zip(block.item_shape, spec.item_shape, strict=True)
         )
         if not fits:
-            return f"output {block.name} has items of shape {list(block.item_shape)}, the signature says {list(spec.item_shape)}"
+            shapes = f"{list(block.item_shape)}, the signature says {list(spec.item_shape)}"
+            return f"output {block.name} has items of shape {shapes}"
     return ""
 
 

@@ -1,7 +1,9 @@
 """Which model versions this executor holds: follows memory, loads in the background, tells what failed.
 
-Wanted is every version that a plan names and every version for which rows wait. Loading runs in a thread, one at a time,
-from the content-addressed store; the batcher serves a version as soon as its profile is here.
+Wanted is every version that a plan names and every version for which rows wait. Loading runs in a thread, one at a
+time, from the content-addressed store; the batcher serves a version as soon as its profile is here. A row may be here
+before the memory event that registers its version (the Router reads memory by itself), so an unknown version is waited
+for a while before it counts as failed.
 """
 
 from __future__ import annotations
@@ -15,22 +17,33 @@ from typing import Final
 from executors.batcher import Profile
 from executors.model_store import BlobCorruptError, BlobMissingError, ModelStore
 from executors.session import Device, LoadError, ModelSession
+from schemas.model import ModelVersion
 from schemas.telemetry import LoadedModel
 from streams.memory_view import MemoryView, model_version, models, plan
 
 log = logging.getLogger(__name__)
 
 RETRY_S: Final = 10.0
+UNKNOWN_S: Final = 5.0
+POLL_S: Final = 0.02
 Version = tuple[str, str]
 
 
 class ModelLoader:
     """Sessions and profiles by (model, version)."""
 
-    def __init__(self, store: ModelStore, device: Device, memory: Callable[[], MemoryView]) -> None:
+    def __init__(
+        self,
+        store: ModelStore,
+        device: Device,
+        memory: Callable[[], MemoryView],
+        *,
+        unknown_s: float = UNKNOWN_S,
+    ) -> None:
         self._store = store
         self._device = device
         self._memory = memory
+        self._unknown_s = unknown_s
         self._wanted: dict[Version, None] = {}
         self._failed: dict[Version, tuple[str, float]] = {}
         self._unseen = asyncio.Event()
@@ -40,7 +53,7 @@ class ModelLoader:
     def want(self, model: str, version: str) -> None:
         """Ask for a version; cheap when it is here."""
         key = (model, version)
-        if key not in self.profiles and key not in self._wanted:
+        if key not in self.profiles and key not in self._wanted and key not in self._failed:
             self._wanted[key] = None
             self._unseen.set()
 
@@ -62,14 +75,11 @@ class ModelLoader:
     @property
     def is_settled(self) -> bool:
         """Whether everything asked for is loaded or has failed."""
-        return not any(key not in self.profiles and key not in self._failed for key in self._wanted)
+        return not self._wanted
 
     def loaded(self) -> tuple[LoadedModel, ...]:
         """What is held, for the heartbeat."""
-        return tuple(
-            LoadedModel(model, version, session.model.digest, session.provider, session.profile.fixed_us, session.profile.per_item_us)
-            for (model, version), session in sorted(self.sessions.items())
-        )  # fmt: skip
+        return tuple(_held(*key, session) for key, session in sorted(self.sessions.items()))
 
     async def run(self) -> None:
         """Load what is asked for, one after the other, until cancelled."""
@@ -77,12 +87,11 @@ class ModelLoader:
             await self._unseen.wait()
             self._unseen.clear()
             for key in list(self._wanted):
-                if key not in self._failed:
-                    await self._load(key)
-                    self._wanted.pop(key, None)
+                await self._load(key)
+                self._wanted.pop(key, None)
 
     async def _load(self, key: Version) -> None:
-        version = model_version(self._memory(), *key)
+        version = await self._registered(key)
         if version is None:
             self._fail(key, f"{key[0]} {key[1]} is not registered")
             return
@@ -100,6 +109,18 @@ class ModelLoader:
         self.profiles[key] = session.profile
         self._failed.pop(key, None)
 
+    async def _registered(self, key: Version) -> ModelVersion | None:
+        """The version as memory has it; one that is not there yet may be on its way."""
+        until = time.monotonic() + self._unknown_s
+        while (version := model_version(self._memory(), *key)) is None and time.monotonic() < until:
+            await asyncio.sleep(POLL_S)
+        return version
+
     def _fail(self, key: Version, reason: str) -> None:
         log.error("%s", reason)
         self._failed[key] = (reason, time.monotonic())
+
+
+def _held(model: str, version: str, session: ModelSession) -> LoadedModel:
+    profile = session.profile
+    return LoadedModel(model, version, session.model.digest, session.provider, profile.fixed_us, profile.per_item_us)

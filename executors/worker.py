@@ -1,8 +1,9 @@
 """The executor's loop: routed frames in, batches through ONNX Runtime, executed frames out.
 
-Frames of its lanes are cut into slices by the batcher; finished rows leave on the executor's own tick, any models mixed,
-so that a slow model never holds a frame's other rows back. A routed frame's offset is committed when all its rows stand
-in acknowledged executed frames. Delivery is at least once: a row that runs twice is dropped by the Validator.
+Frames of its lanes are cut into slices by the batcher; finished rows leave on the executor's own tick, any models
+mixed, so that a slow model never holds a frame's other rows back. A routed frame's offset is committed when all its
+rows stand in acknowledged executed frames. Delivery is at least once: a row that runs twice is dropped by the
+Validator.
 """
 
 from __future__ import annotations
@@ -10,21 +11,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
 from executors.batcher import Batch, Batcher, BatchKey, RowSlice
+from executors.executed import MAX_OUTPUT_BYTES, Piece, Work, cut, executed_frames, gather, halves
 from executors.loader import ModelLoader
 from executors.session import ExecutionError, ModelSession
 from schemas.coordinate import RecordCoordinate
-from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
+from schemas.frame import InferenceFrame, Segment, TensorBlock
 from streams.codec import Codec
-from streams.columns import ERROR, EXPIRED, OK, Array, Columns, block_array, num_rows, segment_starts, take
+from streams.columns import ERROR, EXPIRED, OK, Array, Columns
 from streams.errors import PoisonRecordError, RetriableError
 from streams.ordering import InOrder
 from streams.topics import full_name
@@ -35,20 +36,11 @@ ROUTED: Final = full_name("inference.routed")
 EXECUTED: Final = "inference.executed"
 COMMIT_S: Final = 1.0
 MAX_QUEUED_ITEMS: Final = 50_000
+MAX_HELD_BYTES: Final = 256 << 20
 INLINE_US: Final = 2_000
 FETCH_RECORDS: Final = 200
 
 DeadLetter = Callable[[bytes | None, PoisonRecordError, RecordCoordinate], Awaitable[None]]
-
-
-@dataclass(eq=False, slots=True)
-class _Piece:
-    """Consecutive finished rows of one segment, as a segment of the executed frame."""
-
-    first_row: int
-    segment: Segment
-    status: int
-    error: tuple[str, str] | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -57,19 +49,7 @@ class _Lane:
 
     window: InOrder[int] = field(default_factory=InOrder)
     committable: int = -1
-
-
-@dataclass(eq=False, slots=True)
-class _Work:
-    """A routed frame under way: ``starts`` per segment, rows still to finish, finished pieces since the last flush."""
-
-    frame: InferenceFrame
-    bare: InferenceFrame
-    lane: _Lane
-    entry: Any
-    starts: list[int]
-    left: int
-    pieces: list[_Piece] = field(default_factory=list)
+    held_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -105,7 +85,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
         self._tick_s = tick_ms / 1000
         self._lanes: dict[TopicPartition, _Lane] = {}
         self._batcher = Batcher()
-        self._touched: dict[_Work, None] = {}
+        self._touched: dict[Work, None] = {}
         self._failure: BaseException | None = None
         self._committed: dict[TopicPartition, int] = {}
         self._generation = 0
@@ -116,6 +96,11 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
     def queue_depth(self) -> int:
         """Items waiting for a batch."""
         return self._batcher.queued_items
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the routed frames under way."""
+        return sum(lane.held_bytes for lane in self._lanes.values())
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
         """Forget what is under way: another executor gets it again from the committed offset."""
@@ -141,6 +126,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._fetch(0 if self._batcher.queued_items else 50)
             self._drop_unavailable()
             busy = await self._execute_one()
+            await asyncio.sleep(0)  # under load nothing else here blocks: sends and heartbeats need the loop too
             now = time.perf_counter()
             if self._touched and (not busy or now >= next_flush):
                 await self._flush()
@@ -152,8 +138,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
                 await asyncio.sleep(self._tick_s)  # rows wait for a model that is being loaded
 
     async def _fetch(self, timeout_ms: int) -> None:
-        if self._batcher.queued_items >= MAX_QUEUED_ITEMS:
-            await asyncio.sleep(0)
+        if self._batcher.queued_items >= MAX_QUEUED_ITEMS or self.held_bytes >= MAX_HELD_BYTES:
             return
         fetched = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=FETCH_RECORDS)
         generation = self._generation
@@ -169,14 +154,13 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
                     where = RecordCoordinate(record.topic, record.partition, record.offset)
                     await self._dead_letter(record.value, error, where)
                 else:
-                    self._add(frame, lane, entry)
+                    self._add(Work.of(frame, lane, entry, len(record.value)))
                 _release(lane, entry)
 
-    def _add(self, frame: InferenceFrame, lane: _Lane, entry: Any) -> None:
-        columns, starts = Columns.of(frame), segment_starts(frame)
-        bare = replace(frame, segments=tuple(replace(segment, inputs=()) for segment in frame.segments))
-        work = _Work(frame, bare, lane, entry, starts, num_rows(frame))
-        lane.window.add(entry)
+    def _add(self, work: Work) -> None:
+        frame, starts, columns = work.frame, work.starts, Columns.of(work.frame)
+        work.lane.window.add(work.entry)
+        work.lane.held_bytes += work.num_bytes
         self.counts.num_frames += 1
         self.counts.num_rows += work.left
         now_us = time.time_ns() // 1000
@@ -208,7 +192,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _run(self, session: ModelSession, batch: Batch) -> None:
         self.counts.num_batches += 1
         started = time.time_ns() // 1000
-        inputs = _gather(batch.slices)
+        inputs = gather(batch.slices)
         try:
             if session.profile.time_us(batch.num_items) < INLINE_US:
                 outputs = session.run(inputs)
@@ -229,34 +213,38 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
             self.counts.num_failed_rows += 1
             self._end(batch.slices[0], ERROR, error.code, error.problem)
             return
-        for half in _halves(batch.slices):
+        for half in halves(batch.slices):
             await self._run(session, Batch(batch.key, half, sum(each.num_items for each in half), ()))
 
     def _finish(
         self, row_slice: RowSlice, session: ModelSession, outputs: dict[str, Array], at: int, size: int, started: int,
         run_us: int,
     ) -> None:  # fmt: skip
-        work: _Work = row_slice.frame
-        source = work.frame.segments[row_slice.segment]
-        items = slice(at, at + row_slice.num_items)
+        source = row_slice.frame.frame.segments[row_slice.segment]
         datatypes = {spec.name: spec.datatype for spec in session.model.outputs}
-        blocks = tuple(
-            TensorBlock(name, datatypes[name], tuple(array.shape[1:]), array[items].tobytes())
-            for name, array in outputs.items()
-        )
-        segment = Segment(
-            source.model, source.version, source.cohort, row_slice.num_rows, (), blocks, session.model.digest,
-            session.provider, self._name, self.counts.num_batches, size, max(0, started - row_slice.queued_us), run_us,
-        )  # fmt: skip
-        self._put(row_slice, _Piece(work.starts[row_slice.segment] + row_slice.first_row, segment, OK))
+        item_bytes = sum(array.nbytes // max(1, len(array)) for array in outputs.values())
+        for part in cut(row_slice, item_bytes):
+            items = slice(at, at + part.num_items)
+            at += part.num_items
+            if part.num_items * item_bytes > MAX_OUTPUT_BYTES and part.num_rows == 1:
+                self._end(part, ERROR, "output_invalid", f"the outputs are larger than {MAX_OUTPUT_BYTES} bytes")
+                continue
+            blocks = tuple(
+                TensorBlock(name, datatypes[name], tuple(array.shape[1:]), array[items].tobytes())
+                for name, array in outputs.items()
+            )
+            segment = Segment(
+                source.model, source.version, source.cohort, part.num_rows, (), blocks, session.model.digest,
+                session.provider, self._name, self.counts.num_batches, size, max(0, started - part.queued_us), run_us,
+            )  # fmt: skip
+            self._put(part, Piece(_first_row(part), segment, OK))
 
     def _end(self, row_slice: RowSlice, status: int, code: str, message: str) -> None:
         source = row_slice.frame.frame.segments[row_slice.segment]
         segment = Segment(source.model, source.version, source.cohort, row_slice.num_rows, executor=self._name)
-        first = row_slice.frame.starts[row_slice.segment] + row_slice.first_row
-        self._put(row_slice, _Piece(first, segment, status, (code, message)))
+        self._put(row_slice, Piece(_first_row(row_slice), segment, status, (code, message)))
 
-    def _put(self, row_slice: RowSlice, piece: _Piece) -> None:
+    def _put(self, row_slice: RowSlice, piece: Piece) -> None:
         row_slice.frame.pieces.append(piece)
         self._touched[row_slice.frame] = None
 
@@ -264,19 +252,22 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
         touched, self._touched = self._touched, {}
         now_us = time.time_ns() // 1000
         for work in touched:
-            frame = _executed(work, now_us)
-            work.left -= num_rows(frame)
-            value = self._codec.encode(EXECUTED, frame)
-            work.lane.window.add(work.entry)
-            try:
-                future = await self._producer.send(full_name(EXECUTED), value, partition=frame.partition)
-            except KafkaError as error:
-                raise RetriableError(f"sending an executed frame failed: {error}") from error
-            future.add_done_callback(lambda done, work=work: self._sent(done, work))
+            for frame in executed_frames(work, now_us):
+                await self._send(frame, work)
             if work.left == 0:
+                work.lane.held_bytes -= work.num_bytes
                 _release(work.lane, work.entry)
 
-    def _sent(self, done: asyncio.Future[Any], work: _Work) -> None:
+    async def _send(self, frame: InferenceFrame, work: Work) -> None:
+        value = self._codec.encode(EXECUTED, frame)
+        work.lane.window.add(work.entry)
+        try:
+            future = await self._producer.send(full_name(EXECUTED), value, partition=frame.partition)
+        except KafkaError as error:
+            raise RetriableError(f"sending an executed frame failed: {error}") from error
+        future.add_done_callback(lambda done: self._sent(done, work))
+
+    def _sent(self, done: asyncio.Future[Any], work: Work) -> None:
         error = None if done.cancelled() else done.exception()
         if done.cancelled() or error is not None:
             self._failure = self._failure or error or asyncio.CancelledError()
@@ -305,42 +296,7 @@ def _release(lane: _Lane, entry: Any) -> None:
         lane.committable = max(lane.committable, end)
 
 
-def _gather(slices: Sequence[RowSlice]) -> dict[str, Array]:
-    """Inputs of a batch by name, ``[items, *item_shape]``; one slice is passed on without a copy."""
-    parts: dict[str, list[Array]] = {}
-    for row_slice in slices:
-        segment = row_slice.frame.frame.segments[row_slice.segment]
-        for block in segment.inputs:
-            array = block_array(block)[row_slice.first_item : row_slice.first_item + row_slice.num_items]
-            parts.setdefault(block.name, []).append(array)
-    return {name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays) for name, arrays in parts.items()}
-
-
-def _halves(slices: tuple[RowSlice, ...]) -> tuple[tuple[RowSlice, ...], tuple[RowSlice, ...]]:
-    if len(slices) > 1:
-        middle = len(slices) // 2
-        return slices[:middle], slices[middle:]
-    whole = slices[0]
-    middle = whole.num_rows // 2
-    return (whole.part(0, middle),), (whole.part(middle, whole.num_rows),)
-
-
-def _executed(work: _Work, now_us: int) -> InferenceFrame:
-    """The frame of the rows that finished since the last flush."""
-    pieces, work.pieces = sorted(work.pieces, key=lambda piece: piece.first_row), []
-    rows = np.concatenate(
-        [np.arange(piece.first_row, piece.first_row + piece.segment.num_rows, dtype=np.int64) for piece in pieces]
-    )
-    errors: list[RowError] = []
-    statuses = bytearray()
-    for piece in pieces:
-        if piece.error is not None:
-            errors += [RowError(len(statuses) + at, *piece.error) for at in range(piece.segment.num_rows)]
-        statuses += bytes([piece.status]) * piece.segment.num_rows
-    return replace(
-        take(work.bare, rows),
-        segments=tuple(piece.segment for piece in pieces),
-        statuses=bytes(statuses),
-        errors=tuple(errors),
-        executed_us=now_us,
-    )
+def _first_row(row_slice: RowSlice) -> int:
+    """First row of a slice, over its whole frame."""
+    first: int = row_slice.frame.starts[row_slice.segment] + row_slice.first_row
+    return first

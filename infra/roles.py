@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import importlib
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 
 import uvloop
 
@@ -49,27 +51,23 @@ class RoleContext:
 Role = Callable[[RoleContext], Awaitable[None]]
 
 
-def _role(name: str) -> Role:
-    """Import only what the role needs."""
-    if name in ("edge", "router", "executor", "validator"):
-        from infra import data_plane
-
-        return {
-            "edge": data_plane.edge,
-            "router": data_plane.router,
-            "executor": data_plane.executor,
-            "validator": data_plane.validator,
-        }[name]
-    if name in ("orchestrator", "control"):
-        from infra import control_plane
-
-        return {"orchestrator": control_plane.orchestrator, "control": control_plane.control}[name]
-    from infra import services
-
-    return {"registry": services.registry, "provision": services.provision}[name]
+ROLES: Final = {
+    "provision": "services",
+    "registry": "services",
+    "orchestrator": "control_plane",
+    "control": "control_plane",
+    "edge": "data_plane",
+    "router": "data_plane",
+    "executor": "data_plane",
+    "validator": "data_plane",
+}
+"""Module of ``infra`` that composes each role, under the role's name."""
 
 
-ROLES = ("provision", "registry", "orchestrator", "control", "edge", "router", "executor", "validator")
+def role_of(name: str) -> Role:
+    """The coroutine function of a role; imports only what that role needs."""
+    role: Role = getattr(importlib.import_module(f"infra.{ROLES[name]}"), name)
+    return role
 
 
 def announce_ready(settings: Settings, name: str) -> None:
@@ -99,7 +97,7 @@ async def _main(role_name: str, instance: int, settings: Settings) -> int:
     context = RoleContext(
         settings, Connection(settings.bootstrap), role_name, instance, lambda: announce_ready(settings, name), defect
     )
-    running = asyncio.ensure_future(_role(role_name)(context))
+    running = asyncio.ensure_future(role_of(role_name)(context))
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()

@@ -151,7 +151,9 @@ def take(frame: InferenceFrame, rows: Array) -> InferenceFrame:
     )
 
 
-def end_rows(frame: InferenceFrame, status: int, errors: Sequence[RowError], *, without_inputs: bool = True) -> InferenceFrame:
+def end_rows(
+    frame: InferenceFrame, status: int, errors: Sequence[RowError], *, without_inputs: bool = True
+) -> InferenceFrame:
     """The frame with every row ended in ``status`` (not OK) and the given errors; tensors are dropped."""
     segments = frame.segments
     if without_inputs:
@@ -220,9 +222,7 @@ class FrameBuilder:
             )
             segments.append(Segment(model, version, "", len(members), blocks))
             ordered += members
-        return frame_of_rows(
-            ordered, segments, frame_id, now_us, self.topic_id, self.partition, memory_sequence
-        )
+        return frame_of_rows(ordered, segments, frame_id, now_us, self.topic_id, self.partition, memory_sequence)
 
 
 def frame_of_rows(

@@ -24,7 +24,7 @@ from schemas.request import InferenceRequest
 from streams.codec import Codec
 from streams.columns import ERROR, REJECTED, FrameBuilder, Row
 from streams.errors import CODES, PoisonRecordError, RetriableError
-from streams.ledger_log import fallback_id
+from streams.ledger_log import fallback_id, identity_of
 from streams.ordering import InOrder
 from streams.quota import Charge, QuotaStore
 from streams.topics import full_name
@@ -35,6 +35,7 @@ REQUESTS: Final = full_name("inference.requests")
 COMMIT_S: Final = 1.0
 MAX_TICK_RECORDS: Final = 5_000
 MAX_IN_FLIGHT: Final = 256
+MAX_MESSAGE: Final = 500  # characters; 5,000 refused rows of one tick must fit one frame
 
 
 class Verdict(Protocol):
@@ -142,7 +143,7 @@ class Edge(ConsumerRebalanceListener):  # type: ignore[misc]
         charges: list[Charge] = []
         ends: list[tuple[_Partition, int]] = []
         for place, records in fetched.items():
-            partition = await self._partition(place, records[0].offset)
+            partition = await self._partition(place, records[0].offset, generation)
             for record in records:
                 row, passed = await self._row(partition, record)
                 candidates.append((partition, row, len(charges) if passed else -1))
@@ -164,10 +165,10 @@ class Edge(ConsumerRebalanceListener):  # type: ignore[misc]
         for partition, end in ends:
             await self._flush(partition, end)
 
-    async def _partition(self, place: TopicPartition, first: int) -> _Partition:
-        partition = self._partitions.get(place.partition)
+    async def _partition(self, place: TopicPartition, first: int, generation: int) -> _Partition:
+        """The partition's state; one that a rebalance has voided meanwhile is not kept."""
+        partition = self._partitions.get(place.partition) if generation == self._generation else None
         if partition is None:
-            generation = self._generation
             partition = _Partition(
                 await self._start_of(place, first),
                 FrameBuilder(self._topic_id, place.partition),
@@ -258,9 +259,7 @@ class Edge(ConsumerRebalanceListener):  # type: ignore[misc]
 
 def _describe(row: Row, request: InferenceRequest, record: Any) -> None:
     """Copy the identity of a request into its row, cut to what a result may hold."""
-    request_id = request.request_id.encode()
-    valid = 1 <= len(request.request_id) <= 64 and len(request_id) <= 255
-    row.request_id = request_id if valid else fallback_id(record.key, record.partition, record.offset)
+    row.request_id = identity_of(request.request_id, fallback_id(record.key, record.partition, record.offset))
     row.tenant = request.tenant[:64]
     row.model = request.model[:64]
     row.version = (request.version or "")[:64]
@@ -270,5 +269,5 @@ def _describe(row: Row, request: InferenceRequest, record: Any) -> None:
 
 def _end(row: Row, code: str, message: str, retry_after_ms: int = 0) -> None:
     row.status = REJECTED if CODES[code].status == "REJECTED" else ERROR
-    row.error = RowError(0, code, message, retry_after_ms)
+    row.error = RowError(0, code, message[:MAX_MESSAGE], retry_after_ms)
     row.items, row.blocks = 0, ()

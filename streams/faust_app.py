@@ -8,11 +8,11 @@ partition 0 of all of an agent's one-partition topics goes to the same instance.
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any, Final
 
 import aiokafka
 import faust
-import faust.transport.drivers.aiokafka as driver
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
 from streams.connection import Connection
@@ -64,7 +64,8 @@ def _credentials(connection: Connection) -> dict[str, Any]:
 def create_app(name: str, connection: Connection, *, session_timeout_s: float = 6.0, data_dir: str) -> faust.App:
     """Make the app ``isos-<name>``; its consumer group has the same name."""
     require_cython_stream()
-    driver.aiokafka.AIOKafkaConsumer = _Consumer
+    Path(data_dir).mkdir(parents=True, exist_ok=True)
+    aiokafka.AIOKafkaConsumer = _Consumer  # the driver looks it up in the package at each start
     return faust.App(
         f"isos-{name}",
         broker=";".join(f"kafka://{address}" for address in connection.bootstrap.split(",")),

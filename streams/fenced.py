@@ -25,7 +25,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from streams.connection import Connection, bounded, producer, stop_quietly
+from streams.connection import Connection, bounded, producer, start, stop_quietly
 from streams.errors import FencedError, RetriableError
 
 CLAIM_TIMEOUT_S: Final = 15.0
@@ -69,25 +69,26 @@ class FencedWriter:
         """
         if not fence:
             plain = producer(connection, acks="all", enable_idempotence=True, linger_ms=0)
-            await bounded(plain.start(), CLAIM_TIMEOUT_S, f"starting a writer of {topic}-{partition}")
+            await start(plain, f"starting a writer of {topic}-{partition}")
             return cls(plain, topic, partition)
         return await bounded(cls._claim(connection, topic, partition), CLAIM_TIMEOUT_S, f"claiming {topic}-{partition}")
 
     @classmethod
     async def _claim(cls, connection: Connection, topic: str, partition: int) -> FencedWriter:
-        marker = await _transactional(connection, topic, partition)
         try:
-            await marker.begin_transaction()
-            marker._txn_manager.maybe_add_partition_to_txn(TopicPartition(topic, partition))
-            wake = marker._message_accumulator._waiter_future
-            if not wake.done():
-                wake.set_result(None)
-            await marker.abort_transaction()
-            writer = await _transactional(connection, topic, partition)
-        except KafkaError as error:
+            marker = await _transactional(connection, topic, partition)
+            try:
+                await marker.begin_transaction()
+                marker._txn_manager.maybe_add_partition_to_txn(TopicPartition(topic, partition))
+                wake = marker._message_accumulator._waiter_future
+                if not wake.done():
+                    wake.set_result(None)
+                await marker.abort_transaction()
+                writer = await _transactional(connection, topic, partition)
+            finally:
+                await stop_quietly(marker)
+        except (KafkaError, OSError) as error:
             raise WriteFailedError(topic, partition, f"the claim was refused: {error}") from error
-        finally:
-            await stop_quietly(marker)
         writer._txn_manager.transactional_id = None
         return cls(writer, topic, partition)
 
@@ -162,7 +163,11 @@ def _observe(future: asyncio.Future[Any]) -> None:
 
 async def _transactional(connection: Connection, topic: str, partition: int) -> AIOKafkaProducer:
     client = producer(connection, acks="all", transactional_id=f"isos-{topic}-{partition}", linger_ms=0)
-    await client.start()
-    await client.partitions_for(topic)
-    await client._txn_manager.wait_for_pid()
+    try:
+        await client.start()
+        await client.partitions_for(topic)
+        await client._txn_manager.wait_for_pid()
+    except BaseException:  # also a time-out or a rebalance that cancels the claim: leave no client behind
+        await stop_quietly(client)
+        raise
     return client

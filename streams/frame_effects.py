@@ -20,7 +20,10 @@ class SendFrame:
 
 @dataclass(frozen=True, slots=True)
 class Defer:
-    """Give the frame back to ``decide`` when memory changes, at the latest at ``until_us``; its input stays unacknowledged."""
+    """Give the frame back to ``decide`` when memory changes, at the latest at ``until_us``.
+
+    Its input stays unacknowledged until then.
+    """
 
     frame: InferenceFrame
     until_us: int

@@ -1,8 +1,8 @@
 """A Validator partition's logs: claim, rebuild the ledger, write results and checkpoints, re-read requests.
 
-Order on taking over: fence ``results``, then read the last checkpoint, then fold ``results`` from its offset to the end.
-Coordinates are in record headers, so folding decodes nothing. Readiness compares the reader's position with the end
-offset, never the last record's: the log ends in the claim's own marker.
+Order on taking over: fence ``results``, then read the last checkpoint, then fold ``results`` from its offset to the
+end. Coordinates are in record headers, so folding decodes nothing. Readiness compares the reader's position with the
+end offset, never the last record's: the log ends in the claim's own marker.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ REQUESTS: Final = full_name("inference.requests")
 RESULTS: Final = full_name("inference.results")
 CHECKPOINTS: Final = full_name("inference.ledger-checkpoints")
 READ_TIMEOUT_S: Final = 30.0
+MAX_ID_BYTES: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,9 @@ class Rebuilt:
 class LedgerLog:
     """The logs of one partition, owned from ``take_over`` to ``close``."""
 
-    def __init__(self, connection: Connection, codec: Codec, topic_id: bytes, partition: int, *, fence: bool = True) -> None:
+    def __init__(
+        self, connection: Connection, codec: Codec, topic_id: bytes, partition: int, *, fence: bool = True
+    ) -> None:
         self._connection = connection
         self._codec = codec
         self._topic_id = topic_id
@@ -98,7 +101,12 @@ class LedgerLog:
             end = record.offset + 1
         if offsets:
             terminals = terminals.mark_set(np.array(offsets, np.int64))
-        log.info("results-%d folded: low watermark %d, %d results since the checkpoint", self.partition, terminals.low_watermark, len(offsets))
+        log.info(
+            "results-%d folded: low watermark %d, %d results since the checkpoint",
+            self.partition,
+            terminals.low_watermark,
+            len(offsets),
+        )
         return Rebuilt(terminals, end, reaped)
 
     async def _last_checkpoint(self, reader: AIOKafkaConsumer) -> LedgerCheckpoint | None:
@@ -107,7 +115,9 @@ class LedgerLog:
             try:
                 checkpoint = self._codec.decode("inference.ledger-checkpoints", record.value)
             except PoisonRecordError as error:
-                log.warning("checkpoint at %s-%d offset %d is unreadable: %s", CHECKPOINTS, self.partition, record.offset, error)
+                log.warning(
+                    "checkpoint at %s-%d offset %d is unreadable: %s", CHECKPOINTS, self.partition, record.offset, error
+                )
                 continue
             if checkpoint.topic_id == self._topic_id:
                 found = checkpoint
@@ -164,7 +174,8 @@ class LedgerLog:
         except PoisonRecordError:
             pass
         else:
-            request_id, tenant, model = request.request_id.encode()[:255] or request_id, request.tenant[:64], request.model[:64]
+            request_id = identity_of(request.request_id, request_id)
+            tenant, model = request.tenant[:64], request.model[:64]
         return Row(record.offset, 0, record.timestamp * 1000, 0, 5, request_id, tenant, b"", model, "", 0, ())
 
     def _scanned(self, first: int, end: int, rows: list[Row]) -> Scanned:
@@ -189,11 +200,15 @@ async def _last_stable(reader: AIOKafkaConsumer, target: TopicPartition) -> int:
 
 
 def fallback_id(key: bytes | None, partition: int, offset: int) -> bytes:
-    """Id of a record that names none: its key if that is UTF-8 of 1 to 64 characters, else ``<partition>-<offset>``."""
-    if key:
-        try:
-            if 1 <= len(key.decode()) <= 64:
-                return key
-        except UnicodeDecodeError:
-            pass
-    return f"{partition}-{offset}".encode()
+    """Id of a record that names none: its key if that may be an id, else ``<partition>-<offset>``."""
+    name = f"{partition}-{offset}".encode()
+    try:
+        return name if key is None else identity_of(key.decode(), name)
+    except UnicodeDecodeError:
+        return name
+
+
+def identity_of(request_id: str, fallback: bytes) -> bytes:
+    """The id as UTF-8 if it has 1 to 64 characters and at most 255 bytes (a frame's id lengths are uint8)."""
+    encoded = request_id.encode()
+    return encoded if 1 <= len(request_id) <= 64 and len(encoded) <= MAX_ID_BYTES else fallback

@@ -55,7 +55,9 @@ class TelemetryWindow:
         """The window's record; a new window begins."""
         now = time.time_ns() // 1000
         models = tuple(ModelWindow(*key, *count) for key, count in sorted(self.counts.items()))
-        record = Telemetry(stage, instance, self.started_us, now - self.started_us, self.num_frames, queue_depth, models)
+        record = Telemetry(
+            stage, instance, self.started_us, now - self.started_us, self.num_frames, queue_depth, models
+        )
         self.counts, self.num_frames, self.started_us = {}, 0, now
         return record
 

@@ -1,12 +1,13 @@
 """Tenant request limits: GCRA at the record's LogAppendTime, each coordinate charged once, one Redis call per tick.
 
-GCRA (ITU-T I.371): a tenant has a theoretical arrival time; a request at t conforms when t >= tat - burst x interval, and
-then tat = max(tat, t) + interval. Because t is the broker's timestamp, a backlog that is read after a restart is not
-refused as a burst. Partitions are read at different pace, so time does not run in one direction: the theoretical arrival
-time is kept per second of LogAppendTime. A new second begins with what the newest one before it left; a late request is
-judged by its own second. For requests in order this is exact GCRA; a late one cannot be charged to seconds that were
-judged before it came, which admits at most one burst per second more. A coordinate at or below the partition's charged offset was decided before (another edge, or a
-redelivery): it is not charged again, and refused again exactly if it was refused then.
+GCRA (ITU-T I.371): a tenant has a theoretical arrival time; a request at t conforms when t >= tat - burst x interval,
+and then tat = max(tat, t) + interval. Because t is the broker's timestamp, a backlog that is read after a restart is
+not refused as a burst. Partitions are read at different pace, so time does not run in one direction: the theoretical
+arrival time is kept per second of LogAppendTime. A new second begins with what the newest one before it left; a late
+request is judged by its own second. For requests in order this is exact GCRA; a late one cannot be charged to seconds
+that were judged before it came, which admits at most one burst per second more. A coordinate at or below the
+partition's charged offset was decided before (another edge, or a redelivery): it is not charged again, and refused
+again exactly if it was refused then.
 
 Without Redis the same rule runs in this process, over this process's partitions only; ``degraded`` says so.
 """
@@ -31,8 +32,9 @@ RETRY_AFTER_S: Final = 1.0
 KEPT_REFUSALS: Final = 100_000
 EXPIRY_S: Final = 3600
 
-# KEYS: none (one key space of ours). ARGV: interval us, burst, expiry s, kept, number of partitions, then per partition:
-# name, count, and per request: offset, tenant, time us. Returns one number per request: -1 admitted, else wait in us.
+# KEYS: none (one key space of ours). ARGV: interval us, burst, expiry s, kept, number of partitions, then per
+# partition: name, count, and per request: offset, tenant, time us. Returns one number per request: -1 admitted, else
+# the wait in us.
 _SCRIPT: Final = """
 local seconds = 900
 local interval, burst, expiry, kept = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -46,8 +48,9 @@ local function theoretical(tenant, t)
   local last = newest_of[tenant] or tonumber(redis.call('HGET', key, 'newest') or '-1')
   if second < last then return 0, second, cell end
   local before = tats[last .. ':' .. tenant]
-  newest_of[tenant] = second
-  return before and before[3] or tonumber(redis.call('HGET', key, last) or '0'), second, cell
+  local carried = before and before[3] or tonumber(redis.call('HGET', key, last) or '0')
+  newest_of[tenant], tats[cell] = second, {tenant, second, carried}
+  return carried, second, cell
 end
 for p = 1, tonumber(ARGV[5]) do
   local name, count = ARGV[at], tonumber(ARGV[at + 1]); at = at + 2
@@ -103,7 +106,7 @@ class Charge:
 
 @dataclass(slots=True)
 class LocalQuota:
-    """The rule without Redis: pure apart from its own dictionaries. Intervals in us; ``seconds`` are kept per tenant."""
+    """The rule without Redis: pure apart from its own dictionaries. In us; ``seconds`` are kept per tenant."""
 
     interval_us: float
     burst: int

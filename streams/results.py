@@ -1,18 +1,21 @@
 """From the rows of a gated frame to result records: value spliced from parts, coordinate and status in headers.
 
 What is constant for a segment (model .. timing) is encoded once; per row only id, tenant, coordinate, status and the
-output bytes are added. Header ``isos-source`` is ``>16siq`` (topic id, partition, offset of the request), ``isos-status``
-one ASCII letter, ``isos-reaped`` ``1`` where the reaper ended the request: the ledger never decodes a value.
+output bytes are added. Header ``isos-source`` is ``>16siq`` (topic id, partition, offset of the request),
+``isos-status`` one ASCII letter, ``isos-reaped`` ``1`` where the reaper ended the request: the ledger never decodes a
+value.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from schemas.frame import InferenceFrame, Segment
+from schemas.frame import InferenceFrame, RowError, Segment
 from schemas.result import Provenance, ResultError, Timing
 from streams.codec import Codec, encode_body
 from streams.columns import OK, STATUSES, Columns, item_bytes, request_ids, segment_starts
@@ -62,11 +65,8 @@ def encode_results(codec: Codec, frame: InferenceFrame, completed_us: int, *, re
     return records
 
 
-def _error_part(error: object) -> bytes:
-    return b"\x02" + encode_body(
-        "ResultError",
-        ResultError(error.code, error.message, error.retry_after_ms),  # type: ignore[attr-defined]
-    )
+def _error_part(error: RowError) -> bytes:
+    return b"\x02" + encode_body("ResultError", ResultError(error.code, error.message, error.retry_after_ms))
 
 
 def _segment_part(frame: InferenceFrame, segment: Segment, completed_us: int) -> bytes:
@@ -122,11 +122,12 @@ class _Outputs:
         return names + axes + write_long(items * width)
 
 
-def source_of(headers: object) -> tuple[bytes, int, int] | None:
+def source_of(headers: Iterable[tuple[str, bytes]]) -> tuple[bytes, int, int] | None:
     """Coordinate (topic id, partition, offset) in a result's headers, or None when it has none."""
-    for name, value in headers:  # type: ignore[attr-defined]
+    for name, value in headers:
         if name == SOURCE_HEADER and len(value) == SOURCE.size:
-            return SOURCE.unpack(value)
+            topic_id, partition, offset = SOURCE.unpack(value)
+            return topic_id, partition, offset
     return None
 
 
@@ -135,6 +136,6 @@ def status_name(status: int) -> str:
     return STATUSES[status]
 
 
-def offsets_of(frame: InferenceFrame) -> np.ndarray:  # type: ignore[type-arg]
+def offsets_of(frame: InferenceFrame) -> NDArray[np.int64]:
     """Request offsets of a frame's rows, int64."""
     return np.frombuffer(frame.offsets, "<i8")

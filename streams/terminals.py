@@ -100,9 +100,8 @@ class Terminals:
         if needed > len(states) or skipped > len(states) // 2:
             kept = states[skipped:]
             base, needed = self.low_watermark, needed - skipped
-            grown = np.zeros(max(_CAPACITY, 2 * needed), np.uint8)
-            copied = min(len(kept), len(grown))
-            grown[:copied] = kept[:copied]
+            grown = np.zeros(max(_CAPACITY, 2 * needed, len(kept)), np.uint8)
+            grown[: len(kept)] = kept
             states = grown
         else:
             states = states.copy()

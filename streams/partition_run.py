@@ -1,0 +1,266 @@
+"""One partition of a data-plane agent in one generation: the single task that owns its state.
+
+Takes events in offset order, decides, performs the effects and acknowledges an event when all of them are confirmed,
+and only in order. Any failed or unknown send ends the run with the unfinished events in ``held.backlog``, from which
+the next run begins after its take-over: nothing is retried in place. A checkpoint is decided from confirmed results
+only, and confirmations are taken in the order of the log, so that it is never ahead of its bits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from aiokafka.errors import KafkaError
+
+from schemas.coordinate import RecordCoordinate
+from schemas.frame import InferenceFrame
+from streams.agent import TICK, Event, Tick
+from streams.errors import InvariantError, PoisonRecordError, RetriableError
+from streams.fenced import RENEW_AFTER_S
+from streams.frame_effects import Answer, Confirmed, Defer, ScanRequests, SendFrame, WriteCheckpoint
+from streams.ledger_log import LedgerLog
+from streams.ordering import Entry, InOrder
+from streams.results import encode_results, offsets_of
+from streams.takeover import HeldPartition
+from streams.topics import full_name
+
+if TYPE_CHECKING:
+    from streams.interpreter import FrameInterpreter
+
+log = logging.getLogger(__name__)
+
+WINDOW: Final = 256
+WAKE_S: Final = 0.05
+MAX_DEFERRED: Final = 10_000
+
+
+class SendFailedError(RetriableError):
+    """A frame could not be sent, or its fate is unknown."""
+
+
+@dataclass(slots=True)
+class _Deferred:
+    frame: InferenceFrame
+    until_us: int
+    sequence: int
+    entry: Entry[Any]
+
+
+@dataclass(slots=True)
+class _Answered:
+    effect: Answer
+    entry: Entry[Any] | None
+    writing: asyncio.Future[tuple[int, int]]
+
+
+def now_us() -> int:
+    """Wall clock in microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+class PartitionRun:
+    """Runs until cancelled, or raises RetriableError when the partition must be taken over again."""
+
+    def __init__(
+        self, interpreter: FrameInterpreter, held: HeldPartition, ledger: LedgerLog | None, state: Any
+    ) -> None:
+        self.shell = interpreter
+        self.held = held
+        self.ledger = ledger
+        self.state = state
+        self.window: InOrder[Any] = InOrder()
+        self.deferred: deque[_Deferred] = deque()
+        self.answers: deque[_Answered] = deque()
+        self.failure: BaseException | None = None
+        self._side_tasks: set[asyncio.Task[None]] = set()
+        self._next_tick_us = 0
+
+    async def run(self) -> None:
+        """Serve the partition; what is unfinished at the end stands in ``held.backlog``, oldest first."""
+        backlog = deque(self.held.backlog)
+        try:
+            while True:
+                self._raise_failure()
+                event = backlog.popleft() if backlog else await self._next_event()
+                if event is not None:
+                    await self._take(event)
+                    await asyncio.sleep(0)  # sends seldom block: without this a full queue starves the heartbeats
+                await self._wake()
+        finally:
+            for task in self._side_tasks:
+                task.cancel()
+            self.held.backlog = [*self.window.unfinished(), *backlog]
+
+    async def _next_event(self) -> Any:
+        if len(self.window) >= WINDOW:
+            await asyncio.sleep(WAKE_S)
+            return None
+        if not self.held.events.empty():
+            return self.held.events.get_nowait()
+        try:
+            async with asyncio.timeout(WAKE_S):
+                return await self.held.events.get()
+        except TimeoutError:
+            return None
+
+    def _raise_failure(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+        if self.ledger is not None and self.ledger.results.age_s > RENEW_AFTER_S:
+            raise SendFailedError("the claim is a day old and is renewed")
+
+    async def _take(self, event: Any) -> None:
+        entry = self.window.start(event)
+        message = event.message
+        coordinate = RecordCoordinate(message.topic, message.partition, message.offset)
+        try:
+            frame = self.shell.decode(message.value)
+        except PoisonRecordError as error:
+            self.shell.counts.num_poison += 1
+            await self.shell.dead_letter(message.value, error, coordinate)
+        else:
+            self.shell.counts.num_frames += 1
+            self.shell.counts.num_rows += len(frame.statuses)
+            await self._step(frame, coordinate, entry)
+        self._finish(entry)
+
+    async def _step(self, record: Any, coordinate: RecordCoordinate, entry: Entry[Any] | None) -> None:
+        event = Event(record, coordinate, now_us(), answers=self.shell.memory.view)
+        self.state, effects = self.shell.spec.decide(self.state, event, self.shell.spec.params)
+        for effect in effects:
+            await self._perform(effect, entry)
+
+    async def _perform(self, effect: Any, entry: Entry[Any] | None) -> None:
+        match effect:
+            case SendFrame():
+                await self._send(effect, entry)
+            case Answer():
+                await self._answer(effect, entry)
+            case Defer():
+                self._defer(effect, entry)
+            case WriteCheckpoint():
+                self._beside(self._ledger().write_checkpoint(effect.checkpoint), "writing a checkpoint")
+            case ScanRequests():
+                self._beside(self._scan(effect), "the reaper's scan")
+            case _:
+                raise InvariantError(
+                    f"{self.shell.spec.name} emitted {type(effect).__name__}, which nothing interprets"
+                )
+
+    def _ledger(self) -> LedgerLog:
+        if self.ledger is None:
+            raise InvariantError(f"{self.shell.spec.name} has no ledger: it may not answer, checkpoint or scan")
+        return self.ledger
+
+    async def _send(self, effect: SendFrame, entry: Entry[Any] | None) -> None:
+        if effect.topic not in self.shell.spec.emits:
+            raise InvariantError(f"{self.shell.spec.name} may not write {effect.topic}")
+        value = self.shell.codec.encode(effect.topic, effect.frame)
+        try:
+            future = await self.shell.producer.send(full_name(effect.topic), value, partition=effect.partition)
+        except KafkaError as error:
+            raise SendFailedError(f"sending to {effect.topic} failed: {error}") from error
+        self._hold(entry)
+        future.add_done_callback(lambda done: self._sent(done, entry))
+
+    def _sent(self, done: asyncio.Future[Any], entry: Entry[Any] | None) -> None:
+        error = _failure_of(done)
+        if error is not None:
+            self.failure = self.failure or SendFailedError(f"a frame's send failed: {error!r}")
+            return
+        self._finish(entry)
+
+    def _defer(self, effect: Defer, entry: Entry[Any] | None) -> None:
+        if entry is None:
+            raise InvariantError("only a frame of an event can be deferred")
+        if len(self.deferred) >= MAX_DEFERRED:
+            raise SendFailedError("too many frames wait for a plan")
+        self._hold(entry)
+        self.deferred.append(_Deferred(effect.frame, effect.until_us, self.shell.memory.view.sequence, entry))
+
+    async def _answer(self, effect: Answer, entry: Entry[Any] | None) -> None:
+        ledger = self._ledger()
+        records = encode_results(self.shell.codec, effect.frame, effect.completed_us, reaped=effect.reaped)
+        submission = await ledger.results.submit(records)
+        self._hold(entry)
+        writing = asyncio.ensure_future(ledger.results.confirm(submission))
+        self.answers.append(_Answered(effect, entry, writing))
+        writing.add_done_callback(self._written)
+
+    def _written(self, done: asyncio.Future[Any]) -> None:
+        _failure_of(done)  # retrieved here too: of several that fail only the first is looked at below
+        try:
+            self._confirm()
+        except Exception as error:  # noqa: BLE001 - in a callback it would be lost; here it ends the run
+            self.failure = self.failure or error
+
+    def _confirm(self) -> None:
+        """Take confirmations in the order of the log: a checkpoint must never be ahead of its bits."""
+        while self.answers and self.answers[0].writing.done() and self.failure is None:
+            answered = self.answers.popleft()
+            error = _failure_of(answered.writing)
+            if error is not None:
+                log.warning("a write of results to partition %d failed: %s", self.held.partition, error)
+                cancelled = isinstance(error, asyncio.CancelledError)
+                self.failure = SendFailedError("writing results was cancelled") if cancelled else error
+                return
+            _, end = answered.writing.result()
+            offsets = offsets_of(answered.effect.frame)
+            confirmed = Confirmed(offsets, end, len(offsets) if answered.effect.reaped else 0)
+            self.state, _ = self.shell.spec.decide(self.state, Event(confirmed, TICK, now_us()), self.shell.spec.params)
+            self.shell.counts.answered(answered.effect.frame, answered.effect.completed_us)
+            self._finish(answered.entry)
+
+    def _beside(self, work: Coroutine[Any, Any, None], what: str) -> None:
+        """Run beside the events; whatever it raises ends the run."""
+
+        def ended(done: asyncio.Task[None]) -> None:
+            self._side_tasks.discard(done)
+            error = None if done.cancelled() else done.exception()
+            if isinstance(error, KafkaError):
+                error = SendFailedError(f"{what} failed: {error!r}")
+            self.failure = self.failure or error
+
+        task = asyncio.ensure_future(work)
+        self._side_tasks.add(task)
+        task.add_done_callback(ended)
+
+    async def _scan(self, effect: ScanRequests) -> None:
+        await self._step(await self._ledger().scan(effect), TICK, None)
+
+    async def _wake(self) -> None:
+        """Ticks, and deferred frames whose time or memory has come."""
+        now = now_us()
+        if self.shell.spec.tick_ms and now >= self._next_tick_us:
+            self._next_tick_us = now + self.shell.spec.tick_ms * 1000
+            await self._step(Tick(), TICK, None)
+        sequence = self.shell.memory.view.sequence
+        for _ in range(len(self.deferred)):
+            held = self.deferred.popleft()
+            if held.until_us <= now or held.sequence != sequence:
+                await self._step(held.frame, TICK, held.entry)
+                self._finish(held.entry)
+            else:
+                self.deferred.append(held)
+
+    def _hold(self, entry: Entry[Any] | None) -> None:
+        if entry is not None:
+            self.window.add(entry)
+
+    def _finish(self, entry: Entry[Any] | None) -> None:
+        if entry is None:
+            return
+        for event in self.window.finish(entry):
+            if self.shell.takeover.is_current(self.held):
+                event.ack()
+
+
+def _failure_of(done: asyncio.Future[Any]) -> BaseException | None:
+    """What a finished future failed with, a cancellation included."""
+    return asyncio.CancelledError() if done.cancelled() else done.exception()

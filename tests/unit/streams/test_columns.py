@@ -1,0 +1,132 @@
+"""Frames are built, cut and taken apart without losing or mixing anything of a row."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.frame import InferenceFrame, RowError
+from streams.columns import (
+    EXPIRED,
+    Columns,
+    FrameBuilder,
+    block_array,
+    end_rows,
+    item_bytes,
+    num_rows,
+    request_ids,
+    routing_keys,
+    segment_starts,
+    take,
+)
+from tests.support.frames import TOPIC_ID, T, executed, frame, random_frame, row
+
+
+def rows_of(given_frame: InferenceFrame) -> list[dict[str, object]]:
+    """Each row as plain values, with its model, its tensors and its error."""
+    columns, starts = Columns.of(given_frame), segment_starts(given_frame)
+    ids, keys, errors = request_ids(given_frame), routing_keys(given_frame), {e.row: e for e in given_frame.errors}
+    found = []
+    for number, segment in enumerate(given_frame.segments):
+        item = 0
+        for at in range(starts[number], starts[number + 1]):
+            items = int(columns.row_items[at])
+            tensors = {
+                block.name: (block.datatype, block.item_shape, block_array(block)[item : item + items].tolist())
+                for block in (*segment.inputs, *segment.outputs)
+            }
+            item += items
+            error = errors.get(at)
+            found.append(
+                {
+                    **{
+                        name: int(getattr(columns, name)[at])
+                        for name in columns.__dataclass_fields__
+                        if "len" not in name
+                    },
+                    "tenant_index": given_frame.tenants[columns.tenant_index[at]],
+                    "id": ids[at],
+                    "key": keys[at],
+                    "model": (segment.model, segment.version),
+                    "tensors": tensors,
+                    "error": None if error is None else (error.code, error.message, error.retry_after_ms),
+                }
+            )
+    return found
+
+
+def test_a_frame_holds_what_its_rows_held() -> None:
+    built = frame(
+        [row(5, items=2, gap=3, routing_key="k", tenant="acme"), row(6, model="other"), row(7, request_id="é")]
+    )
+    assert num_rows(built) == 3
+    assert [segment.model for segment in built.segments] == ["digits", "other"]
+    by_offset = {each["offsets"]: each for each in rows_of(built)}
+    assert by_offset[5]["tensors"] == {"x": ("FP32", (2,), [[5.0, 5.0], [5.0, 5.0]])}
+    assert (by_offset[5]["gaps"], by_offset[5]["key"], by_offset[5]["tenant_index"]) == (3, b"k", "acme")
+    assert (by_offset[7]["id"], by_offset[7]["model"]) == ("é".encode(), ("digits", ""))
+    assert by_offset[6]["tensors"] == {"x": ("FP32", (2,), [[6.0, 6.0]])}
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 20), st.data())
+def test_take_keeps_exactly_the_chosen_rows(seed: int, size: int, data: st.DataObject) -> None:
+    whole = random_frame(seed, size)
+    chosen = sorted(data.draw(st.sets(st.integers(0, size - 1), min_size=1)))
+    part = take(whole, np.array(chosen, np.int64))
+    everything = rows_of(whole)
+    assert rows_of(part) == [everything[at] for at in chosen]
+    assert sum(segment.num_rows for segment in part.segments) == num_rows(part) == len(chosen)
+    assert (part.frame_id, part.topic_id, part.partition) == (whole.frame_id, whole.topic_id, whole.partition)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10_000), st.lists(st.booleans(), min_size=8, max_size=8))
+def test_two_halves_hold_every_row_once(seed: int, left: list[bool]) -> None:
+    whole = random_frame(seed, 8)
+    mask = np.array(left)
+    parts = [take(whole, np.flatnonzero(side)) for side in (mask, ~mask) if side.any()]
+    joined = sorted(str(each) for part in parts for each in rows_of(part))
+    assert joined == sorted(str(each) for each in rows_of(whole))
+
+
+def test_take_of_outputs_with_several_items_per_row() -> None:
+    part = take(executed(3, items=2), np.array([1]))
+    assert block_array(part.segments[0].outputs[0]).shape == (2, 3)
+
+
+def test_frames_are_cut_by_their_tensor_bytes() -> None:
+    builder = FrameBuilder(TOPIC_ID, 0, max_bytes=1 << 20)
+    for offset in range(5):
+        builder.add(row(offset, width=100_000))  # 400 kB each
+    frames = builder.build(10, T, 0)
+    assert [num_rows(each) for each in frames] == [2, 2, 1]
+    assert [each.frame_id for each in frames] == [10, 11, 12]
+    assert [offset for each in frames for offset in Columns.of(each).offsets.tolist()] == [0, 1, 2, 3, 4]
+    assert builder.build(13, T, 0) == []
+
+
+def test_a_row_above_the_limit_is_a_frame_by_itself() -> None:
+    builder = FrameBuilder(TOPIC_ID, 0, max_bytes=1 << 20)
+    for offset, width in ((0, 2), (1, 400_000), (2, 2)):
+        builder.add(row(offset, width=width))
+    assert [Columns.of(each).offsets.tolist() for each in builder.build(0, T, 0)] == [[0], [1], [2]]
+
+
+def test_end_rows_drops_tensors_and_keeps_identity() -> None:
+    ended = end_rows(
+        frame([row(1), row(2)]), EXPIRED, [RowError(0, "deadline_exceeded", "late"), RowError(1, "lost", "x")]
+    )
+    assert [each["statuses"] for each in rows_of(ended)] == [EXPIRED, EXPIRED]
+    assert [each["error"] for each in rows_of(ended)] == [("deadline_exceeded", "late", 0), ("lost", "x", 0)]
+    assert all(not segment.inputs and not segment.outputs for segment in ended.segments)
+    assert request_ids(ended) == [b"r1", b"r2"]
+
+
+def test_views_are_read_only() -> None:
+    built = frame([row(1)])
+    with pytest.raises(ValueError, match="read-only"):
+        Columns.of(built).offsets[0] = 9
+    assert item_bytes(built.segments[0].inputs[0]) == 8
