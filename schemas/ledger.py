@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class LedgerCheckpoint:
-    """Key = partition. ``low_watermark``: every offset below it is terminal. ``bits``: packed bits (numpy packbits,
-    little bit order) for the offsets from ``low_watermark`` on. ``results_offset``: first offset not yet folded."""
+    """State of one partition's terminals; key = partition.
+
+    ``low_watermark``: every offset below it is terminal. ``bits``: packed bits (numpy packbits,
+    little bit order) for the offsets from ``low_watermark`` on. ``results_offset``: first offset not yet folded.
+    """
 
     topic_id: bytes
     partition: int

@@ -27,8 +27,12 @@ class MemoryCommand:
 
 @dataclass(frozen=True, slots=True)
 class MemoryEvent:
-    """One accepted change. ``sequence`` starts at 1 and is dense; ``prev_hash`` is the SHA-256 of the previous event's
-    record value as stored (32 zero bytes for the first); ``version`` counts changes of ``key``; ``body`` None = removed."""
+    """One accepted change.
+
+    ``sequence`` starts at 1 and is dense; ``prev_hash`` is the SHA-256 of the previous event's
+    record value as stored (32 zero bytes for the first); ``version`` counts changes of ``key``.
+    ``body`` None = removed.
+    """
 
     sequence: int
     prev_hash: bytes

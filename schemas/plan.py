@@ -17,7 +17,7 @@ class VersionWeight:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Plan of one model: weights sum to 100; ``max_batch_size`` in items; ``timeout_ms`` the policy's default budget."""
+    """Plan of one model: weights sum to 100; ``max_batch_size`` in items; ``timeout_ms``: the default budget."""
 
     model: str
     versions: tuple[VersionWeight, ...]

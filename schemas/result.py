@@ -16,7 +16,7 @@ Status = Literal["OK", "ERROR", "REJECTED", "EXPIRED"]
 
 @dataclass(frozen=True, slots=True)
 class ResultError:
-    """Why a request did not end OK: a code of the closed list, a sentence, and when a retry makes sense (ms, 0 = never)."""
+    """Why a request did not end OK: a code of the closed list, a sentence, when a retry makes sense (ms, 0 = never)."""
 
     code: str
     message: str
@@ -40,7 +40,7 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Instants in microseconds since the epoch; 0 = the stage was not reached. ``received_us`` is the broker's timestamp."""
+    """Instants in microseconds since the epoch; 0 = not reached. ``received_us`` is the broker's timestamp."""
 
     admitted_us: int
     routed_us: int

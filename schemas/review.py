@@ -9,7 +9,7 @@ from schemas.coordinate import RecordCoordinate
 
 @dataclass(frozen=True, slots=True)
 class ReviewRequest:
-    """Asks a person; ``subject_digest`` is the SHA-256 (hex) of what is to be approved; fails closed at ``deadline_us``."""
+    """Asks a person; ``subject_digest``: SHA-256 (hex) of what is to be approved; fails closed at ``deadline_us``."""
 
     review_id: str
     author: str

@@ -33,7 +33,9 @@ def stack_settings(folder: Path, **flags: Any) -> Settings:
     """Settings of a stack of its own in ``folder``, on free ports."""
     broker, controller, redis, registry = free_ports(4)
     ports = {"broker_port": broker, "controller_port": controller, "redis_port": redis, "registry_port": registry}
-    return load_settings(data_dir=folder / "data", **{**ports, "device": "cpu", "brokers": "", "redis_url": "", **flags})
+    return load_settings(
+        data_dir=folder / "data", **{**ports, "device": "cpu", "brokers": "", "redis_url": "", **flags}
+    )
 
 
 class RunningStack:
@@ -81,7 +83,7 @@ class RunningStack:
         return int(wait_until(lambda: self.processes()[name]["pid"], 30, f"a process id of {name}"))
 
     def kill(self, name: str) -> int:
-        """kill -9; returns the process id that is gone."""
+        """Kill -9; returns the process id that is gone."""
         pid = self.pid(name)
         os.kill(pid, signal.SIGKILL)
         return pid
