@@ -1,0 +1,42 @@
+"""The figures of `isos status`: who is heard, who is silent, and how fast results come."""
+
+from __future__ import annotations
+
+from infra.monitor_view import figures, folded
+from schemas.telemetry import Heartbeat, ModelWindow, Telemetry
+from streams.memory_view import MemoryView
+
+SECOND = 1_000_000
+
+
+def beat(role: str, sent_us: int) -> tuple[int, Heartbeat]:
+    return 0, Heartbeat(role, 0, 1, 1, sent_us, 3)
+
+
+def window(stage: str, start_s: int) -> Telemetry:
+    part = ModelWindow("digits", "v1.0.0", 100, 99, 1, 0, 0, 500_000, 9_000)
+    return Telemetry(stage, 0, start_s * SECOND, SECOND, 5, 0, (part,))
+
+
+def test_figures() -> None:
+    now_us = 20 * SECOND
+    state = folded(
+        [beat("edge", 19 * SECOND), beat("router", 2 * SECOND)],
+        [window("validator", 18), window("validator", 19), window("executor", 19)],
+        now_us,
+    )
+    assert figures(state, MemoryView(sequence=3), now_us) == {
+        "heard": 1,
+        "silent": "router-0",
+        "open_incidents": 0,
+        "memory_sequence": 3,
+        "results_per_s": 100.0,
+        "ok_per_s": 99.0,
+        "mean_ms": 5.0,
+        "max_ms": 9.0,
+    }
+
+
+def test_nothing_heard_is_zero() -> None:
+    row = figures(folded([], [], 0), MemoryView(), 0)
+    assert (row["heard"], row["silent"], row["results_per_s"], row["mean_ms"]) == (0, "-", 0, 0.0)
