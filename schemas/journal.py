@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class JournalEffect:
-    """An effect as it will be sent: topic (short name), partition (-1 = by key), key, encoded value (None = tombstone)."""
+    """An effect as it will be sent: topic (short name), partition (-1 = by key), key, value (None = tombstone)."""
 
     topic: str
     partition: int
