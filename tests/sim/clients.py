@@ -136,7 +136,9 @@ class Operator:
         tensors = (TensorSpec("x", "FP32", (WIDTH,)),), (TensorSpec("y", "FP32", (WIDTH,)),)
         model = ModelVersion(name, "v1.0.0", "ab" * 32, 10, *tensors, max_batch_size=8)
         key = f"model/{name}/v1.0.0"
-        command = MemoryCommand(f"register/{name}", "cli", "RegisterModel", key, 0, to_json(model), "", (), self.world.now_us)
+        command = MemoryCommand(
+            f"register/{name}", "cli", "RegisterModel", key, 0, to_json(model), "", (), self.world.now_us
+        )
         self.world.append("memory.commands", 0, key.encode(), self.world.wire.encode("memory.commands", command))
         self.registered.append(name)
         return f"registers {name}"

@@ -146,7 +146,9 @@ class Faults:
         topic = self.world.rng.choice(DUPLICATED)
         partition = self.world.rng.randrange(self.world.log.partitions(topic))
         end = self.world.log.end_offset(topic, partition)
-        records = self.world.log.read(topic, partition, self.world.rng.randrange(max(0, end - 30), end) if end else 0, 1)
+        records = self.world.log.read(
+            topic, partition, self.world.rng.randrange(max(0, end - 30), end) if end else 0, 1
+        )
         if not records:
             return ""
         record = records[0]

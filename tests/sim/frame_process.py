@@ -252,9 +252,7 @@ class FrameProcess(Process):
         for run in self.runs.values():
             if run.ledger is not None:
                 run.ledger.close()
-        self.runs = {
-            place: Run(self, Held(place, self.generation, self.start_of(place)), deque()) for place in places
-        }
+        self.runs = {place: Run(self, Held(place, self.generation, self.start_of(place)), deque()) for place in places}
 
     def own_steps(self) -> list[Step]:
         return [step for run in self.runs.values() for step in run.steps()]

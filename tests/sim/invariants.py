@@ -133,7 +133,9 @@ class Invariants:
             for segment in frame.segments:
                 effective = plan(view, segment.model)
                 if effective is None or model_version(view, segment.model, segment.version) is None:
-                    raise Violation(PLANNED, f"{segment.model} was routed at sequence {view.sequence}, which has no plan for it")
+                    raise Violation(
+                        PLANNED, f"{segment.model} was routed at sequence {view.sequence}, which has no plan for it"
+                    )
                 if home_lane(effective, self.world.log.partitions(topic)) != partition:
                     raise Violation(PLANNED, f"{segment.model} went to lane {partition}, which is not the plan's")
 
@@ -153,7 +155,9 @@ class Invariants:
 
     def journaled(self, entry: JournalEntry) -> None:
         if entry.sequence != self.journal.get(entry.agent, 0) + 1:
-            raise Violation(JOURNAL, f"entry {entry.sequence} of {entry.agent} follows {self.journal.get(entry.agent, 0)}")
+            raise Violation(
+                JOURNAL, f"entry {entry.sequence} of {entry.agent} follows {self.journal.get(entry.agent, 0)}"
+            )
         self.journal[entry.agent] = entry.sequence
         place = (entry.input_topic, entry.input_partition)
         self.cursors[entry.agent, place] = max(entry.input_offset, self.cursors.get((entry.agent, place), -1))

@@ -121,7 +121,9 @@ class LedgerShell:
             pass
         else:
             request_id, tenant, model = request.request_id.encode() or request_id, request.tenant, request.model
-        return Row(record.offset, 0, record.timestamp_us // 1000 * 1000, 0, 5, request_id, tenant, b"", model, "", 0, ())
+        return Row(
+            record.offset, 0, record.timestamp_us // 1000 * 1000, 0, 5, request_id, tenant, b"", model, "", 0, ()
+        )
 
     def close(self) -> None:
         """Give the claim up without a word; what is under way lands later or never."""

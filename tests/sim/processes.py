@@ -9,6 +9,7 @@ from tests.sim.world import Link, Outcome, Sending, World
 
 Step = tuple[str, Callable[[], str]]
 COMMIT_CHANCE = 0.25
+HEAR_CHANCE = 0.3  # who lost its partitions goes on for a while
 
 
 class Process:
@@ -43,7 +44,7 @@ class Process:
         if self.dying:
             return []
         found: list[Step] = []
-        if self.generation != self.group.generation:
+        if self.generation != self.group.generation and (self.generation < 0 or self.world.rng.random() < HEAR_CHANCE):
             found.append(("hear", self.hear))
         if self.watched < self.world.end(("memory.events", 0)):
             found.append(("watch", self.watch))

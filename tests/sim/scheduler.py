@@ -25,8 +25,8 @@ class Rates:
 
     request: float = 0.08
     operator: float = 0.004
-    fault: float = 0.006
-    recovery: float = 0.01
+    fault: float = 0.012
+    recovery: float = 0.02
     delivery: float = 0.35
 
 

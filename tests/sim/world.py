@@ -80,7 +80,7 @@ class Sending:
     claim: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Link:
     """Sends of one producer to one partition, in order; ``landed`` holds outcomes the producer has not taken yet."""
 
@@ -139,7 +139,6 @@ class World:
         self.story: deque[str] = deque(maxlen=STORY_LENGTH)
         self.hold_us = self.rng.choice((2_000_000, FOREVER_US))
         self.give_up_us = FOREVER_US
-        self.refused_writes = 0
         self.counts: dict[str, int] = {}
         self._digest = hashlib.sha256()
         self._number = 0
@@ -196,9 +195,11 @@ class World:
         offsets = []
         try:
             for key, value, headers in sending.records:
-                offsets.append(self.append(topic, partition, key, value, headers, epoch=sending.epoch, claim=sending.claim))
+                offsets.append(
+                    self.append(topic, partition, key, value, headers, epoch=sending.epoch, claim=sending.claim)
+                )
         except FencedError:
-            self.refused_writes += 1
+            self.count("refused writes")
             outcome = Outcome(error="fenced", fenced=True)
         else:
             outcome = Outcome(offsets[0], offsets[-1] + 1)
@@ -224,10 +225,10 @@ class World:
 
     def orphan(self, owner: Any) -> None:
         """The owner is gone: its links keep what is under way, nobody takes the outcomes."""
-        for link in self.links:
-            if link.owner is owner:
-                link.landed.clear()
-        self.links = [link for link in self.links if link.owner is not owner or link.waiting]
+        gone = [link for link in self.links if link.owner is owner or link.owner.process is owner]
+        for link in gone:
+            link.landed.clear()
+        self.links = [link for link in self.links if link.waiting or link not in gone]
 
     def end(self, place: Place) -> int:
         """The next offset of a partition."""
