@@ -1,0 +1,176 @@
+"""The rules at the door: each code once, at its limits, and the order in which they are looked at."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agents.admission import MAX_TENSOR_BYTES, AdmissionPolicy, Admitted, Refusal, admit
+from schemas.model import ModelVersion, TensorSpec
+from schemas.request import BlobRef, InferenceRequest, Tensor
+from streams.errors import CODES
+from streams.memory_view import ActiveVersion
+from tests.support.frames import MODEL, memory
+
+POLICY = AdmissionPolicy(default_timeout_ms=30_000, max_timeout_ms=120_000)
+PAIR = ModelVersion(
+    "pair",
+    "v1.0.0",
+    "cd" * 32,
+    10,
+    (TensorSpec("a", "FP32", (2,)), TensorSpec("b", "INT64", (-1, 3))),
+    (TensorSpec("y", "FP32", ()),),
+    max_batch_size=4,
+)
+LOOSE = replace(MODEL, model="loose", inputs=(TensorSpec("x", "FP32", (2,), allow_nan=True),))
+VIEW = memory(MODEL, PAIR, LOOSE)
+
+
+def tensor(*shape: int, name: str = "x", datatype: str = "FP32", width: int = 4) -> Tensor:
+    return Tensor(name, datatype, shape, bytes(int(np.prod(shape)) * width))
+
+
+GOOD = InferenceRequest("r1", "digits", (tensor(1, 2),))
+PAIRED = InferenceRequest("r1", "pair", (tensor(2, 5, 3, name="b", datatype="INT64", width=8), tensor(2, 2, name="a")))
+
+
+def code_of(request: InferenceRequest) -> str:
+    verdict = admit(request, VIEW, POLICY)
+    return verdict.code if isinstance(verdict, Refusal) else ""
+
+
+def with_values(*values: float) -> Tensor:
+    return Tensor("x", "FP32", (1, 2), np.array(values, "<f4").tobytes())
+
+
+REFUSED: list[tuple[str, dict[str, Any]]] = [
+    ("invalid_request_id", {"request_id": ""}),
+    ("invalid_request_id", {"request_id": "x" * 65}),
+    ("invalid_request_id", {"request_id": "\N{GRINNING FACE}" * 64}),
+    ("invalid_tenant", {"tenant": ""}),
+    ("invalid_tenant", {"tenant": "a b"}),
+    ("invalid_tenant", {"tenant": "a" * 65}),
+    ("invalid_model_name", {"model": "ab"}),
+    ("invalid_model_name", {"model": "a" * 65}),
+    ("invalid_model_name", {"model": "digits\n"}),
+    ("invalid_version", {"version": "1.0.0"}),
+    ("invalid_version", {"version": "v1.0.0-rc"}),
+    ("invalid_priority", {"priority": -1}),
+    ("invalid_priority", {"priority": 10}),
+    ("invalid_timeout", {"timeout_ms": -1}),
+    ("invalid_timeout", {"timeout_ms": 120_001}),
+    ("blob_unsupported", {"blob": BlobRef("ab" * 32, 5)}),
+    ("payload_too_large", {"inputs": (Tensor("x", "FP32", (1, 2), bytes(MAX_TENSOR_BYTES + 1)),)}),
+    ("unknown_model", {"model": "nobody"}),
+    ("unknown_version", {"version": "v9.9.9"}),
+    ("wrong_inputs", {"inputs": ()}),
+    ("wrong_inputs", {"inputs": (tensor(1, 2, name="z"),)}),
+    ("wrong_inputs", {"inputs": (tensor(1, 2), tensor(1, 2))}),
+    ("wrong_inputs", {"inputs": (tensor(1, 2), tensor(1, 2, name="z"))}),
+    ("wrong_datatype", {"inputs": (tensor(1, 2, datatype="FP64", width=8),)}),
+    ("wrong_shape", {"inputs": (tensor(2),)}),
+    ("wrong_shape", {"inputs": (tensor(1, 3),)}),
+    ("wrong_shape", {"inputs": (tensor(0, 2),)}),
+    ("wrong_shape", {"inputs": (Tensor("x", "FP32", (-1, 2), b""),)}),
+    ("wrong_shape", {"inputs": (Tensor("x", "FP32", (1, 2), bytes(9)),)}),
+    ("batch_too_large", {"inputs": (tensor(129, 2),)}),
+    ("not_finite", {"inputs": (with_values(1.0, float("nan")),)}),
+    ("not_finite", {"inputs": (with_values(float("-inf"), 1.0),)}),
+]
+
+
+@pytest.mark.parametrize(("code", "change"), REFUSED)
+def test_refused_with_its_code(code: str, change: dict[str, Any]) -> None:
+    assert code_of(replace(GOOD, **change)) == code
+    assert CODES[code].status == "REJECTED"
+
+
+def test_every_code_of_the_door_is_tested() -> None:
+    elsewhere = {"quota_exceeded"}
+    assert {code for code, _ in REFUSED} == {
+        name for name, code in CODES.items() if code.status == "REJECTED"
+    } - elsewhere
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"request_id": "x"},
+        {"request_id": "x" * 64},
+        {"request_id": "é" * 64},
+        {"tenant": "a.b_C-9"},
+        {"priority": 0},
+        {"priority": 9},
+        {"timeout_ms": 120_000},
+        {"version": "v1.0.0"},
+        {"inputs": (tensor(128, 2),)},
+    ],
+)
+def test_admitted_at_the_limits(change: dict[str, Any]) -> None:
+    assert code_of(replace(GOOD, **change)) == ""
+
+
+def test_the_first_failing_rule_gives_the_code() -> None:
+    """Breaking the rules from the last to the first changes the code at each step."""
+    request = replace(GOOD, inputs=(with_values(float("nan"), 0.0),))
+    seen = [code_of(request)]
+    for change in (
+        {"inputs": (Tensor("x", "FP32", (129, 2), bytes(8)),)},
+        {"inputs": (Tensor("x", "FP32", (129, 2, 1), bytes(8)),)},
+        {"inputs": (Tensor("x", "FP64", (129, 2, 1), bytes(8)),)},
+        {"inputs": (Tensor("z", "FP64", (129, 2, 1), bytes(8)),)},
+        {"version": "v9.9.9"},
+        {"model": "nobody"},
+        {"inputs": (Tensor("z", "FP64", (129,), bytes(MAX_TENSOR_BYTES + 1)),)},
+        {"blob": BlobRef("ab" * 32, 5)},
+        {"timeout_ms": -1},
+        {"priority": 10},
+        {"version": "1"},
+        {"model": "?"},
+        {"tenant": ""},
+        {"request_id": ""},
+    ):
+        request = replace(request, **change)  # type: ignore[arg-type]
+        seen.append(code_of(request))
+    assert seen == [
+        *("not_finite", "batch_too_large", "wrong_shape", "wrong_datatype", "wrong_inputs", "unknown_version"),
+        *("unknown_model", "payload_too_large", "blob_unsupported", "invalid_timeout", "invalid_priority"),
+        *("invalid_version", "invalid_model_name", "invalid_tenant", "invalid_request_id"),
+    ]
+
+
+def test_tensors_come_out_in_signature_order_without_the_batch_axis() -> None:
+    verdict = admit(PAIRED, VIEW, POLICY)
+    assert verdict == Admitted(2, 30_000, (("a", "FP32", (2,), bytes(16)), ("b", "INT64", (5, 3), bytes(240))))
+
+
+def test_inputs_must_agree_on_the_batch() -> None:
+    assert code_of(replace(PAIRED, inputs=(PAIRED.inputs[0], tensor(3, 2, name="a")))) == "wrong_shape"
+
+
+def test_the_models_own_batch_limit() -> None:
+    five = (tensor(5, 1, 3, name="b", datatype="INT64", width=8), tensor(5, 2, name="a"))
+    assert code_of(replace(PAIRED, inputs=five)) == "batch_too_large"
+
+
+def test_nan_where_the_manifest_allows_it() -> None:
+    assert code_of(replace(GOOD, model="loose", inputs=(with_values(float("nan"), 0.0),))) == ""
+
+
+def test_the_given_timeout_wins_over_the_default() -> None:
+    verdict = admit(replace(GOOD, timeout_ms=50), VIEW, POLICY)
+    assert isinstance(verdict, Admitted)
+    assert verdict.timeout_ms == 50
+
+
+def test_an_unpinned_request_must_fit_the_active_version() -> None:
+    newer = replace(MODEL, version="v2.0.0", inputs=(TensorSpec("x", "FP32", (3,)),))
+    wide = replace(GOOD, inputs=(tensor(1, 3),))
+    for view, admitted in (
+        (memory(MODEL, newer), False),
+        (memory(MODEL, newer, ActiveVersion("digits", "v2.0.0")), True),
+    ):
+        assert isinstance(admit(wide, view, POLICY), Admitted) is admitted

@@ -1,0 +1,185 @@
+"""Routing is a function of frame and memory, and loses or doubles no row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.router import ROUTER, RouterParams, RouterState, decide, home_lane, version_for
+from schemas.coordinate import RecordCoordinate
+from schemas.frame import InferenceFrame
+from streams.agent import Effects, Event, Tick
+from streams.columns import ERROR, EXPIRED, PENDING, Columns, request_ids, segment_starts
+from streams.frame_effects import Confirmed, Defer, SendFrame
+from streams.memory_view import MemoryView
+from tests.support.frames import T, frame, memory, plan, random_frame, row
+
+PARAMS = RouterParams(num_lanes=4, hold_us=2_000_000)
+PLANNED = memory(plan("digits", ("v1.0.0", 100), lane=1), plan("other", ("v3.0.0", 100), lane=2), sequence=41)
+
+
+def route(given_frame: InferenceFrame, view: MemoryView = PLANNED, now_us: int = T + 5) -> tuple[RouterState, Effects]:
+    event = Event(given_frame, RecordCoordinate("t", 1, 0), now_us, answers=view)
+    return decide(RouterState(), event, PARAMS)
+
+
+def rows_of(given_frame: InferenceFrame) -> list[tuple[int, str, str]]:
+    """Offset, model and version of each row."""
+    starts, offsets = segment_starts(given_frame), Columns.of(given_frame).offsets.tolist()
+    return [
+        (offsets[at], segment.model, segment.version)
+        for number, segment in enumerate(given_frame.segments)
+        for at in range(starts[number], starts[number + 1])
+    ]
+
+
+def test_one_frame_per_lane_with_version_sequence_and_time() -> None:
+    made = frame([row(1), row(2, model="other"), row(3)])
+    state, effects = route(made)
+    assert state == RouterState(num_rows=3)
+    assert [(each.topic, each.partition) for each in effects] == [("inference.routed", 1), ("inference.routed", 2)]
+    assert [rows_of(each.frame) for each in effects] == [
+        [(1, "digits", "v1.0.0"), (3, "digits", "v1.0.0")],
+        [(2, "other", "v3.0.0")],
+    ]
+    assert {(each.frame.memory_sequence, each.frame.routed_us, each.frame.partition) for each in effects} == {
+        (41, T + 5, 1)
+    }
+
+
+def test_the_same_frame_and_memory_give_the_same_effects() -> None:
+    made = random_frame(5)
+    assert route(made) == route(made)
+
+
+def test_a_pinned_version_wins_over_the_plan() -> None:
+    _, effects = route(frame([row(1, version="v9.0.0"), row(2)]))
+    assert sorted(each for effect in effects for each in rows_of(effect.frame)) == [
+        (1, "digits", "v9.0.0"),
+        (2, "digits", "v1.0.0"),
+    ]
+
+
+def test_weights_are_kept() -> None:
+    shared = plan("digits", ("v1.0.0", 70), ("v2.0.0", 30))
+    picks = Counter(version_for(shared, f"key-{number}".encode()) for number in range(20_000))
+    assert picks["v1.0.0"] / 20_000 == pytest.approx(0.7, abs=0.02)
+    assert set(picks) == {"v1.0.0", "v2.0.0"}
+
+
+def test_weight_zero_gets_nothing_and_a_sum_below_100_goes_to_the_last() -> None:
+    keys = [f"key-{number}".encode() for number in range(500)]
+    assert {version_for(plan("digits", ("v1.0.0", 0), ("v2.0.0", 100)), key) for key in keys} == {"v2.0.0"}
+    assert {version_for(plan("digits", ("v1.0.0", 0), ("v2.0.0", 10)), key) for key in keys} == {"v2.0.0"}
+
+
+def test_a_routing_key_sticks_to_its_version_and_a_row_without_key_goes_by_its_id() -> None:
+    shared = plan("digits", ("v1.0.0", 50), ("v2.0.0", 50), lane=0)
+    _, effects = route(frame([row(n, routing_key="user-7") for n in range(20)]), memory(shared))
+    assert {version for effect in effects for _, _, version in rows_of(effect.frame)} == {
+        version_for(shared, b"user-7")
+    }
+    _, effects = route(frame([row(n) for n in range(20)]), memory(shared))
+    found = {offset: version for effect in effects for offset, _, version in rows_of(effect.frame)}
+    assert found == {n: version_for(shared, f"r{n}".encode()) for n in range(20)}
+    assert len(set(found.values())) == 2
+
+
+def test_each_row_keeps_its_tensor_when_a_segment_is_cut_by_version() -> None:
+    _, effects = route(
+        frame([row(n, items=2) for n in range(9)]), memory(plan("digits", ("v1.0.0", 50), ("v2.0.0", 50)))
+    )
+    for effect in effects:
+        values = [np.frombuffer(segment.inputs[0].data, "<f4")[::4].tolist() for segment in effect.frame.segments]
+        assert [offset for offset, _, _ in rows_of(effect.frame)] == [int(v) for part in values for v in part]
+
+
+def test_lanes() -> None:
+    assert home_lane(plan("digits", ("v1.0.0", 100), lane=6), 4) == 2
+    automatic = [home_lane(plan(f"model-{n}", ("v1.0.0", 100)), 4) for n in range(200)]
+    assert set(automatic) == {0, 1, 2, 3}
+    assert automatic == [home_lane(plan(f"model-{n}", ("v1.0.0", 100)), 4) for n in range(200)]
+
+
+def test_a_row_without_a_plan_waits_and_the_others_go_on() -> None:
+    made = frame([row(1), row(2, model="newcomer"), row(3)])
+    state, (deferred, sent) = route(made)
+    assert state == RouterState(num_rows=2, num_deferred=1)
+    assert isinstance(deferred, Defer)
+    assert rows_of(deferred.frame) == [(2, "newcomer", "")]
+    assert deferred.until_us == T + 1_000_000  # the deadline comes before the end of the hold
+    assert rows_of(sent.frame) == [(1, "digits", "v1.0.0"), (3, "digits", "v1.0.0")]
+
+
+def test_the_hold_ends_after_two_seconds_with_no_plan() -> None:
+    made = frame([row(2, model="newcomer", deadline_us=T + 60_000_000)])
+    _, (deferred,) = route(made, now_us=T + 1_999_999)
+    assert deferred.until_us == T + 2_000_000
+    state, (ended,) = route(deferred.frame, now_us=T + 2_000_000)
+    assert state == RouterState(num_ended=1)
+    assert (ended.topic, ended.partition) == ("inference.executed", 1)
+    assert [(each.row, each.code) for each in ended.frame.errors] == [(0, "no_plan")]
+    assert ended.frame.statuses == bytes([ERROR])
+
+
+def test_a_deferred_frame_is_routed_once_memory_has_the_plan() -> None:
+    _, (deferred,) = route(frame([row(2, model="newcomer")]))
+    _, (sent,) = route(deferred.frame, memory(plan("newcomer", ("v1.0.0", 100), lane=3), sequence=50))
+    assert (sent.topic, sent.partition, sent.frame.memory_sequence) == ("inference.routed", 3, 50)
+    assert rows_of(sent.frame) == [(2, "newcomer", "v1.0.0")]
+
+
+def test_a_late_row_expires_also_without_a_plan() -> None:
+    made = frame([row(1, deadline_us=T), row(2, deadline_us=T + 6), row(3, model="newcomer", deadline_us=T)])
+    state, (ended, sent) = route(made)
+    assert state == RouterState(num_rows=1, num_ended=2)
+    assert Columns.of(ended.frame).offsets.tolist() == [1, 3]
+    assert ended.frame.statuses == bytes([EXPIRED, EXPIRED])
+    assert {each.code for each in ended.frame.errors} == {"deadline_exceeded"}
+    assert Columns.of(sent.frame).offsets.tolist() == [2]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 100_000), st.integers(1, 15), st.integers(0, 3_000_000), st.booleans())
+def test_every_row_appears_exactly_once_in_the_effects(seed: int, size: int, later: int, planned: bool) -> None:
+    made = replace(random_frame(seed, size), statuses=bytes(size), errors=())
+    deadlines = T + (np.arange(size) % 3) * 1_500_000
+    made = replace(made, deadlines_us=deadlines.astype("<i8").tobytes())
+    view = memory(
+        plan("digits", ("v1.0.0", 40), ("v2.0.0", 60)), *([plan("mlp-a", ("v1.0.0", 100))] if planned else [])
+    )
+    state, effects = route(made, view, T + later)
+    found = Counter(
+        (request_id, *each)
+        for effect in effects
+        for request_id, each in zip(request_ids(effect.frame), Columns.of(effect.frame).offsets.tolist(), strict=True)
+        for each in [(each,)]
+    )
+    assert found == Counter(
+        (request_id, offset)
+        for request_id, offset in zip(request_ids(made), Columns.of(made).offsets.tolist(), strict=True)
+    )
+    assert state.num_rows + state.num_deferred + state.num_ended == size
+    for effect in effects:
+        statuses = set(effect.frame.statuses)
+        if isinstance(effect, SendFrame) and effect.topic == "inference.executed":
+            assert statuses <= {ERROR, EXPIRED}
+            assert len(effect.frame.errors) == len(effect.frame.statuses)
+        else:
+            assert statuses == {PENDING}
+
+
+def test_ticks_do_nothing_and_strangers_are_refused() -> None:
+    assert decide(RouterState(), Event(Tick(), RecordCoordinate("", -1, -1), T), PARAMS) == (RouterState(), ())
+    with pytest.raises(TypeError, match="Confirmed"):
+        decide(RouterState(), Event(Confirmed(np.array([1]), 1), RecordCoordinate("", -1, -1), T), PARAMS)
+
+
+def test_the_declaration() -> None:
+    assert ROUTER.emits == ("inference.routed", "inference.executed")
+    assert ROUTER.initial(ROUTER.params) == RouterState()

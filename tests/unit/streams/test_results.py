@@ -1,0 +1,145 @@
+"""Spliced result values are byte for byte what the codec makes of the same record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.frame import InferenceFrame, RowError, TensorBlock
+from schemas.request import Tensor
+from schemas.result import InferenceResult, Provenance, ResultError, Source, Timing
+from streams.codec import Codec, SchemaIds
+from streams.columns import STATUSES, Columns, block_array, request_ids, segment_starts
+from streams.results import (
+    REAPED_HEADER,
+    SOURCE_HEADER,
+    STATUS_HEADER,
+    encode_results,
+    offsets_of,
+    source_of,
+    status_name,
+)
+from tests.support.frames import TOPIC_ID, T, executed, frame, row
+
+TOPIC = "inference.results"
+CODEC = Codec(SchemaIds.local())
+DONE = T + 9
+
+
+def expected(given_frame: InferenceFrame, completed_us: int) -> list[InferenceResult]:
+    """The results of a frame, built the plain way."""
+    columns, starts, ids = Columns.of(given_frame), segment_starts(given_frame), request_ids(given_frame)
+    errors = {error.row: error for error in given_frame.errors}
+    results = []
+    for number, segment in enumerate(given_frame.segments):
+        item = 0
+        for at in range(starts[number], starts[number + 1]):
+            items, status = int(columns.row_items[at]), STATUSES[columns.statuses[at]]
+            outputs = tuple(
+                Tensor(
+                    block.name,
+                    block.datatype,
+                    (items, *block.item_shape),
+                    block_array(block)[item : item + items].tobytes(),
+                )
+                for block in segment.outputs
+                if status == "OK"
+            )
+            item += items
+            error = errors.get(at) if status != "OK" else None
+            results.append(
+                InferenceResult(
+                    ids[at].decode(),
+                    given_frame.tenants[columns.tenant_index[at]],
+                    int(columns.received_us[at]),
+                    Source(given_frame.topic_id, given_frame.partition, int(columns.offsets[at])),
+                    status,  # type: ignore[arg-type]
+                    None if error is None else ResultError(error.code, error.message, error.retry_after_ms),
+                    segment.model,
+                    segment.version,
+                    Provenance(
+                        segment.model_digest,
+                        given_frame.memory_sequence,
+                        segment.cohort,
+                        "",
+                        segment.batch_id,
+                        segment.batch_size,
+                        segment.execution_provider,
+                        segment.executor,
+                        False,
+                    ),
+                    Timing(given_frame.admitted_us, given_frame.routed_us, given_frame.executed_us, completed_us),
+                    outputs,
+                )
+            )
+    return results
+
+
+def check(given_frame: InferenceFrame) -> None:
+    records = encode_results(CODEC, given_frame, DONE)
+    results = expected(given_frame, DONE)
+    assert [value for _, value, _ in records] == [CODEC.encode(TOPIC, result) for result in results]
+    assert [CODEC.decode(TOPIC, value) for _, value, _ in records] == results
+    assert [key for key, _, _ in records] == [result.request_id.encode() for result in results]
+
+
+def test_ok_rows() -> None:
+    check(executed(3))
+
+
+def test_several_items_per_row_and_several_outputs() -> None:
+    made = executed(3, items=4)
+    more = TensorBlock("label", "INT64", (), np.arange(12, dtype="<i8").tobytes())
+    check(replace(made, segments=(replace(made.segments[0], outputs=(*made.segments[0].outputs, more)),)))
+
+
+def test_errors_beside_ok_rows() -> None:
+    made = executed(4, items=2)
+    errors = (RowError(3, "lost", "gone"), RowError(1, "output_invalid", "NaN ünd more", 250))
+    check(replace(made, statuses=bytes([1, 2, 4, 3]), errors=errors))
+
+
+def test_rows_of_several_models_without_outputs() -> None:
+    made = frame([row(1), row(2, model="other", tenant="acme"), row(3)])
+    check(replace(made, statuses=bytes([3, 3, 4]), errors=(RowError(0, "no_plan", "x"), RowError(2, "lost", "y"))))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from([1, 1, 2, 3, 4]), min_size=1, max_size=6),
+    st.integers(1, 3),
+    st.integers(0, 2**60),
+    st.text(max_size=30).filter(lambda text: text.isprintable()),
+)
+def test_any_statuses(statuses: list[int], items: int, first: int, message: str) -> None:
+    made = executed(len(statuses), items=items, first=first)
+    errors = tuple(RowError(at, "internal", message, at) for at, status in enumerate(statuses) if status != 1)
+    check(replace(made, statuses=bytes(statuses), errors=errors))
+
+
+def test_headers_name_coordinate_status_and_reaping() -> None:
+    made = replace(executed(2, first=77), statuses=bytes([1, 4]), errors=(RowError(1, "lost", "x"),))
+    plain, reaped = encode_results(CODEC, made, DONE), encode_results(CODEC, made, DONE, reaped=True)
+    assert [source_of(headers) for _, _, headers in plain] == [(TOPIC_ID, 1, 77), (TOPIC_ID, 1, 78)]
+    assert [dict(headers)[STATUS_HEADER] for _, _, headers in plain] == [b"O", b"X"]
+    assert [dict(headers).get(REAPED_HEADER) for _, _, headers in (*plain, *reaped)] == [None, None, b"1", b"1"]
+    assert [value for _, value, _ in plain] == [value for _, value, _ in reaped]
+
+
+@pytest.mark.parametrize("headers", [[], [("other", bytes(28))], [(SOURCE_HEADER, b"short")]])
+def test_records_without_a_coordinate(headers: list[tuple[str, bytes]]) -> None:
+    assert source_of(headers) is None
+
+
+def test_a_pending_row_is_a_defect() -> None:
+    with pytest.raises(KeyError):
+        encode_results(CODEC, frame([row(1)]), DONE)
+
+
+def test_names_and_offsets() -> None:
+    assert status_name(4) == "EXPIRED"
+    assert offsets_of(frame([row(5), row(9)])).tolist() == [5, 9]
