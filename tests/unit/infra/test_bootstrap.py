@@ -101,3 +101,33 @@ def test_the_time_it_took_is_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path:
     bootstrap.record(3.456, 1.234)
     document = json.loads((tmp_path / "data" / "setup.json").read_text())
     assert (document["setup_s"], document["download_s"]) == (3.46, 1.23)
+
+
+def test_preparation_is_wanted_until_both_are_there_and_the_kernels_are_as_they_were(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kernels, ran = tmp_path / "kernels.py", []
+    kernels.write_text("one")
+    for name, value in (("TOOLS", tmp_path), ("KERNELS", kernels)):
+        monkeypatch.setattr(bootstrap, name, value)
+
+    def run(command: list[str], sentence: str, environment: dict[str, str], cwd: Path) -> None:
+        ran.append(environment["NUMBA_CACHE_DIR"])
+        (tmp_path / "digits").mkdir(exist_ok=True)
+        (tmp_path / "digits" / "manifest.json").touch()
+
+    monkeypatch.setattr(bootstrap, "run", run)
+    bootstrap.prepare()
+    bootstrap.prepare()
+    assert ran == [str(tmp_path / "numba")] * 2  # kernels and model, once
+    kernels.write_text("another")
+    bootstrap.prepare()
+    assert len(ran) == 4
+
+
+def test_a_failed_preparation_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(bootstrap, "TOOLS", tmp_path)
+    monkeypatch.setattr(bootstrap, "VENV", tmp_path / "none")
+    with pytest.raises(bootstrap.SetupError, match="cannot be"):
+        bootstrap.prepare()
+    assert "compiled kernels and the demonstration's model" in [item.what for item in bootstrap.find_missing()]
