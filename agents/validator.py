@@ -194,12 +194,13 @@ def _reap(state: ValidatorState, scanned: Scanned, now_us: int) -> tuple[Validat
     if not len(rows):
         return replace(state, terminals=terminals), ()
     offsets = scanned.offsets[rows]
+    last_answered = state.terminals.highest_set  # before the gaps: a marker behind a request overtakes nothing
     effects = []
     for overtaken, status, code, sentence in (
         (True, ERROR, "lost", "the request was lost on its way and ended by the reaper"),
         (False, EXPIRED, "deadline_exceeded", "nothing processed the request before its deadline"),
     ):
-        mine = rows[(offsets < terminals.highest_set) == overtaken]
+        mine = rows[(offsets < last_answered) == overtaken]
         if len(mine):
             errors = [RowError(at, code, sentence) for at in range(len(mine))]
             effects.append(Answer(end_rows(take(scanned.frame, mine), status, errors), now_us, reaped=True))

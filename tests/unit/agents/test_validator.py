@@ -1,0 +1,247 @@
+"""The gate and the ledger rule: one result per coordinate, and the reaper for what nobody answered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.validator import (
+    CHECKPOINT_US,
+    SCAN_LENGTH,
+    SCAN_US,
+    VALIDATOR,
+    ValidatorParams,
+    ValidatorState,
+    decide,
+    gate,
+    signature_fault,
+)
+from schemas.coordinate import RecordCoordinate
+from schemas.frame import InferenceFrame, TensorBlock
+from schemas.ledger import LedgerCheckpoint
+from schemas.model import TensorSpec
+from streams.agent import TICK, Effects, Event, Tick
+from streams.columns import ERROR, EXPIRED, OK, SHADOW, Columns, num_rows
+from streams.frame_effects import Answer, Confirmed, Scanned, ScanRequests, WriteCheckpoint
+from streams.memory_view import MemoryView
+from streams.terminals import Terminals
+from tests.support.frames import MODEL, TOPIC_ID, T, executed, frame, memory, row
+
+PARAMS = ValidatorParams(give_up_us=130_000_000)
+VIEW = memory(MODEL)
+FRESH = ValidatorState(TOPIC_ID, 1, Terminals.starting_at(100), checkpoint_us=T, scan_us=T)
+
+
+def step(
+    state: ValidatorState, record: object, now_us: int = T, view: MemoryView | None = VIEW
+) -> tuple[ValidatorState, Effects]:
+    return decide(state, Event(record, RecordCoordinate("t", 1, 0), now_us, answers=view), PARAMS)
+
+
+def confirmed(answer: Answer, end: int) -> Confirmed:
+    offsets = Columns.of(answer.frame).offsets
+    return Confirmed(offsets, end, len(offsets) if answer.reaped else 0)
+
+
+def offsets_of(answer: Answer) -> list[int]:
+    return Columns.of(answer.frame).offsets.tolist()
+
+
+def test_a_frame_is_answered_once() -> None:
+    made = executed(3)
+    state, (answer,) = step(FRESH, made)
+    assert answer == Answer(made, T)
+    assert state.terminals.num_pending == 3
+    assert step(state, made)[1] == ()  # pending: no second answer
+    state, effects = step(state, confirmed(answer, 12))
+    assert effects == ()
+    assert (state.terminals.low_watermark, state.results_offset, state.num_reaped) == (103, 12, 0)
+    assert step(state, made)[1] == ()  # set: no second answer
+
+
+def test_only_open_rows_of_a_frame_are_answered() -> None:
+    state, _ = step(FRESH, executed(2, first=101))
+    _, (answer,) = step(state, executed(5))
+    assert offsets_of(answer) == [100, 103, 104]
+
+
+def test_a_coordinate_that_stands_twice_in_a_frame_is_answered_once() -> None:
+    made = executed(4)
+    twice = replace(made, offsets=np.array([100, 101, 101, 100], "<i8").tobytes())
+    _, (answer,) = step(FRESH, twice)
+    assert offsets_of(answer) == [100, 101]
+
+
+def test_a_shadow_row_is_not_answered_and_hides_no_primary_row() -> None:
+    made = replace(executed(3), offsets=np.array([100, 100, 101], "<i8").tobytes(), roles=bytes([SHADOW, 0, SHADOW]))
+    state, (answer,) = step(FRESH, made)
+    assert offsets_of(answer) == [100]
+    assert state.terminals.num_pending == 1
+
+
+def test_gaps_become_terminal_even_when_no_row_is_open() -> None:
+    state, (answer,) = step(FRESH, executed(1, first=102))
+    state, _ = step(state, confirmed(answer, 1))
+    assert state.terminals.low_watermark == 100
+    again = replace(executed(1, first=102), gaps=np.array([2], "<i4").tobytes())
+    state, effects = step(state, again)
+    assert effects == ()
+    assert state.terminals.low_watermark == 103
+
+
+@pytest.mark.parametrize("change", [{"topic_id": bytes(16)}, {"partition": 0}])
+def test_frames_of_another_log_are_ignored(change: dict[str, object]) -> None:
+    assert step(FRESH, replace(executed(2), **change)) == (FRESH, ())  # type: ignore[arg-type]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 5), st.booleans()), max_size=15))
+def test_no_coordinate_is_ever_answered_twice(steps: list[tuple[int, int, bool]]) -> None:
+    state, answered, waiting, end = FRESH, [], [], 0
+    for first, rows, confirm in steps:
+        state, effects = step(state, executed(rows, first=100 + first))
+        waiting += effects
+        answered += [offset for effect in effects for offset in offsets_of(effect)]
+        if confirm and waiting:
+            end += num_rows(waiting[0].frame)
+            state, _ = step(state, confirmed(waiting.pop(0), end))
+    wanted = {100 + first + at for first, rows, _ in steps for at in range(rows)}
+    assert sorted(answered) == sorted(wanted)
+
+
+def codes(given_frame: InferenceFrame) -> list[tuple[int, str]]:
+    return [(error.row, error.code) for error in given_frame.errors]
+
+
+def test_the_gate_passes_what_fits() -> None:
+    made = executed(3, items=2)
+    assert gate(made, VIEW) is made
+
+
+def test_a_row_with_nan_fails_alone() -> None:
+    values = np.full((6, 3), 0.5, "<f4")
+    values[3, 1] = np.nan
+    made = executed(3, items=2)
+    block = replace(made.segments[0].outputs[0], data=values.tobytes())
+    gated = gate(replace(made, segments=(replace(made.segments[0], outputs=(block,)),)), VIEW)
+    assert gated.statuses == bytes([OK, ERROR, OK])
+    assert codes(gated) == [(1, "output_invalid")]
+
+
+def test_nan_passes_where_the_manifest_allows_it() -> None:
+    loose = replace(MODEL, outputs=(TensorSpec("y", "FP32", (3,), allow_nan=True),))
+    made = executed(2, values=float("inf"))
+    assert gate(made, memory(loose)) is made
+    assert gate(made, VIEW).statuses == bytes([ERROR, ERROR])
+    assert gate(made, memory()).statuses == bytes([ERROR, ERROR])  # a version that memory does not know
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        (),
+        (TensorBlock("z", "FP32", (3,), bytes(12)),),
+        (TensorBlock("y", "FP64", (3,), bytes(24)),),
+        (TensorBlock("y", "FP32", (4,), bytes(16)),),
+        (TensorBlock("y", "FP32", (3, 1), bytes(12)),),
+    ],
+)
+def test_outputs_that_are_not_the_signatures(outputs: tuple[TensorBlock, ...]) -> None:
+    made = executed(1)
+    segment = replace(made.segments[0], outputs=outputs)
+    assert signature_fault(segment, MODEL)
+    gated = gate(replace(made, segments=(segment,)), VIEW)
+    assert (gated.statuses, codes(gated)) == (bytes([ERROR]), [(0, "output_invalid")])
+    assert gated.errors[0].message == signature_fault(segment, MODEL)
+
+
+def test_a_free_axis_fits_any_length() -> None:
+    assert signature_fault(executed(1).segments[0], replace(MODEL, outputs=(TensorSpec("y", "FP32", (-1,)),))) == ""
+
+
+def test_a_row_that_was_not_executed_is_an_error() -> None:
+    gated = gate(frame([row(1), row(2, model="other")]), memory())
+    assert gated.statuses == bytes([ERROR, ERROR])
+    assert codes(gated) == [(0, "internal"), (1, "internal")]
+
+
+def test_ended_rows_pass_the_gate_unchanged() -> None:
+    made = executed(2, status=EXPIRED)
+    assert gate(made, VIEW) is made
+
+
+def test_checkpoints_hold_set_bits_only_and_come_once_a_second() -> None:
+    state, (answer,) = step(FRESH, executed(2))
+    state, _ = step(state, executed(1, first=105))
+    state, _ = step(state, confirmed(answer, 7))
+    assert step(state, Tick(), T + CHECKPOINT_US - 1)[1] == ()
+    now = T + CHECKPOINT_US
+    state, (write,) = step(state, Tick(), now)
+    assert write == WriteCheckpoint(LedgerCheckpoint(TOPIC_ID, 1, 102, b"", 7, 0, now))
+    assert step(state, Tick(), now + CHECKPOINT_US)[1] == ()  # nothing is new
+    state, (second,) = step(state, executed(1, first=110), now)
+    state, _ = step(state, confirmed(second, 8))
+    state, (write,) = step(state, Tick(), now + 2 * CHECKPOINT_US)
+    assert Terminals.from_bits(write.checkpoint.low_watermark, write.checkpoint.bits).open_below(112).tolist() == [
+        *range(102, 110),
+        111,
+    ]
+
+
+def test_a_scan_begins_only_where_the_watermark_stands_still() -> None:
+    state, effects = step(FRESH, Tick(), T + SCAN_US)
+    assert [each for each in effects if isinstance(each, ScanRequests)] == []
+    state, effects = step(state, Tick(), T + 2 * SCAN_US)
+    assert effects == (ScanRequests(100, 100 + SCAN_LENGTH, T + 2 * SCAN_US - PARAMS.give_up_us),)
+    assert step(state, Tick(), T + 3 * SCAN_US)[1] == ()  # one at a time
+    state, _ = step(state, Scanned(100, 100, np.array([], np.int64), None))
+    assert state.scanning is False
+
+
+def scanned(*offsets: int, first: int = 100, end: int = 110) -> Scanned:
+    made = frame([row(offset, items=0) for offset in offsets]) if offsets else None
+    return Scanned(first, end, np.array(offsets, np.int64), made)
+
+
+def test_the_reaper_ends_what_nobody_answered() -> None:
+    state, (answer,) = step(FRESH, executed(1, first=104))
+    state, _ = step(state, confirmed(answer, 3))
+    state, effects = step(replace(state, scanning=True), scanned(100, 101, 104, 108), T + 9)
+    assert [(offsets_of(each), each.reaped, codes(each.frame), each.frame.statuses) for each in effects] == [
+        ([100, 101], True, [(0, "lost"), (1, "lost")], bytes([ERROR, ERROR])),
+        ([108], True, [(0, "deadline_exceeded")], bytes([EXPIRED])),
+    ]
+    end = 3
+    for each in effects:
+        end += num_rows(each.frame)
+        state, _ = step(state, confirmed(each, end))
+    assert (state.terminals.low_watermark, state.num_reaped, state.results_offset) == (110, 3, 6)
+    assert step(state, executed(2))[1] == ()  # the lost rows turn up after all: no second answer
+
+
+def test_a_scan_that_sees_no_request_marks_gaps_but_not_what_is_under_way() -> None:
+    state, (answer,) = step(FRESH, executed(1, first=103))
+    state, effects = step(state, scanned())
+    assert effects == ()
+    assert state.terminals.open_below(111).tolist() == [103, 110]
+    state, _ = step(state, confirmed(answer, 1))
+    assert state.terminals.low_watermark == 110
+
+
+def test_a_row_under_way_is_not_reaped() -> None:
+    state, _ = step(FRESH, executed(2))
+    state, effects = step(state, scanned(100, 101, end=102))
+    assert effects == ()
+    assert state.terminals.num_pending == 2
+
+
+def test_strangers_are_refused() -> None:
+    with pytest.raises(TypeError, match="str"):
+        step(FRESH, "frame")
+    assert VALIDATOR.emits == ("inference.results", "inference.ledger-checkpoints")
+    assert VALIDATOR.tick_ms == 1000
+    assert TICK.offset == -1
