@@ -7,6 +7,7 @@ others those after it. Exit code 1 on a violation, with the seed, the step, the 
 from __future__ import annotations
 
 import argparse
+import logging
 import secrets
 import sys
 import time
@@ -22,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=None, help="seed of the first round; a random one if not given")
     given = parser.parse_args(arguments)
     seed = secrets.randbits(48) if given.seed is None else given.seed
+    logging.disable(logging.WARNING)  # the event store warns of what is simulated here
     done, began = 0, time.perf_counter()
     while done < given.steps:
         steps = min(ROUND, given.steps - done)

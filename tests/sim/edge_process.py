@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from agents.admission import AdmissionPolicy, Refusal, admit
@@ -52,7 +53,7 @@ class EdgeProcess(Process):
 
     def own_steps(self) -> list[Step]:
         return [
-            ("fetch", lambda place=place: self.fetch(place))
+            ("fetch", partial(self.fetch, place))
             for place, partition in self.partitions.items()
             if partition.position < self.world.end(place) and len(partition.window) < MAX_IN_FLIGHT
         ]
@@ -110,13 +111,13 @@ class EdgeProcess(Process):
             for frame in builder.build(self.frame_id, self.world.now_us, self.view.sequence):
                 self.frame_id += 1
                 partition.window.add(entry)
-                done = lambda outcome: self.sent(outcome, partition, entry)  # noqa: E731
+                done = partial(self.sent, partition, entry)
                 self.send(topic, frame.partition, self.world.wire.encode(topic, frame), done)
         self.release(partition, entry)
         if self.world.bugs.commit_past == self.role:
             partition.committable = end
 
-    def sent(self, outcome: Outcome, partition: EdgePartition, entry: Any) -> None:
+    def sent(self, partition: EdgePartition, entry: Any, outcome: Outcome) -> None:
         """A frame stands, or its fate is unknown."""
         if outcome.error:
             self.fail(outcome)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ class ExecutorProcess(Process):
         found: list[Step] = []
         for place, position in self.positions.items():
             if position < self.world.end(place) and self.batcher.queued_items < MAX_QUEUED_ITEMS:
-                found.append(("fetch", lambda place=place: self.fetch(place)))
+                found.append(("fetch", partial(self.fetch, place)))
         if any(model_version(self.view, *key) is not None for key in self.wanted):
             found.append(("load", self.load))
         if any((key.model, key.version) in self.loaded for key in self.batcher.waiting()):
@@ -184,13 +185,12 @@ class ExecutorProcess(Process):
             for frame in executed_frames(work, self.world.now_us):
                 work.lane.window.add(work.entry)
                 value = self.world.wire.encode("inference.executed", frame)
-                done = lambda outcome, work=work: self.sent(outcome, work)  # noqa: E731
-                self.send("inference.executed", frame.partition, value, done)
+                self.send("inference.executed", frame.partition, value, partial(self.sent, work))
             if work.left == 0:
                 release(work.lane, work.entry)
         return f"{len(touched)} frames"
 
-    def sent(self, outcome: Outcome, work: Work) -> None:
+    def sent(self, work: Work, outcome: Outcome) -> None:
         """A frame stands, or its fate is unknown."""
         if outcome.error:
             self.fail(outcome)

@@ -1,9 +1,10 @@
-"""What goes wrong: crashes, freezes, rebalances, sends of unknown fate, duplicates. Each returns a line of the story."""
+"""What goes wrong: crashes, freezes, rebalances, sends of unknown fate, duplicates; each a line of the story."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from tests.sim.control_process import OrchestratorProcess, PlannerProcess
 from tests.sim.edge_process import EdgeProcess
@@ -111,11 +112,9 @@ class Faults:
 
     def recover(self) -> str:
         """Something that was broken gets better: a session ends, a frozen process wakes, a dead one starts."""
-        better: list[Callable[[], str]] = [
-            lambda process=process: self.fleet.expire(process) for process in self.fleet.sessions
-        ]
-        better += [lambda slot=slot: self.fleet.restart(slot) for slot in self.fleet.slots if slot.down]
-        better += [lambda process=process: self.fleet.wake(process) for process in self.fleet.running if process.frozen]
+        better: list[Callable[[], str]] = [partial(self.fleet.expire, process) for process in self.fleet.sessions]
+        better += [partial(self.fleet.restart, slot) for slot in self.fleet.slots if slot.down]
+        better += [partial(self.fleet.wake, process) for process in self.fleet.running if process.frozen]
         return self.world.rng.choice(better)() if better else ""
 
     def crash(self) -> str:

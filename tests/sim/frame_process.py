@@ -1,4 +1,4 @@
-"""Router and Validator as simulated: the data-plane interpreter with its take-overs, one run per partition and attempt."""
+"""Router and Validator as simulated: the data-plane interpreter and its take-overs, a run per partition and attempt."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+
 from streams.memory_view import MemoryView, StoredEvent, extend
 from tests.sim.group import Place
 from tests.sim.world import Link, Outcome, Sending, World

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from streams.errors import IsosError
@@ -12,7 +13,7 @@ from tests.sim.clients import Client, Operator
 from tests.sim.faults import Faults, Fleet
 from tests.sim.invariants import DRAINED, Invariants
 from tests.sim.violation import Violation
-from tests.sim.world import Bugs, World
+from tests.sim.world import FOREVER_US, Bugs, World
 
 DRAIN_STEPS: Final = 40_000
 DEFECT: Final = "no code fails"
@@ -21,7 +22,7 @@ _DEFECTS: Final = (IsosError, AssertionError, ArithmeticError, AttributeError, L
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Chances of a step being a request, an act of the operator, a fault, a recovery, a delivery; else a process's step."""
+    """Chances of a step being a request, the operator, a fault, a recovery, a delivery; else a process steps."""
 
     request: float = 0.08
     operator: float = 0.004
@@ -58,12 +59,14 @@ class Report:
 class Simulation:
     """One run of one seed."""
 
-    def __init__(self, seed: int, bugs: Bugs | None = None, rates: Rates | None = None) -> None:
+    def __init__(
+        self, seed: int, bugs: Bugs | None = None, rates: Rates | None = None, *, muted: tuple[str, ...] = ()
+    ) -> None:
         self.world = World(seed, bugs)
         self.rates = rates or Rates()
         self.client = Client(self.world)
         self.operator = Operator(self.world)
-        self.invariants = Invariants(self.world, self.client)
+        self.invariants = Invariants(self.world, self.client, muted)
         self.fleet = Fleet.of(self.world)
         self.faults = Faults(self.world, self.fleet)
 
@@ -139,7 +142,8 @@ class Simulation:
             if slot.down or process.frozen:
                 continue
             if process.dying:
-                self.outside(lambda slot=slot: f"{slot.name} ends: {slot.process.dying}, {self.fleet.crash(slot)}")
+                self.world.tell(f"{slot.name} ends: {process.dying}")
+                self.outside(partial(self.fleet.crash, slot))
                 return
             steps = process.steps()
             if steps:
@@ -172,6 +176,9 @@ class Simulation:
             for place in group.places:
                 if log.read(*place, group.committed.get(place, 0), 1):
                     return f"{group.name} has not committed all of {place[0]}-{place[1]}"
+        missing = self.invariants.missing()
+        if missing and self.world.give_up_us != FOREVER_US:
+            return f"the reaper has not ended {missing[:5]}"
         busy = [slot.name for slot in slots if not slot.process.idle or slot.process.committable()]
         return f"busy: {', '.join(busy)}" if busy else ""
 

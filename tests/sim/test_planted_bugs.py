@@ -1,10 +1,10 @@
-"""The simulation finds what it is there for: each planted bug, by the invariant that it breaks, with a seed that replays."""
+"""The simulation finds what it is there for: each planted bug, by the invariant that it breaks."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.sim.invariants import COMMIT, ONE_RESULT, ONE_WRITER, PLANNED
+from tests.sim.invariants import CHECKPOINT, COMMIT, FOLD, ONE_RESULT, ONE_WRITER, PLANNED
 from tests.sim.scheduler import Simulation
 from tests.sim.world import Bugs
 
@@ -37,3 +37,27 @@ def test_planted_bug_is_found(name: str, seed: int) -> None:
 def test_without_the_bug_the_same_seed_is_clean(seed: int) -> None:
     report = Simulation(seed).run(MAX_STEPS // 4)
     assert report.violation is None, report.text()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_without_a_fence_requests_are_answered_twice(seed: int) -> None:
+    report = Simulation(seed, Bugs(no_fence=True), muted=(ONE_WRITER, CHECKPOINT, FOLD)).run(MAX_STEPS)
+    assert report.violation is not None
+    assert report.violation.invariant == ONE_RESULT
+    assert "second result" in report.violation.what
+
+
+@pytest.mark.parametrize("role", ["edge", "router", "executor"])
+def test_what_is_committed_too_early_is_lost_in_a_crash(role: str) -> None:
+    report = Simulation(1, Bugs(commit_past=role), muted=(COMMIT,)).run(MAX_STEPS // 4)
+    assert report.violation is not None
+    assert report.violation.invariant == ONE_RESULT
+    assert "have no result" in report.violation.what
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_impatient_reaper_answers_what_was_lost(seed: int) -> None:
+    bugs = Bugs(commit_past="executor", give_up_us=20_000_000)
+    report = Simulation(seed, bugs, muted=(COMMIT,)).run(MAX_STEPS // 4)
+    assert report.violation is None, report.text()
+    assert report.counts["result lost"] > 0

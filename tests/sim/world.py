@@ -53,11 +53,16 @@ GROUPS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Bugs:
-    """Bugs that can be planted. ``commit_past``: the role that commits past in-flight records; the others are on or off."""
+    """Bugs that can be planted. ``commit_past``: the role that commits past in-flight records.
+
+    ``no_fence``: take-overs shut nobody out; ``route_before_plan``: the Router guesses where memory has no plan.
+    ``give_up_us`` is no bug but the reaper's patience; impatient, it must answer what a bug has lost.
+    """
 
     commit_past: str = ""
     no_fence: bool = False
     route_before_plan: bool = False
+    give_up_us: int = FOREVER_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class Sending:
-    """Records that land together or not at all. ``epoch`` None: unfenced; ``claim`` counts claims even without a fence."""
+    """Records that land together or not at all. ``epoch`` None: unfenced; ``claim`` counts claims, fenced or not."""
 
     records: Sequence[tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]]
     done: Callable[[Outcome], None]
@@ -138,7 +143,7 @@ class World:
         self.appended: list[Appended] = []
         self.story: deque[str] = deque(maxlen=STORY_LENGTH)
         self.hold_us = self.rng.choice((2_000_000, FOREVER_US))
-        self.give_up_us = FOREVER_US
+        self.give_up_us = self.bugs.give_up_us
         self.counts: dict[str, int] = {}
         self._digest = hashlib.sha256()
         self._number = 0
