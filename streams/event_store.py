@@ -8,6 +8,7 @@ folds anew and looks for the command before it writes it once more.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass, replace
 from typing import Final
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 EVENTS: Final = "memory.events"
 STATE: Final = "memory.state"
 ATTEMPTS: Final = 3
+FOLD_SLICE: Final = 500
 REMEMBERED: Final = 10_000  # commands by sequence; what is sent again is at most the last batch
 
 
@@ -121,7 +123,9 @@ class EventStore:
 
     async def _fold(self) -> None:
         events: list[StoredEvent] = []
-        for record in await self._partitions.read(self._place.events, 0):
+        for number, record in enumerate(await self._partitions.read(self._place.events, 0)):
+            if number % FOLD_SLICE == 0:
+                await asyncio.sleep(0)  # a long history must not keep heartbeats from being sent
             try:
                 events.append(StoredEvent.of(self._codec.decode(EVENTS, record.value), record.value or b""))
             except PoisonRecordError:

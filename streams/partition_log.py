@@ -73,7 +73,10 @@ class KafkaLog:
 
     async def claim(self, topic: str, partition: int) -> LogWriter:
         """Claim through the fenced writer."""
-        return await FencedWriter.claim(self._connection, topic, partition, fence=self._fence)
+        try:
+            return await FencedWriter.claim(self._connection, topic, partition, fence=self._fence)
+        except KafkaError as error:
+            raise UnreachableError(f"claiming {topic}-{partition}", type(error).__name__) from error
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """Ask the broker."""

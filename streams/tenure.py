@@ -80,23 +80,20 @@ class Tenure:
             log.warning("%s decides otherwise than its journal at %d: %s", found.agent, found.sequence, found.what)
         # Effects follow their entries round by round: only those of the last round (and its snapshot) can be missing.
         await self._outlet.send(entries[-(MAX_ROUND + 1) :])
+        # A journal is not kept for ever. Claims are renewed daily, so a snapshot is never much older than a day.
+        if self.agent.sequence:
+            await self._journal([self.agent.snapshot()])
 
     async def round(self, inputs: Sequence[Input], now_us: int) -> None:
         """Decide on up to ``MAX_ROUND`` inputs, journal, send. On return all of them may be acknowledged."""
-        if len(inputs) > MAX_ROUND or self._writer is None:
+        if len(inputs) > MAX_ROUND:
             raise InvariantError(f"{self._spec.name}: a round of {len(inputs)} inputs")
         entries = [entry for given in inputs if (entry := self.agent.step(given, now_us)) is not None]
         if not entries:
             return
         if self.agent.snapshot_due():
             entries.append(self.agent.snapshot())
-        key = self._spec.name.encode()
-        writing = asyncio.ensure_future(
-            _write(self._writer, [(key, self._codec.encode(JOURNAL, entry), ()) for entry in entries])
-        )
-        writing.add_done_callback(self._note)
-        # Shielded, so that the refusal of a round that is cancelled at this moment is still heard.
-        await asyncio.shield(writing)
+        await self._journal(entries)
         await self._outlet.send(entries)
 
     async def release(self) -> None:
@@ -117,6 +114,16 @@ class Tenure:
             if first == begin or any(entry.kind == "snapshot" for entry in entries):
                 return entries
             reach *= 4
+
+    async def _journal(self, entries: Sequence[JournalEntry]) -> None:
+        """Write entries; shielded, so that the refusal of a write that is cancelled meanwhile is still heard."""
+        if self._writer is None:
+            raise InvariantError(f"{self._spec.name} has no claim on its journal")
+        key = self._spec.name.encode()
+        records: list[Outgoing] = [(key, self._codec.encode(JOURNAL, entry), ()) for entry in entries]
+        writing = asyncio.ensure_future(_write(self._writer, records))
+        writing.add_done_callback(self._note)
+        await asyncio.shield(writing)
 
     def _note(self, writing: asyncio.Future[None]) -> None:
         if not writing.cancelled() and (error := writing.exception()) is not None:

@@ -52,6 +52,7 @@ class MemoryPartitions:
     def __init__(self, log: MemoryLog | None = None) -> None:
         self.log = log or MemoryLog()
         self.faults = Faults()
+        self.first = 0  # what retention has left
 
     async def claim(self, topic: str, partition: int) -> MemoryWriter:
         self.log.create(topic)
@@ -59,8 +60,11 @@ class MemoryPartitions:
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         self.log.create(topic)
-        return 0, self.log.end_offset(topic, partition)
+        return self.first, self.log.end_offset(topic, partition)
 
     async def read(self, topic: str, partition: int, first: int = 0) -> list[LogRecord]:
         self.log.create(topic)
-        return [LogRecord(r.offset, r.key, r.value, r.headers) for r in self.log.scan(topic, partition, first)]
+        return [
+            LogRecord(r.offset, r.key, r.value, r.headers)
+            for r in self.log.scan(topic, partition, max(first, self.first))
+        ]

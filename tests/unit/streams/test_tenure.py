@@ -15,7 +15,7 @@ from streams.errors import FencedError, InvariantError, RetriableError
 from streams.journal import TICK_INPUT, Input, RecordCodec, SeenEffects, effect_id
 from streams.tenure import MAX_ROUND, TAIL, JournalPlace, Tenure
 from tests.support.counting_agent import Count, PlainCodec, decide
-from tests.support.partitions import MemoryPartitions
+from tests.support.partitions import Faults, MemoryPartitions
 
 SPEC = AgentSpec("count", ("in",), ("out",), lambda params: Count(), decide, tick_ms=1, journaled=True, params="out")
 PLACE = JournalPlace("journal", 0)
@@ -101,8 +101,9 @@ async def test_a_kill_between_journal_and_effects_is_made_good() -> None:
 
 async def test_a_round_has_a_limit_and_needs_a_claim() -> None:
     one = tenure(MemoryPartitions(), MemoryOutlet())
-    with pytest.raises(InvariantError):
-        await one.round([], 1)
+    with pytest.raises(InvariantError, match="no claim"):
+        await one.round([number(0)], 1)
+    one = tenure(MemoryPartitions(), MemoryOutlet())
     await one.take_over()
     with pytest.raises(InvariantError):
         await one.round([TICK_INPUT] * (MAX_ROUND + 1), 1)
@@ -121,6 +122,20 @@ async def test_the_snapshot_is_found_however_far_back() -> None:
     await two.take_over()
     assert two.agent.state == one.agent.state == Count(rounds * 100, rounds * 100)
     assert two.agent.cursors == {"in/0": rounds * 100 - 1}
+
+
+async def test_each_take_over_leaves_a_snapshot_so_that_old_entries_may_go() -> None:
+    partitions, outlet = MemoryPartitions(), MemoryOutlet()
+    one = tenure(partitions, outlet)
+    await one.take_over()
+    assert partitions.log.end_offset("journal", 0) == 1  # nothing but the claim's marker
+    await one.round([number(0, 5)], 10)
+    await tenure(partitions, outlet).take_over()
+    begin = partitions.log.end_offset("journal", 0) - 1
+    partitions.first = begin  # retention removed everything else
+    two = tenure(partitions, outlet)
+    await two.take_over()
+    assert two.agent.state == Count(1, 5)
 
 
 async def test_entries_pass_the_real_codec() -> None:
@@ -173,5 +188,6 @@ async def test_once_whatever_fails(failing: int, lost: set[int], unknown: set[in
             failures += 1
             assert failures < 200
     outlet.failing = 0
+    partitions.faults = Faults()
     await tenure(partitions, outlet).take_over()
     assert outlet.once() == [f"1 {n}".encode() for n in range(1, total + 1)]
