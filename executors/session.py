@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 # Before the library itself: it switches telemetry off.
-from executors.runtime import CPU, CUDA, RUNTIME_ERRORS, sentence_of, session_options  # isort: skip
+from executors.runtime import CPU, CUDA, RUNTIME_ERRORS, cuda_is_usable, sentence_of, session_options  # isort: skip
 import onnxruntime
 
 from executors.batcher import Profile
@@ -30,6 +30,8 @@ MAX_ROW_ITEMS: Final = 128
 """Items of the largest row; such a row runs as a batch by itself even where ``max_batch_size`` is lower."""
 
 _PROFILE_BUDGET_S: Final = 0.3
+
+_NO_CUDA: Final = "no usable CUDA device: models of this process run on the CPU"
 
 _LOAD_ERRORS: Final[tuple[type[Exception], ...]] = (*RUNTIME_ERRORS, IsosError)
 
@@ -77,11 +79,14 @@ class ExecutionError(IsosError):
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """That ``auto`` wanted CUDA and got the CPU, for whoever logs it."""
+    """That ``auto`` wanted CUDA and got the CPU, for whoever logs it: on the first such session of the process only."""
 
     wanted: str
     got: str
     sentence: str
+
+
+_first_fallback: Final = iter((Fallback(CUDA, CPU, _NO_CUDA),))
 
 
 def signature_of(arguments: Sequence[Any]) -> tuple[TensorSpec, ...]:
@@ -226,13 +231,11 @@ def _create(blob: bytes, device: Device) -> tuple[onnxruntime.InferenceSession, 
     options = session_options()
     if device == "cuda":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    wanted = {"cpu": [CPU], "cuda": [CUDA], "auto": [CUDA, CPU]}[device]
-    if device == "auto" and CUDA not in onnxruntime.get_available_providers():
-        wanted = [CPU]
+    wanted = [CUDA, CPU] if device == "auto" and cuda_is_usable() else [CUDA if device == "cuda" else CPU]
     session = onnxruntime.InferenceSession(blob, options, providers=wanted)
     got: str = session.get_providers()[0]
     if device == "cuda" and got != CUDA:
         raise RuntimeError(f"device `cuda` was asked for, and the session runs on {got}")
     if device == "auto" and got != CUDA:
-        return session, Fallback(CUDA, got, f"no usable CUDA device: the session runs on {got}")
+        return session, next(_first_fallback, None)
     return session, None

@@ -7,9 +7,12 @@ import os
 import subprocess
 import sys
 
+import onnx
+import onnxruntime
 import pytest
 
-from executors.runtime import RUNTIME_ERRORS, sentence_of
+from executors import runtime
+from executors.runtime import CUDA, RUNTIME_ERRORS, cuda_is_usable, sentence_of
 
 
 def test_the_cpu_only_distribution_is_absent() -> None:
@@ -28,6 +31,32 @@ def test_errors_of_the_runtime_are_known_by_name() -> None:
     names = {error.__name__ for error in RUNTIME_ERRORS}
     assert {"Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "RuntimeException"} <= names
     assert Exception not in RUNTIME_ERRORS
+
+
+def test_the_probe_is_a_model_of_its_own_and_its_answer_is_the_sessions() -> None:
+    model = onnx.load_model_from_string(runtime._IDENTITY)
+    onnx.checker.check_model(model)
+    assert [node.op_type for node in model.graph.node] == ["Identity"]
+    session = onnxruntime.InferenceSession(runtime._IDENTITY, providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].name == "x"
+    assert cuda_is_usable() is (cuda_is_usable.__wrapped__())
+
+
+def test_without_the_provider_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime.onnxruntime, "get_available_providers", list)
+    monkeypatch.delattr(runtime.onnxruntime, "InferenceSession")
+    assert runtime.cuda_is_usable.__wrapped__() is False
+
+
+def test_the_answer_is_what_the_session_runs_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OnCuda:
+        def __init__(self, *arguments: object, **options: object) -> None: ...
+
+        def get_providers(self) -> list[str]:
+            return [CUDA]
+
+    monkeypatch.setattr(runtime.onnxruntime, "InferenceSession", OnCuda)
+    assert runtime.cuda_is_usable.__wrapped__() is True
 
 
 def test_a_sentence_is_one_line_without_paths() -> None:
