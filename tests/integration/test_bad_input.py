@@ -8,9 +8,6 @@ import numpy as np
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from executors.model_store import ModelStore
-from infra.bench.models import bench_model
-from infra.registration import Registrar
 from schemas.request import BlobRef, InferenceRequest, Tensor
 from streams.client import Client, RequestRejectedError, to_tensor
 from streams.codec import subject_of
@@ -19,28 +16,15 @@ from streams.schema_log import read_schema_ids
 from streams.topics import full_name
 from tests.support.broker import unique
 from tests.support.load import Load, LoadRun
-from tests.support.stack import RunningStack, stack_settings
+from tests.support.served import MODEL
 
-MODEL = "bench-00"
 ROW = np.linspace(-1, 1, 256, dtype=np.float32)[np.newaxis]
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory):
-    settings = stack_settings(tmp_path_factory.mktemp("bad-input"))
-    with RunningStack(settings) as running:
-        running.wait_ready()
-        asyncio.run(register(settings))
-        yield running
-
-
-async def register(settings):
-    connection = Connection(settings.bootstrap)
-    async with Registrar(connection, ModelStore(settings.data_dir)) as registrar:
-        await registrar.register(*bench_model(MODEL, 0))
-    async with Client(settings.bootstrap) as client:
-        await client.infer(MODEL, {"x": ROW})
+@pytest.fixture
+def stack(whole_stack):
+    return whole_stack
 
 
 @pytest.fixture
