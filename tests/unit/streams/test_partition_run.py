@@ -1,0 +1,355 @@
+"""One partition's run: confirmations in order, nothing acknowledged too early, a failure gives the partition up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from aiokafka.errors import KafkaConnectionError, NotLeaderForPartitionError
+
+from agents.validator import VALIDATOR, ValidatorState
+from schemas.frame import InferenceFrame
+from schemas.ledger import LedgerCheckpoint
+from streams.agent import AgentSpec, Effects, Event, Tick
+from streams.codec import Codec, SchemaIds
+from streams.columns import Columns
+from streams.errors import FencedError, InvariantError, PoisonRecordError
+from streams.frame_effects import Defer, Scanned, ScanRequests, SendFrame
+from streams.interpreter import FrameCounts
+from streams.partition_run import WINDOW, PartitionRun, SendFailedError
+from streams.takeover import HeldPartition
+from streams.terminals import Terminals
+from tests.support.fake_kafka import FakeEvent, FakeProducer, turns, until
+from tests.support.frames import MODEL, TOPIC_ID, executed, frame, memory, row
+
+CODEC = Codec(SchemaIds.local())
+
+
+class FakeResults:
+    """A writer whose confirmations the test gives."""
+
+    def __init__(self) -> None:
+        self.age_s = 0.0
+        self.writes: list[asyncio.Future[tuple[int, int]]] = []
+        self.records: list[Any] = []
+        self.refuse: Exception | None = None
+
+    async def submit(self, records: list[Any]) -> asyncio.Future[tuple[int, int]]:
+        if self.refuse is not None:
+            raise self.refuse
+        self.records += records
+        self.writes.append(asyncio.get_running_loop().create_future())
+        return self.writes[-1]
+
+    async def confirm(self, submission: asyncio.Future[tuple[int, int]]) -> tuple[int, int]:
+        return await submission
+
+
+class FakeLedger:
+    """A ledger that keeps checkpoints and gives the scan that the test prepared."""
+
+    def __init__(self) -> None:
+        self.results = FakeResults()
+        self.checkpoints: list[LedgerCheckpoint] = []
+        self.scanned: Scanned | Exception | None = None
+        self.refuse: Exception | None = None
+
+    async def write_checkpoint(self, checkpoint: LedgerCheckpoint) -> None:
+        if self.refuse is not None:
+            raise self.refuse
+        self.checkpoints.append(checkpoint)
+
+    async def scan(self, request: ScanRequests) -> Scanned:
+        if isinstance(self.scanned, Exception):
+            raise self.scanned
+        assert self.scanned is not None
+        return self.scanned
+
+
+class Shell:
+    """What a run uses of the interpreter."""
+
+    def __init__(self, spec: AgentSpec, topic: str) -> None:
+        self.spec = spec
+        self.codec = CODEC
+        self.producer = FakeProducer(automatic=False)
+        self.memory = SimpleNamespace(view=memory(MODEL))
+        self.counts = FrameCounts()
+        self.current = True
+        self.takeover = SimpleNamespace(is_current=lambda _held: self.current)
+        self.letters: list[tuple[bytes | None, str, int]] = []
+        self._topic = topic
+
+    def decode(self, value: bytes | None) -> InferenceFrame:
+        made: InferenceFrame = CODEC.decode(self._topic, value)
+        return made
+
+    async def dead_letter(self, value: bytes | None, error: PoisonRecordError, where: Any) -> None:
+        self.letters.append((value, error.code, where.offset))
+
+
+class Bench:
+    """A run under the test's hands."""
+
+    def __init__(self, spec: AgentSpec, topic: str, ledger: FakeLedger | None, state: Any) -> None:
+        self.shell = Shell(spec, topic)
+        self.held = HeldPartition("t", 1, 1)
+        self.ledger = ledger
+        self.run = PartitionRun(self.shell, self.held, ledger, state)  # type: ignore[arg-type]
+        self.task = asyncio.ensure_future(self.run.run())
+        self.topic = topic
+
+    async def feed(self, made: InferenceFrame | bytes | None, offset: int) -> FakeEvent:
+        value = CODEC.encode(self.topic, made) if isinstance(made, InferenceFrame) else made
+        event = FakeEvent(value, offset)
+        await self.held.events.put(event)
+        return event
+
+    async def failure(self) -> BaseException | None:
+        await asyncio.wait({self.task}, timeout=5)
+        return self.task.exception()
+
+
+@contextlib.asynccontextmanager
+async def ended(bench: Bench) -> AsyncIterator[Bench]:
+    try:
+        yield bench
+    finally:
+        bench.task.cancel()
+        await asyncio.wait({bench.task})
+
+
+def validator() -> contextlib.AbstractAsyncContextManager[Bench]:
+    state = ValidatorState(TOPIC_ID, 1, Terminals.starting_at(100))
+    return ended(Bench(VALIDATOR, "inference.executed", FakeLedger(), state))
+
+
+def sender(*, defer_until: int | None = None, emits: tuple[str, ...] = ("inference.routed",)) -> Any:
+    def decide(state: int, event: Event, params: None) -> tuple[int, Effects]:
+        if isinstance(event.record, Tick):
+            return state, ()
+        if defer_until is not None and event.answers.sequence == 40:
+            return state, (Defer(event.record, defer_until),)
+        return state + 1, (
+            SendFrame("inference.routed", 0, event.record),
+            SendFrame("inference.routed", 1, event.record),
+        )
+
+    spec = AgentSpec("sender", ("inference.admitted",), emits, lambda _: 0, decide)
+    return ended(Bench(spec, "inference.admitted", None, 0))
+
+
+def results(bench: Bench) -> FakeResults:
+    assert bench.ledger is not None
+    return bench.ledger.results
+
+
+async def test_events_are_acknowledged_in_order_when_all_their_sends_are() -> None:
+    async with sender() as bench:
+        first, second = await bench.feed(frame([row(1)]), 0), await bench.feed(frame([row(2)]), 1)
+        sent = bench.shell.producer.sent
+        await until(lambda: len(sent) == 4)
+        for number in (2, 3, 0):
+            sent[number].future.set_result(None)
+        await turns()
+        assert (first.acks, second.acks) == (0, 0)
+        sent[1].future.set_result(None)
+        await turns()
+        assert (first.acks, second.acks) == (1, 1)
+        assert [each.partition for each in sent] == [0, 1, 0, 1]
+
+
+async def test_a_failed_send_gives_up_and_keeps_the_unfinished_events() -> None:
+    async with sender() as bench:
+        events = [await bench.feed(frame([row(n)]), n) for n in range(3)]
+        sent = bench.shell.producer.sent
+        await until(lambda: len(sent) == 6)
+        for number in (0, 1, 4, 5):
+            sent[number].future.set_result(None)
+        sent[2].future.set_exception(NotLeaderForPartitionError())
+        assert isinstance(await bench.failure(), SendFailedError)
+        assert [event.acks for event in events] == [1, 0, 0]
+        assert bench.held.backlog == events[1:]  # the third finished, but behind one that did not
+        sent[3].future.set_result(None)
+        await turns()
+        assert [event.acks for event in events] == [1, 0, 0]
+
+
+async def test_the_backlog_is_done_first() -> None:
+    async with sender() as bench:
+        bench.task.cancel()
+        await asyncio.wait({bench.task})
+        old, new = FakeEvent(CODEC.encode(bench.topic, frame([row(1)])), 0), await bench.feed(frame([row(2)]), 1)
+        bench.held.backlog = [old]
+        bench.shell.producer.automatic = True
+        bench.task = asyncio.ensure_future(PartitionRun(bench.shell, bench.held, None, 0).run())  # type: ignore[arg-type]
+        await until(lambda: new.acks)
+        offsets = [Columns.of(bench.shell.decode(each.value)).offsets[0] for each in bench.shell.producer.sent]
+        assert offsets == [1, 1, 2, 2]
+        assert old.acks == 1
+
+
+async def test_a_send_that_is_refused_at_once_gives_up() -> None:
+    async with sender() as bench:
+        bench.shell.producer.error = KafkaConnectionError()
+        event = await bench.feed(frame([row(1)]), 0)
+        assert isinstance(await bench.failure(), SendFailedError)
+        assert bench.held.backlog == [event]
+
+
+async def test_a_topic_that_was_not_declared_is_a_defect() -> None:
+    async with sender(emits=()) as bench:
+        await bench.feed(frame([row(1)]), 0)
+        assert isinstance(await bench.failure(), InvariantError)
+
+
+async def test_nothing_is_acknowledged_for_an_older_generation() -> None:
+    async with sender() as bench:
+        event = await bench.feed(frame([row(1)]), 0)
+        await until(lambda: len(bench.shell.producer.sent) == 2)
+        bench.shell.current = False
+        for each in bench.shell.producer.sent:
+            each.future.set_result(None)
+        await turns()
+        assert event.acks == 0
+
+
+async def test_poison_is_set_aside_before_it_is_acknowledged() -> None:
+    async with sender() as bench:
+        event = await bench.feed(b"garbage", 9)
+        await until(lambda: event.acks)
+        assert bench.shell.letters == [(b"garbage", "garbage", 9)]
+        assert bench.shell.counts.num_poison == 1
+
+
+async def test_a_deferred_frame_holds_its_event_until_memory_changes() -> None:
+    async with sender(defer_until=1 << 62) as bench:
+        bench.shell.producer.automatic = True
+        event = await bench.feed(frame([row(1)]), 0)
+        await until(lambda: bench.run.deferred)
+        await turns()
+        assert event.acks == 0
+        bench.shell.memory.view = memory(MODEL, sequence=41)
+        await until(lambda: event.acks)
+        assert len(bench.shell.producer.sent) == 2
+        assert not bench.run.deferred
+
+
+async def test_the_window_bounds_what_is_under_way() -> None:
+    async with sender() as bench:
+        for n in range(WINDOW + 5):
+            await bench.feed(frame([row(n)]), n)
+        await until(lambda: bench.held.events.qsize() == 5)
+        await turns(200)
+        assert bench.held.events.qsize() == 5
+        for each in list(bench.shell.producer.sent):
+            each.future.set_result(None)
+        await until(bench.held.events.empty)
+
+
+async def test_a_checkpoint_is_never_ahead_of_its_bits() -> None:
+    """Confirmations that arrive out of order are taken in the order of the log."""
+    async with validator() as bench:
+        await bench.feed(executed(2), 0)
+        await bench.feed(executed(3, first=102), 1)
+        writes = results(bench).writes
+        await until(lambda: len(writes) == 2)
+        writes[1].set_result((2, 5))
+        await turns()
+        assert (bench.run.state.results_offset, bench.run.state.terminals.low_watermark) == (0, 100)
+        writes[0].set_result((0, 2))
+        await turns()
+        assert (bench.run.state.results_offset, bench.run.state.terminals.low_watermark) == (5, 105)
+
+
+async def test_a_frame_is_acknowledged_when_its_results_stand() -> None:
+    async with validator() as bench:
+        event = await bench.feed(executed(2), 0)
+        await until(lambda: results(bench).writes)
+        await turns()
+        assert event.acks == 0
+        results(bench).writes[0].set_result((0, 2))
+        await until(lambda: event.acks)
+        again = await bench.feed(executed(2), 1)  # a redelivered frame: no second result
+        await until(lambda: again.acks)
+        assert len(results(bench).records) == 2
+
+
+async def test_a_failed_write_sets_no_bit_and_gives_up() -> None:
+    async with validator() as bench:
+        events = [await bench.feed(executed(1), 0), await bench.feed(executed(1, first=101), 1)]
+        await until(lambda: len(results(bench).writes) == 2)
+        results(bench).writes[0].set_exception(FencedError("results", 1))
+        results(bench).writes[1].set_result((1, 2))
+        assert isinstance(await bench.failure(), FencedError)
+        assert bench.run.state.terminals.low_watermark == 100
+        assert bench.run.state.results_offset == 0
+        assert bench.held.backlog == events
+
+
+async def test_the_first_tick_writes_a_checkpoint_and_a_refused_one_gives_up() -> None:
+    async with validator() as bench:
+        assert bench.ledger is not None
+        await until(lambda: bench.ledger and bench.ledger.checkpoints)
+        assert [(each.low_watermark, each.results_offset) for each in bench.ledger.checkpoints] == [(100, 0)]
+    async with validator() as bench:
+        assert bench.ledger is not None
+        bench.ledger.refuse = FencedError("checkpoints", 1)
+        assert isinstance(await bench.failure(), FencedError)
+
+
+async def test_a_write_that_fails_inside_a_scan_ends_the_run() -> None:
+    """Its rows are pending already: a failure that nobody noticed would leave them unanswered for good."""
+    async with validator() as bench:
+        assert bench.ledger is not None
+        bench.ledger.scanned = Scanned(100, 101, np.array([100], np.int64), frame([row(100, items=0)]))
+        results(bench).refuse = FencedError("results", 1)
+        await bench.run._perform(ScanRequests(100, 200, 0), None)
+        assert isinstance(await bench.failure(), FencedError)
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"), [(NotLeaderForPartitionError(), SendFailedError), (KeyError("x"), KeyError)]
+)
+async def test_a_scan_that_fails_ends_the_run(raised: Exception, expected: type[Exception]) -> None:
+    async with validator() as bench:
+        assert bench.ledger is not None
+        bench.ledger.scanned = raised
+        await bench.run._perform(ScanRequests(100, 200, 0), None)
+        assert isinstance(await bench.failure(), expected)
+
+
+async def test_what_a_scan_found_is_answered_and_counted_as_reaped() -> None:
+    async with validator() as bench:
+        assert bench.ledger is not None
+        bench.ledger.scanned = Scanned(100, 101, np.array([100], np.int64), frame([row(100, items=0)]))
+        await bench.run._perform(ScanRequests(100, 200, 0), None)
+        await until(lambda: results(bench).writes)
+        results(bench).writes[0].set_result((0, 1))
+        await until(lambda: bench.run.state.num_reaped == 1)
+        assert bench.run.state.terminals.low_watermark == 101
+
+
+async def test_a_claim_of_a_day_is_renewed() -> None:
+    async with validator() as bench:
+        results(bench).age_s = 86_401.0
+        assert isinstance(await bench.failure(), SendFailedError)
+
+
+async def test_a_defect_in_a_confirmation_is_not_lost() -> None:
+    async with validator() as bench:
+
+        def broken(_frame: InferenceFrame, _us: int) -> None:
+            raise ZeroDivisionError
+
+        bench.shell.counts.answered = broken
+        event = await bench.feed(executed(1), 0)
+        await until(lambda: results(bench).writes)
+        results(bench).writes[0].set_result((0, 1))
+        assert isinstance(await bench.failure(), ZeroDivisionError)
+        assert bench.held.backlog == [event]
