@@ -19,9 +19,8 @@ from tests.sim.executor_process import FAILS, NOT_FINITE
 from tests.sim.processes import Process
 from tests.sim.world import REQUEST_PARTITIONS, World
 
-MODEL_NAMES: Final = ("alpha", "beta", "gamma", "delta")
+MODEL_NAMES: Final = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta")
 WIDTH: Final = 2
-ANY: Final = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,8 @@ class Client:
             offset = self.world.append("inference.requests", partition, None, rng.choice((None, b"", b"rubbish")))
             self.note(partition, offset, Expected(("garbage", "null_value")))
             return f"{partition}@{offset}: garbage"
-        model = rng.choice(registered if rng.random() < 0.9 else MODEL_NAMES)
+        which = rng.random()
+        model = registered[-1] if which < 0.3 else rng.choice(registered if which < 0.95 else MODEL_NAMES)
         request, expected = self.request(model, self.codes_of(model, processes, memory))
         value = self.world.wire.encode("inference.requests", request)
         offset = self.world.append("inference.requests", partition, request.request_id.encode(), value)
@@ -125,7 +125,7 @@ class Operator:
     def act(self) -> str:
         """Do one thing."""
         rng = self.world.rng
-        if len(self.registered) < len(MODEL_NAMES) and rng.random() < 0.7:
+        if len(self.registered) < len(MODEL_NAMES) and rng.random() < 0.3:
             return self.register(MODEL_NAMES[len(self.registered)])
         if rng.random() < 0.5:
             return self.constrain(rng.choice(MODEL_NAMES), rng.randint(1, 8))

@@ -236,7 +236,7 @@ class Invariants:
     # What holds once nothing is under way any more and no fault happened for a while.
 
     def final(self) -> None:
-        """Every request has its result, nobody was reaped, everything is committed, memory.state says what memory is."""
+        """Every request has its result, nobody was reaped, everything is committed, memory.state is what memory is."""
         missing = self.missing()
         if missing:
             self.violated(ONE_RESULT, f"requests {missing[:5]} (partition, offset) have no result")
