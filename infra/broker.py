@@ -37,7 +37,7 @@ def format_storage(settings: Settings) -> None:
         return
     shutil.rmtree(folder / "log", ignore_errors=True)  # a format that was cut short
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    command = [*_java(settings), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
+    command = [*_java(settings), "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise StartError(f"The broker's log folder {folder / 'log'} cannot be formatted: {_last(done.stderr)}.")

@@ -34,6 +34,7 @@ from schemas.telemetry import Alert, Heartbeat, RouterLoad, Telemetry
 from streams.avro_scan import Scan, compile_scan
 from streams.convert import from_dict, to_dict
 from streams.errors import InvariantError, PoisonRecordError
+from streams.frame_codec import decode_frame, encode_frame
 from streams.schema_text import SchemaRefusedError, lint, named_types, part
 from streams.topics import MAX_RECORD_BYTES, TOPICS, full_name
 from streams.varint import write_array, write_bytes, write_double, write_long, write_string
@@ -57,6 +58,7 @@ __all__ = [
 
 MAGIC: Final = b"\x00"
 PREFIX_BYTES: Final = 5
+FRAME: Final = "InferenceFrame"
 
 _CLASSES: Final = (
     *(InferenceRequest, InferenceFrame, InferenceResult, LedgerCheckpoint, PlanProposal, RouterLoad, ScaleAction),
@@ -182,9 +184,19 @@ class _Reader:
         return self.convert(fastavro.schemaless_reader(body, self.writer, self.reader))
 
 
+class _FrameReader:
+    """Reads frames that were written with our own schema."""
+
+    @staticmethod
+    def read(value: bytes) -> InferenceFrame:
+        return decode_frame(value, PREFIX_BYTES)
+
+
 @cache
-def _compile_reader(normal: str, record: str) -> _Reader:
+def _compile_reader(normal: str, record: str) -> _Reader | _FrameReader:
     ours = normal == _NORMAL[record]
+    if ours and record == FRAME:
+        return _FrameReader()
     writer = SCHEMAS[record] if ours else _parse(normal)
     return _Reader(compile_scan(normal), writer, None if ours else SCHEMAS[record], from_dict(RECORDS[record]))
 
@@ -197,7 +209,7 @@ class Codec:
 
     def __init__(self, ids: SchemaIds) -> None:
         self._ids = ids
-        self._readers: dict[tuple[str, int], _Reader] = {}
+        self._readers: dict[tuple[str, int], _Reader | _FrameReader] = {}
 
     @property
     def ids(self) -> SchemaIds:
@@ -221,6 +233,8 @@ class Codec:
         name = TOPICS[topic_short].record
         if name is None:
             return bytes(record)
+        if name == FRAME:
+            return self.prefix(topic_short) + encode_frame(record)
         return self.prefix(topic_short) + encode_body(name, record)
 
     def decode(self, topic_short: str, value: bytes | None) -> Any:
@@ -238,7 +252,7 @@ class Codec:
         except _DECODE_ERRORS as error:
             raise PoisonRecordError("garbage", f"the value does not fit schema {schema_id}: {error}") from None
 
-    def _reader(self, topic_short: str, schema_id: int) -> _Reader:
+    def _reader(self, topic_short: str, schema_id: int) -> _Reader | _FrameReader:
         registered = self._ids.by_id.get(schema_id)
         subject, record = subject_of(topic_short), TOPICS[topic_short].record
         if registered is None or subject not in registered.subjects or not registered.normal or record is None:

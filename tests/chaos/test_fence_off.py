@@ -1,0 +1,22 @@
+"""What the fence is worth: the same freeze without it answers requests twice."""
+
+import pytest
+
+from tests.support.faults import chaos_seed, ledger, traffic, two_of_each
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def test_without_the_fence_a_woken_validator_answers_twice(tmp_path):
+    seed = chaos_seed()
+    print(f"\nseed {seed}")
+    with two_of_each(tmp_path, fence=False) as stack:
+        with traffic(stack, tmp_path, seed) as run:
+            run.freeze("validator-0")
+            run.freeze("validator-1")
+            record = run.finish()
+        books = ledger(stack)
+    print(f"\nduplicated without the fence: {record.summary['duplicated']} of {record.summary['sent']}")
+    assert record.summary["duplicated"] > 0
+    assert books["exit_status"] == 7
+    assert books["total"]["duplicated"] == record.summary["duplicated"]
