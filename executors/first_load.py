@@ -59,9 +59,10 @@ def examine(blob: bytes, trial: Trial) -> dict[str, Any]:
     """Load and run; the findings: ``inputs``, ``outputs``, ``load_ms``, ``runs``, or ``error``, ``run_error``."""
     # Imported under the limits.
     import numpy as np
-    import onnxruntime
 
-    from executors.runtime import CPU, RUNTIME_ERRORS, sentence_of, session_options
+    # Before the library itself: it switches telemetry off.
+    from executors.runtime import CPU, RUNTIME_ERRORS, sentence_of, session_options  # isort: skip
+    import onnxruntime
 
     findings: dict[str, Any] = {}
     try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import onnx
 import onnxruntime
@@ -13,6 +15,10 @@ import pytest
 
 from executors import runtime
 from executors.runtime import CUDA, RUNTIME_ERRORS, cuda_is_usable, sentence_of
+
+
+ROOT = Path(__file__).resolve().parent.parent.parent.parent
+PACKAGES = ("schemas", "streams", "agents", "executors", "infra")
 
 
 def test_the_cpu_only_distribution_is_absent() -> None:
@@ -25,6 +31,15 @@ def test_telemetry_is_switched_off_before_the_import() -> None:
     program = "import executors.runtime, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == "1"
+
+
+def test_whoever_imports_the_library_has_thrown_the_switch_before() -> None:
+    files = {path: path.read_text() for path in ROOT.glob("*/**/*.py") if path.parts[len(ROOT.parts)] in PACKAGES}
+    importers = {path: text for path, text in files.items() if re.search(r"^ *import onnxruntime$", text, re.MULTILINE)}
+    assert {path.name for path in importers} >= {"runtime.py", "session.py"}
+    for path, text in importers.items():
+        switch = text.find("ORT_DISABLE_TELEMETRY" if path.name == "runtime.py" else "from executors.runtime import")
+        assert -1 < switch < text.index("import onnxruntime\n"), path
 
 
 def test_errors_of_the_runtime_are_known_by_name() -> None:
