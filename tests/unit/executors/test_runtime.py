@@ -16,7 +16,6 @@ import pytest
 from executors import runtime
 from executors.runtime import CUDA, RUNTIME_ERRORS, cuda_is_usable, sentence_of
 
-
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 PACKAGES = ("schemas", "streams", "agents", "executors", "infra")
 
