@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from infra.log_reader import LogReader
+from infra.monitor_view import read_monitor
 from infra.settings import Settings, child_environment, load_settings
 from schemas.memory import MemoryCommand, MemoryEntry
 from schemas.model import ModelVersion
@@ -278,6 +279,17 @@ async def test_memory_commands_show_any_point(plane: Plane) -> None:
     exported = plane.isos("memory", "export")
     assert exported["entries"][f"plan/{name}"]["body"]["model"] == name
     assert exported["sequence"] >= view.sequence
+
+
+async def test_status_shows_who_is_heard(plane: Plane) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        seen = await asyncio.to_thread(read_monitor, plane.settings)
+        assert seen is not None
+        if seen["heard"] >= 2 and seen["memory_sequence"] == plane.memory.view.sequence:
+            break
+        assert time.monotonic() < deadline, seen
+    assert "orchestrator-0" not in seen["silent"]
 
 
 async def test_state_topic_is_the_fold_of_the_events(plane: Plane) -> None:
