@@ -118,12 +118,28 @@ class Faults:
         return self.world.rng.choice(better)() if better else ""
 
     def crash(self) -> str:
-        up = [slot for slot in self.fleet.slots if not slot.down]
-        return self.fleet.crash(self.world.rng.choice(up)) if up else ""
+        """Of a process that runs."""
+        victim = self.victim([slot for slot in self.fleet.slots if not slot.down])
+        return "" if victim is None else self.fleet.crash(victim)
 
     def freeze(self) -> str:
-        up = [process for process in self.fleet.running if not process.frozen]
-        return self.fleet.freeze(self.world.rng.choice(up)) if up else ""
+        """Of a process that runs; often so long that its group goes on without it."""
+        victim = self.victim([slot for slot in self.fleet.slots if not slot.down and not slot.process.frozen])
+        if victim is None:
+            return ""
+        line = self.fleet.freeze(victim.process)
+        if self.world.rng.random() < 0.5:
+            line = f"{line}, {self.fleet.expire(victim.process)}"
+        return line
+
+    def victim(self, slots: list[Slot]) -> Slot | None:
+        """Half of the time one that has something under way: that is when it hurts."""
+        rng = self.world.rng
+        owners = [link.owner.process for link in self.world.links if link.waiting or link.landed]
+        busy = [slot for slot in slots if slot.process in owners]
+        if busy and rng.random() < 0.5:
+            return rng.choice(busy)
+        return rng.choice(slots) if slots else None
 
     def rebalance(self) -> str:
         group = self.world.rng.choice(list(self.world.groups.values()))

@@ -10,7 +10,7 @@ from tests.sim.world import Link, Outcome, Sending, World
 
 Step = tuple[str, Callable[[], str]]
 COMMIT_CHANCE = 0.25
-HEAR_CHANCE = 0.3  # who lost its partitions goes on for a while
+HEAR_CHANCE = 0.15  # who lost its partitions goes on for a while
 
 
 class Process:

@@ -26,12 +26,12 @@ class Rates:
 
     request: float = 0.08
     operator: float = 0.004
-    fault: float = 0.012
-    recovery: float = 0.02
+    fault: float = 0.016
+    recovery: float = 0.03
     delivery: float = 0.35
 
 
-QUIET: Final = Rates(request=0.0, operator=0.0, fault=0.0, recovery=0.02)
+QUIET: Final = Rates(request=0.0, operator=0.0, fault=0.0, recovery=0.03)
 
 
 @dataclass(frozen=True, slots=True)
