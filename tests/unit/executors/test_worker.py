@@ -1,0 +1,251 @@
+"""The executor's loop with a hand-made consumer and session: every row ends once, offsets only behind what stands."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaConnectionError
+
+from executors import worker as worker_module
+from executors.batcher import Profile
+from executors.session import ExecutionError
+from executors.worker import ROUTED, Worker
+from schemas.frame import InferenceFrame
+from streams.codec import Codec, SchemaIds
+from streams.columns import ERROR, EXPIRED, OK, Columns, block_array
+from streams.errors import RetriableError
+from streams.topics import full_name
+from tests.support.fake_kafka import FakeConsumer, FakeProducer, record, turns, until
+from tests.support.frames import MODEL, frame, row
+
+CODEC = Codec(SchemaIds.local())
+PLACE = TopicPartition(ROUTED, 0)
+KEY = ("digits", "v1.0.0")
+LATER = time.time_ns() // 1000 + 600_000_000
+Outputs = Callable[[np.ndarray], np.ndarray]
+
+
+class FakeSession:
+    """A session that triples; batches with a poisoned item fail as a whole."""
+
+    def __init__(self, poisoned: set[int] | None = None, output: Outputs | None = None) -> None:
+        self.model = MODEL
+        self.provider = "CPUExecutionProvider"
+        self.profile = Profile(10.0, 1.0, 64)
+        self.poisoned = poisoned or set()
+        self.output = output or (lambda x: np.repeat(x[:, :1], 3, axis=1))
+        self.batches: list[list[int]] = []
+
+    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        items = inputs["x"][:, 0].astype(int).tolist()
+        self.batches.append(items)
+        if self.poisoned & set(items):
+            raise ExecutionError("execution_failed", "the model failed")
+        return {"y": self.output(inputs["x"])}
+
+
+class FakeLoader:
+    """Holds a session, or none; remembers what was asked for."""
+
+    def __init__(self, session: FakeSession | None) -> None:
+        self.sessions = {} if session is None else {KEY: session}
+        self.profiles = {} if session is None else {KEY: session.profile}
+        self.failed: list[tuple[tuple[str, str], str]] = []
+        self.wanted: set[tuple[str, str]] = set()
+
+    def want(self, model: str, version: str) -> None:
+        self.wanted.add((model, version))
+
+    def take_failed(self) -> list[tuple[tuple[str, str], str]]:
+        return self.failed
+
+
+class Bench:
+    """A worker under the test's hands."""
+
+    def __init__(self, session: FakeSession | None = None) -> None:
+        self.consumer = FakeConsumer()
+        self.producer = FakeProducer()
+        self.loader = FakeLoader(session)
+        self.letters: list[str] = []
+        self.worker = Worker(
+            self.consumer, self.producer, CODEC, self.loader, self._letter, name="executor-0", tick_ms=1  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    async def _letter(self, value: bytes | None, error: Any, where: Any) -> None:
+        self.letters.append(error.code)
+
+    def deliver(self, *frames: InferenceFrame | bytes, first: int = 0) -> None:
+        values = [each if isinstance(each, bytes) else CODEC.encode("inference.routed", each) for each in frames]
+        self.consumer.batches.append({PLACE: [record(value, first + at) for at, value in enumerate(values)]})
+
+    def rows(self) -> dict[int, tuple[int, str, list[float]]]:
+        """Status, code and first output value per item of every executed row, by offset; a row twice is an error."""
+        found: dict[int, tuple[int, str, list[float]]] = {}
+        for each in self.producer.sent:
+            assert each.topic == full_name("inference.executed")
+            made = CODEC.decode("inference.executed", each.value)
+            columns, at, errors = Columns.of(made), 0, {error.row: error.code for error in made.errors}
+            for segment in made.segments:
+                item = 0
+                for _ in range(segment.num_rows):
+                    offset, items = int(columns.offsets[at]), int(columns.row_items[at])
+                    assert offset not in found
+                    values = block_array(segment.outputs[0])[item : item + items, 0].tolist() if segment.outputs else []
+                    found[offset] = (made.statuses[at], errors.get(at, ""), values)
+                    item, at = item + items, at + 1
+        return found
+
+
+@contextlib.asynccontextmanager
+async def running(bench: Bench) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.ensure_future(bench.worker.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+@pytest.fixture(autouse=True)
+def _commit_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "COMMIT_S", 0.0)
+
+
+def routed(*offsets: int, **given: Any) -> InferenceFrame:
+    given = {"version": "v1.0.0", "deadline_us": LATER, **given}
+    return frame([row(offset, **given) for offset in offsets])
+
+
+async def test_rows_are_executed_with_their_own_inputs_and_offsets_committed() -> None:
+    bench = Bench(FakeSession())
+    bench.deliver(routed(0, 1, items=2), routed(2, 3), b"garbage")
+    async with running(bench):
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 3)
+    assert bench.rows() == {
+        0: (OK, "", [0.0, 0.0]),
+        1: (OK, "", [1.0, 1.0]),
+        2: (OK, "", [2.0]),
+        3: (OK, "", [3.0]),
+    }
+    assert bench.letters == ["garbage"]
+    assert {each.partition for each in bench.producer.sent} == {1}  # the source partition
+    assert bench.worker.held_bytes == bench.worker.queue_depth == 0
+
+
+async def test_only_the_rows_at_fault_fail() -> None:
+    bench = Bench(FakeSession(poisoned={3, 6}))
+    bench.deliver(routed(*range(8)))
+    async with running(bench):
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 1)
+    assert {offset: made[:2] for offset, made in bench.rows().items()} == {
+        offset: (ERROR, "execution_failed") if offset in (3, 6) else (OK, "") for offset in range(8)
+    }
+    assert bench.worker.counts.num_failed_rows == 2
+
+
+async def test_a_late_row_expires() -> None:
+    bench = Bench(FakeSession())
+    bench.deliver(frame([row(0, version="v1.0.0", deadline_us=1), row(1, version="v1.0.0", deadline_us=LATER)]))
+    async with running(bench):
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 1)
+    assert bench.rows() == {0: (EXPIRED, "deadline_exceeded", []), 1: (OK, "", [1.0])}
+
+
+async def test_rows_wait_for_a_model_and_fail_when_it_cannot_be_loaded() -> None:
+    bench = Bench()
+    bench.deliver(routed(0, 1))
+    async with running(bench):
+        await until(lambda: bench.loader.wanted == {KEY})
+        await turns()
+        assert bench.producer.sent == []
+        bench.loader.failed = [(KEY, "no blob")]
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 1)
+    assert bench.rows() == {0: (ERROR, "model_unavailable", []), 1: (ERROR, "model_unavailable", [])}
+
+
+async def test_outputs_larger_than_inputs_leave_in_frames_that_fit() -> None:
+    wide = FakeSession(output=lambda x: np.repeat(x[:, :1], 100_000, axis=1))  # 400 kB per item
+    bench = Bench(wide)
+    bench.deliver(routed(*range(7)))
+    async with running(bench):
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 1)
+    assert {offset: made[0] for offset, made in bench.rows().items()} == dict.fromkeys(range(7), OK)
+    assert max(len(each.value or b"") for each in bench.producer.sent) < 1_100_000
+
+
+async def test_a_row_whose_outputs_fit_no_record_fails() -> None:
+    huge = FakeSession(output=lambda x: np.repeat(x[:, :1], 1_000_000, axis=1))  # 4 MB per item
+    bench = Bench(huge)
+    bench.deliver(frame([row(n, version="v1.0.0", deadline_us=LATER, items=n) for n in (1, 3, 2)]))
+    async with running(bench):
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 1)
+    assert {offset: made[:2] for offset, made in bench.rows().items()} == {
+        1: (OK, ""),
+        3: (ERROR, "output_invalid"),
+        2: (OK, ""),
+    }
+
+
+async def test_nothing_is_committed_past_an_unacknowledged_frame() -> None:
+    bench = Bench(FakeSession())
+    bench.producer.automatic = False
+    bench.deliver(routed(0))
+    async with running(bench):
+        await until(lambda: len(bench.producer.sent) == 1)
+        bench.deliver(routed(1), first=1)
+        await until(lambda: len(bench.producer.sent) == 2)
+        bench.producer.sent[1].future.set_result(None)
+        await turns(100)
+        assert bench.consumer.commits == []
+        bench.producer.sent[0].future.set_result(None)
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 2)
+
+
+async def test_a_rebalance_forgets_what_is_under_way() -> None:
+    bench = Bench()
+    bench.deliver(routed(0, 1))
+    async with running(bench):
+        await until(lambda: bench.worker.queue_depth == 2)
+        assert bench.worker.held_bytes > 0
+        await bench.consumer.listener.on_partitions_assigned({PLACE})
+        assert (bench.worker.queue_depth, bench.worker.held_bytes) == (0, 0)
+        await turns()
+        assert bench.producer.sent == []
+        assert bench.consumer.commits == []
+
+
+async def test_frames_are_left_in_the_log_when_too_much_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "MAX_HELD_BYTES", 100)
+    bench = Bench()
+    bench.deliver(routed(0))
+    bench.deliver(routed(1), first=1)
+    async with running(bench):
+        await until(lambda: bench.worker.held_bytes)
+        await turns(100)
+        assert len(bench.consumer.batches) == 1
+        session = FakeSession()
+        bench.loader.sessions[KEY], bench.loader.profiles[KEY] = session, session.profile
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 2)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_an_unknown_fate_ends_the_process(at_once: bool) -> None:
+    bench = Bench(FakeSession())
+    bench.producer.automatic = False
+    bench.producer.error = KafkaConnectionError() if at_once else None
+    bench.deliver(routed(0))
+    async with running(bench) as task:
+        if not at_once:
+            await until(lambda: bench.producer.sent)
+            bench.producer.sent[0].future.set_exception(KafkaConnectionError())
+        await asyncio.wait({task}, timeout=5)
+        assert isinstance(task.exception(), RetriableError)
+    assert bench.consumer.commits == []
