@@ -1,0 +1,73 @@
+"""Heartbeats go out whatever else fails; a telemetry window counts what was answered in it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from dataclasses import replace
+
+from aiokafka.errors import KafkaConnectionError
+
+from schemas.frame import RowError
+from schemas.telemetry import Heartbeat, LoadedModel, Telemetry
+from streams.codec import Codec, SchemaIds
+from streams.pulse import Pulse, TelemetryWindow
+from streams.topics import full_name
+from tests.support.fake_kafka import FakeProducer, turns, until
+from tests.support.frames import T, executed
+
+CODEC = Codec(SchemaIds.local())
+
+
+def test_a_window_counts_rows_outcomes_and_time() -> None:
+    window = TelemetryWindow(started_us=T)
+    window.add(executed(3), T + 1000)  # received 1,000 us before T
+    errors = (RowError(1, "lost", "x"),)
+    window.add(replace(executed(2, first=200), statuses=bytes([1, 2]), errors=errors), T + 4000)
+    record = window.close("validator", 1, 7)
+    assert (record.stage, record.instance, record.window_start_us, record.num_frames, record.queue_depth) == (
+        *("validator", 1, T, 2, 7),
+    )
+    (model,) = record.models
+    assert list(vars_of(model).values()) == ["digits", "v1.0.0", 5, 4, 1, 0, 0, 3 * 2000 + 2 * 5000, 5000]
+    again = window.close("validator", 1, 0)
+    assert (again.num_frames, again.models) == (0, ())
+    assert again.window_start_us == record.window_start_us + record.window_us
+
+
+def vars_of(record: object) -> dict[str, object]:
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}  # type: ignore[attr-defined]
+
+
+async def test_a_beat_says_who_is_alive_and_what_it_holds() -> None:
+    producer, held = FakeProducer(), (LoadedModel("digits", "v1.0.0", "ab", "CPU", 1.0, 2.0),)
+    window = TelemetryWindow()
+    close = functools.partial(window.close, "executor", 2, 0)
+    pulse = Pulse(producer, CODEC, "executor", 2, lambda: 41, models=lambda: held, telemetry=close)
+    await pulse._beat()
+    heartbeat, telemetry = producer.sent
+    beat: Heartbeat = CODEC.decode("control.heartbeats", heartbeat.value)
+    assert (beat.role, beat.instance, beat.pid, beat.memory_sequence, beat.models) == (
+        "executor",
+        2,
+        os.getpid(),
+        41,
+        held,
+    )
+    assert (heartbeat.topic, heartbeat.key) == (full_name("control.heartbeats"), b"executor-2")
+    assert isinstance(CODEC.decode("control.telemetry", telemetry.value), Telemetry)
+
+
+async def test_a_beat_that_cannot_be_sent_ends_nothing() -> None:
+    producer = FakeProducer(error=KafkaConnectionError())
+    task = asyncio.ensure_future(Pulse(producer, CODEC, "edge", 0, lambda: 0).run())
+    await turns()
+    assert not task.done()
+    task.cancel()
+    await asyncio.wait({task})
+    producer.error = None
+    task = asyncio.ensure_future(Pulse(producer, CODEC, "edge", 0, lambda: 0).run())
+    await until(lambda: producer.sent)
+    task.cancel()
+    await asyncio.wait({task})
