@@ -16,6 +16,7 @@ from tests.sim.violation import Violation
 from tests.sim.world import FOREVER_US, Bugs, World
 
 DRAIN_STEPS: Final = 40_000
+DEAD_LOSS: Final = 0.7  # of what a killed process had under way, most was still in its buffers
 DEFECT: Final = "no code fails"
 _DEFECTS: Final = (IsosError, AssertionError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -127,7 +128,7 @@ class Simulation:
             return ""
         link = self.world.rng.choice(links)
         where = f"{link.place[0]}-{link.place[1]}"
-        if not link.owner.alive and self.world.rng.random() < 0.3:
+        if not link.owner.alive and self.world.rng.random() < DEAD_LOSS:
             self.world.lose(link, lands=False)
             return f"what a dead producer had under way to {where} is lost"
         outcome = self.world.deliver(link)

@@ -12,7 +12,7 @@ from tests.sim.scheduler import Rates, Report, Simulation
 from tests.sim.violation import Violation
 from tests.sim.world import Bugs
 
-pytestmark = pytest.mark.sim
+pytestmark = [pytest.mark.sim, pytest.mark.timeout(600)]
 
 STEPS = 20_000
 FIXED_SEED = 20_250_101
