@@ -26,7 +26,7 @@ from schemas.coordinate import RecordCoordinate
 from schemas.frame import InferenceFrame, Segment, TensorBlock
 from streams.codec import Codec
 from streams.columns import ERROR, EXPIRED, OK, Array, Columns
-from streams.errors import PoisonRecordError, RetriableError
+from streams.errors import CODES, PoisonRecordError, RetriableError
 from streams.ordering import InOrder
 from streams.topics import full_name
 
@@ -211,7 +211,9 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
         """A failed batch runs again in halves, so that only the rows at fault get the error."""
         if len(batch.slices) == 1 and batch.slices[0].num_rows == 1:
             self.counts.num_failed_rows += 1
-            self._end(batch.slices[0], ERROR, error.code, error.problem)
+            # what admission let through and the session refuses is our defect, whatever the session calls it
+            code = error.code if CODES[error.code].status == "ERROR" else "internal"
+            self._end(batch.slices[0], ERROR, code, error.problem)
             return
         for half in halves(batch.slices):
             await self._run(session, Batch(batch.key, half, sum(each.num_items for each in half), ()))

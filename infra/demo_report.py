@@ -133,7 +133,7 @@ def next_steps(console: Console, path: Path, *, running: bool) -> None:
     """Print what to try next."""
     console.print(f"Figures: {path}", markup=False)
     if running:
-        console.print("The stack is up. Try `isos status`, `isos models show digits`, `isos memory history`,")
+        console.print("The stack is up. Try `isos status`, `isos models show digits`, `isos memory show`,")
         console.print("`isos ledger`, `isos tail inference.results`; `isos down` stops it.", markup=False)
     else:
         console.print("Try `make demo KEEP=1`, which leaves the stack up for `isos status` and `isos infer digits`,")

@@ -176,7 +176,7 @@ class Registrar:
         refused = rejection(view, command.command_id)
         if refused is not None and not is_registered(view, facts):
             raise RefusedError(
-                refused.code, refused.message.rstrip("."), "`isos memory history` shows what stands there."
+                refused.code, refused.message.rstrip("."), f"`isos models show {facts.model}` shows what stands there."
             )
         is_registered(view, facts)  # somebody else may have been first, with other bytes
 

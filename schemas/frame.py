@@ -43,7 +43,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """The error of one row (index over the frame): code number of the closed list, sentence, retry hint in ms."""
+    """The error of one row (index over the frame): code of the closed list, sentence, retry hint in ms."""
 
     row: int
     code: str

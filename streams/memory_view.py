@@ -1,7 +1,7 @@
 """Memory as a value: the pure fold of ``memory.events``, its readers by key, and the state at a sequence or time.
 
 An event is accepted only if its sequence is the next and its ``prev_hash`` is the SHA-256 of the previous accepted
-event's record value as stored. Anything else is void: it changes nothing, and the caller counts it and raises an alert.
+event's record value as stored. Anything else is void: it changes nothing, and the caller counts and logs it.
 
 Keys: ``model/<name>/<version>`` (ModelVersion), ``active/<name>`` (ActiveVersion), ``plan/<name>`` (Plan),
 ``incident/<id>`` (Incident), ``context/<id>`` (ContextSignal), ``rejections/<command id>`` (Rejection).

@@ -44,7 +44,7 @@ def register(
     done = _ended(lambda: _register(settings, file, manifest, (name, version), wait, timeout_s))
     if output is Output.TABLE:
         said = "is already registered" if done.outcome == "already_registered" else "is registered"
-        plan = ", and a plan serves it" if done.planned else "; no plan serves it yet"
+        plan = ", and the model has a plan" if done.planned else "; the model has no plan yet"
         typer.echo(f"{name} {version} {said} as {done.version.digest[:12]} (memory {done.memory_sequence}){plan}.")
         return
     document = {
