@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=None, help="seed of the first round; a random one if not given")
     given = parser.parse_args(arguments)
     seed = secrets.randbits(48) if given.seed is None else given.seed
-    logging.disable(logging.WARNING)  # the event store warns of what is simulated here
+    logging.getLogger("streams").setLevel(logging.ERROR)  # it warns of what is simulated here
     done, began = 0, time.perf_counter()
     while done < given.steps:
         steps = min(ROUND, given.steps - done)
