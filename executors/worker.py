@@ -123,7 +123,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
         while True:
             if self._failure is not None:
                 raise RetriableError(f"an executed frame could not be sent: {self._failure}")
-            await self._fetch(0 if self._batcher.queued_items else 50)
+            await self._fetch(0 if self._batcher.queued_items or self._touched else 50)
             self._drop_unavailable()
             busy = await self._execute_one()
             await asyncio.sleep(0)  # under load nothing else here blocks: sends and heartbeats need the loop too

@@ -1,8 +1,8 @@
 """InferenceFrame to bytes and back without a schema walk: the hot path's codec for our own schema of the frame.
 
-Writes the same bytes as the generic codec (a test holds them equal) by splicing primitives; reads field by field with the
-same bounds: every length lies inside the value and the value is consumed to its last byte. A frame written with another
-registered schema goes through the generic codec.
+Writes the same bytes as the generic codec (a test holds them equal) by splicing primitives; reads field by field with
+the same bounds: every length lies inside the value and the value is consumed to its last byte. A frame written with
+another registered schema goes through the generic codec.
 """
 
 from __future__ import annotations
@@ -104,13 +104,13 @@ class _Cursor:
         self.at = at
         return (z >> 1) ^ -(z & 1)
 
-    def int(self) -> int:
+    def integer(self) -> int:
         number = self.long()
         if not -(1 << 31) <= number < 1 << 31:
             raise ValueError("a number is larger than 32 bits")
         return number
 
-    def bytes(self) -> bytes:
+    def blob(self) -> bytes:
         size = self.long()
         start = self.at
         end = start + size
@@ -120,7 +120,7 @@ class _Cursor:
         return self.data[start:end]
 
     def string(self) -> str:
-        return self.bytes().decode()
+        return self.blob().decode()
 
     def count(self) -> int:
         """Items of the next array block; 0 ends the array. An item takes at least a byte, so the count is bounded."""
@@ -136,8 +136,8 @@ class _Cursor:
 def decode_frame(value: bytes, at: int) -> InferenceFrame:
     """The frame whose Avro body fills ``value`` from index ``at``. EOFError or ValueError when it does not fit."""
     cursor = _Cursor(value, at)
-    long, column = cursor.long, cursor.bytes
-    frame_id, created_us, topic_id, partition = long(), long(), column(), cursor.int()
+    long, column = cursor.long, cursor.blob
+    frame_id, created_us, topic_id, partition = long(), long(), column(), cursor.integer()
     memory_sequence, admitted_us, routed_us, executed_us = long(), long(), long(), long()
     segments: list[Segment] = []
     while count := cursor.count():
@@ -147,7 +147,7 @@ def decode_frame(value: bytes, at: int) -> InferenceFrame:
         tenants += [cursor.string() for _ in range(count)]
     errors: list[RowError] = []
     while count := cursor.count():
-        errors += [RowError(cursor.int(), cursor.string(), cursor.string(), cursor.int()) for _ in range(count)]
+        errors += [RowError(cursor.integer(), cursor.string(), cursor.string(), cursor.integer()) for _ in range(count)]
     frame = InferenceFrame(
         frame_id, created_us, topic_id, partition, memory_sequence, admitted_us, routed_us, executed_us,
         tuple(segments), tuple(tenants), tuple(errors), column(), column(), column(), column(), column(), column(),
@@ -161,8 +161,8 @@ def decode_frame(value: bytes, at: int) -> InferenceFrame:
 def _segment(cursor: _Cursor) -> Segment:
     string = cursor.string
     return Segment(
-        string(), string(), string(), cursor.int(), _blocks(cursor), _blocks(cursor), string(), string(), string(),
-        cursor.long(), cursor.int(), cursor.long(), cursor.long(),
+        string(), string(), string(), cursor.integer(), _blocks(cursor), _blocks(cursor), string(), string(), string(),
+        cursor.long(), cursor.integer(), cursor.long(), cursor.long(),
     )  # fmt: skip
 
 
@@ -180,4 +180,4 @@ def _block(cursor: _Cursor) -> TensorBlock:
         if len(shape) + count > MAX_AXES:
             raise ValueError(f"a tensor has more than {MAX_AXES} axes")
         shape += [cursor.long() for _ in range(count)]
-    return TensorBlock(name, datatype, tuple(shape), cursor.bytes())
+    return TensorBlock(name, datatype, tuple(shape), cursor.blob())

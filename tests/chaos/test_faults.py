@@ -30,7 +30,8 @@ def check(run, record, stack, limit_s):
     assert (total["missing"], total["duplicated"], total["reaped"], total["in_flight"]) == (0, 0, 0, 0)
     assert total["received"] == total["ok"]
     for fault, seconds in rows:
-        assert seconds is not None and seconds <= limit_s, f"{fault} took {seconds} s"
+        assert seconds is not None, f"no request was answered after {fault}"
+        assert seconds <= limit_s, f"{fault} took {seconds} s"
 
 
 def test_kill_of_every_process(stack, tmp_path):

@@ -64,7 +64,7 @@ class FaultRun:
         threading.Event().wait(self.rng.uniform(0.3, 2.0))
 
     def kill(self, target: str) -> None:
-        """kill -9 at a random moment; wait until its successor is ready and requests are answered."""
+        """Kill -9 at a random moment; wait until its successor is ready and requests are answered."""
         self.moment()
         pid = self.stack.kill(target)
         self.faults.append(Fault("kill -9", target, time.time_ns() // 1000))

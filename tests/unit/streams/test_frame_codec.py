@@ -51,10 +51,15 @@ def test_damaged_bytes_give_a_frame_or_poison_never_another_error(seed, flips):
     damaged = bytearray(codec.encode("inference.admitted", FRAME))
     for _ in range(flips):
         damaged[rng.randrange(5, len(damaged))] = rng.randrange(256)
+    frame, code = _decoded(codec, bytes(damaged))
+    assert isinstance(frame, InferenceFrame) or code == "garbage"
+
+
+def _decoded(codec, value):
     try:
-        assert isinstance(codec.decode("inference.admitted", bytes(damaged)), InferenceFrame)
+        return codec.decode("inference.admitted", value), ""
     except PoisonRecordError as error:
-        assert error.code == "garbage"
+        return None, error.code
 
 
 def test_an_array_that_claims_more_items_than_bytes_is_refused():
