@@ -35,11 +35,14 @@ Outputs = Callable[[np.ndarray], np.ndarray]
 class FakeSession:
     """A session that triples; batches with a poisoned item fail as a whole."""
 
-    def __init__(self, poisoned: set[int] | None = None, output: Outputs | None = None) -> None:
+    def __init__(
+        self, poisoned: set[int] | None = None, output: Outputs | None = None, code: str = "execution_failed"
+    ) -> None:
         self.model = MODEL
         self.provider = "CPUExecutionProvider"
         self.profile = Profile(10.0, 1.0, 64)
         self.poisoned = poisoned or set()
+        self.code = code
         self.output = output or (lambda x: np.repeat(x[:, :1], 3, axis=1))
         self.batches: list[list[int]] = []
 
@@ -47,7 +50,7 @@ class FakeSession:
         items = inputs["x"][:, 0].astype(int).tolist()
         self.batches.append(items)
         if self.poisoned & set(items):
-            raise ExecutionError("execution_failed", "the model failed")
+            raise ExecutionError(self.code, "the model failed")
         return {"y": self.output(inputs["x"])}
 
 
@@ -149,6 +152,15 @@ async def test_only_the_rows_at_fault_fail() -> None:
         offset: (ERROR, "execution_failed") if offset in (3, 6) else (OK, "") for offset in range(8)
     }
     assert bench.worker.counts.num_failed_rows == 2
+
+
+async def test_a_code_of_the_door_is_not_given_behind_it() -> None:
+    """What admission let through and the session refuses is a defect of ours, not of the request."""
+    bench = Bench(FakeSession(poisoned={0}, code="wrong_shape"))
+    bench.deliver(routed(0))
+    async with running(bench):
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 1)
+    assert bench.rows() == {0: (ERROR, "internal", [])}
 
 
 async def test_a_late_row_expires() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import json
 import os
@@ -37,6 +38,7 @@ def test_every_role_is_a_coroutine_function_of_one_context(name: str) -> None:
 
 def test_the_readiness_file_names_the_process(settings: Settings) -> None:
     announce_ready(settings, "edge-0")
+    gc.unfreeze()
     written = json.loads((settings.run_dir / "edge-0.ready").read_text())
     assert written["pid"] == os.getpid()
     assert written["ready_us"] > 0

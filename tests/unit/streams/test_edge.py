@@ -252,6 +252,28 @@ async def test_the_loop_commits_what_it_has_done(monkeypatch: pytest.MonkeyPatch
         assert bench.edge.joined.is_set()
 
 
+async def test_a_tick_takes_what_two_fetches_bring() -> None:
+    bench = Bench()
+    bench.consumer.batches = [{PLACE: [record(VALUE, 0)]}, {PLACE: [record(VALUE, 1)]}]
+    fetched = await bench.edge._fetch()
+    assert [each.offset for each in fetched[PLACE]] == [0, 1]
+    assert await bench.edge._fetch() == {}
+
+
+async def test_a_rebalance_between_the_two_fetches_voids_the_first() -> None:
+    bench = Bench()
+    bench.consumer.batches = [{PLACE: [record(VALUE, 5)]}, {PLACE: [record(VALUE, 0)]}]
+    getmany = bench.consumer.getmany
+
+    async def rebalancing(*given: Any, **settings: Any) -> dict[TopicPartition, list[Any]]:
+        if len(bench.consumer.batches) == 1:
+            await bench.edge.on_partitions_assigned({PLACE})
+        return await getmany(*given, **settings)
+
+    bench.consumer.getmany = rebalancing  # type: ignore[method-assign]
+    assert [each.offset for each in (await bench.edge._fetch())[PLACE]] == [0]
+
+
 def test_a_row_is_described_within_what_a_result_may_hold() -> None:
     made = row(1)
     request = replace(
