@@ -20,8 +20,8 @@ import aiokafka
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from infra.process import is_alive
 from tests.support.broker import free_ports
+from tests.support.leftovers import listening, processes_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -62,23 +62,12 @@ class Bench:
         return bool(self.state().get("ready"))
 
     def leftovers(self) -> list[int]:
-        """Give all processes that carry this data directory in their environment or command line."""
-        mark = str(self.folder).encode()
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if mark in (path / "environ").read_bytes() or mark in (path / "cmdline").read_bytes():
-                    found.append(int(path.name))
-        return [pid for pid in found if is_alive(pid)]
+        """Give all processes that carry this data directory."""
+        return processes_of(self.folder)
 
     def listening(self) -> list[int]:
         """Give the ports on which somebody still listens."""
-        found = []
-        for port in self.ports:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    found.append(port)
-        return found
+        return listening(self.ports)
 
 
 @pytest.fixture
