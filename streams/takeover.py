@@ -17,13 +17,14 @@ from typing import Any, Final
 
 import faust
 
-from streams.errors import RetriableError
+from streams.errors import FencedError, RetriableError
 
 log = logging.getLogger(__name__)
 
 QUEUE_SIZE: Final = 4096
 FIRST_BACKOFF_S: Final = 0.2
 MAX_BACKOFF_S: Final = 5.0
+FENCED_BACKOFF_S: Final = 3.0
 
 
 @dataclass(slots=True)
@@ -55,7 +56,15 @@ class Takeover:
     back in front of it. Anything else it raises is a defect and goes to ``on_defect``.
     """
 
-    def __init__(self, app: faust.App, runner: Runner, on_defect: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        app: faust.App,
+        runner: Runner,
+        on_defect: Callable[[BaseException], None],
+        *,
+        fenced_backoff_s: float = FENCED_BACKOFF_S,
+    ) -> None:
+        self._fenced_backoff_s = fenced_backoff_s
         self._runner = runner
         self._on_defect = on_defect
         self.generation = 0
@@ -98,7 +107,9 @@ class Takeover:
                     backoff = FIRST_BACKOFF_S
                 held.ready.clear()
                 log.warning("%s-%d is given up and taken over again: %s", held.topic, held.partition, error)
-                await asyncio.sleep(backoff)
+                # Whoever was fenced has most likely lost the partition and hears of it within a heartbeat or two; to
+                # claim at once would shut the rightful owner out for nothing.
+                await asyncio.sleep(max(backoff, self._fenced_backoff_s if isinstance(error, FencedError) else 0))
                 backoff = min(backoff * 2, MAX_BACKOFF_S)
             except Exception as error:  # noqa: BLE001 - a defect of ours: the process must end loudly, not sit silent
                 self._on_defect(error)

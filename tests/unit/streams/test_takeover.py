@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from streams import takeover
-from streams.errors import RetriableError
+from streams.errors import FencedError, RetriableError
 from streams.takeover import HeldPartition, Takeover
 from tests.support.fake_kafka import FakeApp, FakeEvent, turns, until
 
@@ -142,3 +142,22 @@ async def test_anything_else_is_a_defect() -> None:
     await until(lambda: bench.defects)
     assert [type(error) for error in bench.defects] == [ZeroDivisionError]
     await bench.takeover.stop()
+
+
+async def test_a_fenced_runner_waits_longer_before_it_claims_again() -> None:
+    app, starts = FakeApp(), []
+    clock = asyncio.get_running_loop().time
+
+    async def runner(held: HeldPartition) -> None:
+        starts.append(clock())
+        if len(starts) == 1:
+            raise FencedError(held.topic, held.partition)
+        await asyncio.Event().wait()
+
+    fenced = Takeover(app, runner, lambda _error: None, fenced_backoff_s=0.3)  # type: ignore[arg-type]
+    await app.assign(("t", 0))
+    async with asyncio.timeout(10):
+        while len(starts) < 2:
+            await asyncio.get_running_loop().run_in_executor(None, lambda: None)
+    assert starts[1] - starts[0] >= 0.3
+    await fenced.stop()
