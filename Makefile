@@ -12,6 +12,7 @@ BIN := .venv/bin
 KEEP ?=
 SCENARIO ?= headline
 PYTEST := $(BIN)/python -m pytest -q
+TALLY := $(CURDIR)/.isos/test-tally
 
 help: ## Say what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | column -t -s "$$(printf '\t')"
@@ -48,10 +49,10 @@ integration: setup ## Real broker and Redis (TEST_BROKER=local|container|host:po
 chaos: setup ## Kill, freeze and restart processes under load; the ledger after each
 	@$(PYTEST) -s --durations=10 tests/chaos
 
-test: check ## Everything: check, sim, integration, chaos
-	@$(MAKE) --no-print-directory sim
-	@$(MAKE) --no-print-directory integration
-	@$(MAKE) --no-print-directory chaos
+test: setup ## Everything: check, sim, integration, chaos; the last line counts them all
+	@rm -f $(TALLY)
+	@for part in check sim integration chaos; do TEST_TALLY=$(TALLY) $(MAKE) --no-print-directory $$part; done
+	@$(BIN)/python -m tests.support.tally $(TALLY)
 
 bench: setup ## Measure: make bench SCENARIO=headline|smoke
 	@$(BIN)/python -m infra.bench $(SCENARIO)

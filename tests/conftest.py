@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).resolve().parent.parent / ".isos" / "numba"))
 
 from tests.support.broker import Servers, start_servers
+from tests.support.tally import Part, append
 
+_began = time.time()
 _REAL = ("integration", "chaos")
 
 
@@ -27,12 +30,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.broker)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many tests ran against real servers."""
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how many tests ran against real servers; count this run for ``make test``."""
     reports = [*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])]
     count = sum("broker" in report.keywords for report in reports if getattr(report, "when", "") == "call")
     if count:
         terminalreporter.write_line(f"tests against a real broker: {count}")
+    if tally := os.environ.get("TEST_TALLY"):
+        passed, failed = (len(terminalreporter.stats.get(kind, ())) for kind in ("passed", "failed"))
+        errors = len(terminalreporter.stats.get("error", ()))
+        paths = " ".join(argument for argument in config.args if not argument.startswith("-"))
+        append(Path(tally), Part(paths, passed, failed + errors, time.time() - _began))
 
 
 @pytest.fixture(scope="session")
