@@ -15,12 +15,12 @@ import platform
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Callable, NamedTuple  # noqa: UP035 - older interpreters must get as far as the sentence
 
 from infra.java import MIN_JAVA, JarError, fetch_jars, file_digest, find_java, jars_are_current, make_archive
+from infra.setup_step import SetupError, run, say, together
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -47,10 +47,6 @@ class Missing(NamedTuple):
 
     what: str
     packages: tuple[str, ...] = ()
-
-
-class SetupError(Exception):
-    """Set-up cannot go on; the text is one sentence for the person."""
 
 
 def main() -> int:
@@ -239,47 +235,12 @@ def install_jars() -> None:
     make_archive(JARS, java)
 
 
-def together(jobs: list[Callable[[], None]]) -> None:
-    """Run the jobs at the same time; raise the first one's SetupError when all have ended."""
-    errors: list[SetupError] = []
-
-    def guarded(job: Callable[[], None]) -> None:
-        try:
-            job()
-        except SetupError as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(job,)) for job in jobs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-
-
-def run(command: list[str], sentence: str, environment: dict[str, str] | None = None, cwd: Path | None = None) -> None:
-    """Run a command with its output on stderr; raise SetupError with ``sentence`` when it fails."""
-    say("+ " + " ".join(command[:6]) + (" ..." if len(command) > 6 else ""))
-    try:
-        done = subprocess.run(command, env=environment, cwd=cwd, stdout=sys.stderr, stderr=sys.stderr, check=False)
-    except OSError as error:
-        raise SetupError(f"{sentence[0].upper()}{sentence[1:]}: {error}.") from error
-    if done.returncode != 0:
-        raise SetupError(f"{sentence[0].upper()}{sentence[1:]} (exit status {done.returncode}; see above).")
-
-
 def record(setup_s: float, download_s: float) -> None:
     """Write ``<data dir>/setup.json``: seconds of set-up, and of them seconds in package tools."""
     folder = Path(os.environ.get("ISOS_DATA_DIR") or ROOT / ".isos")
     folder.mkdir(parents=True, exist_ok=True)
     document = {"setup_s": round(setup_s, 2), "download_s": round(download_s, 2), "at_us": int(time.time() * 1e6)}
     (folder / "setup.json").write_text(json.dumps(document) + "\n")
-
-
-def say(text: str) -> None:
-    """Print one line for the person on stderr."""
-    print(f"set-up: {text}\n", end="", file=sys.stderr, flush=True)  # one write: jobs run side by side
 
 
 def _pip() -> list[str]:

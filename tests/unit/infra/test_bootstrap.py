@@ -22,14 +22,14 @@ def listing(**variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
-@pytest.mark.parametrize("name", ["bootstrap.py", "java.py"])
+@pytest.mark.parametrize("name", ["bootstrap.py", "java.py", "setup_step.py"])
 def test_only_the_standard_library_is_imported(name: str) -> None:
     tree = ast.parse((ROOT / "infra" / name).read_text(), feature_version=(3, 8))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     roots = {module.split(".")[0] for module in imported} - {"infra"}
     assert roots <= set(sys.stdlib_module_names)
-    assert {module for module in imported if module.startswith("infra")} <= {"infra.java"}
+    assert {module for module in imported if module.startswith("infra")} <= {"infra.java", "infra.setup_step"}
 
 
 def test_the_list_alone_installs_nothing_and_names_what_is_missing(tmp_path: Path) -> None:
@@ -76,24 +76,6 @@ def test_without_root_the_rest_is_one_command(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(bootstrap.shutil, "which", lambda name: f"/usr/bin/{name}")
     with pytest.raises(bootstrap.SetupError, match="sudo apt-get install -y python3-venv maven$"):
         bootstrap.install_system(["python3-venv", "java", "maven"])
-
-
-def test_a_failing_command_is_one_sentence() -> None:
-    with pytest.raises(bootstrap.SetupError, match=r"^It broke \(exit status 3"):
-        bootstrap.run(["/bin/sh", "-c", "exit 3"], "it broke")
-    with pytest.raises(bootstrap.SetupError, match="^It broke: "):
-        bootstrap.run(["/nonexistent"], "it broke")
-
-
-def test_jobs_run_together_and_the_first_failure_is_told() -> None:
-    done: list[int] = []
-
-    def fail() -> None:
-        raise bootstrap.SetupError("no")
-
-    with pytest.raises(bootstrap.SetupError, match="no"):
-        bootstrap.together([fail, lambda: done.append(1)])
-    assert done == [1]
 
 
 def test_the_time_it_took_is_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
