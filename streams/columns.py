@@ -128,7 +128,10 @@ def take(frame: InferenceFrame, rows: Array) -> InferenceFrame:
         if low == high:
             continue
         mine = rows[low:high]
-        if len(mine) < segment.num_rows and (segment.inputs or segment.outputs):
+        if len(mine) == segment.num_rows:
+            segments.append(segment)
+            continue
+        if segment.inputs or segment.outputs:
             base = item_starts[starts[number]]
             items = np.concatenate([np.arange(item_starts[r] - base, item_starts[r + 1] - base) for r in mine.tolist()])
             count = int(item_starts[starts[number + 1]] - base)

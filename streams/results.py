@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.frame import InferenceFrame, RowError, Segment
-from schemas.result import Provenance, ResultError, Timing
+from schemas.result import ResultError
 from streams.codec import Codec, encode_body
 from streams.columns import OK, STATUSES, Columns, item_bytes, request_ids, segment_starts
 from streams.varint import write_bytes, write_long, write_string
@@ -29,6 +29,8 @@ SOURCE: Final = struct.Struct(">16siq")
 LETTERS: Final = {1: b"O", 2: b"E", 3: b"R", 4: b"X"}
 
 _NO_ERROR: Final = b"\x00"
+_EMPTY: Final = b"\x00"
+_FALSE: Final = b"\x00"
 _ENUM: Final = {status: write_long(status - 1) for status in LETTERS}
 
 Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
@@ -46,9 +48,10 @@ def encode_results(codec: Codec, frame: InferenceFrame, completed_us: int, *, re
     offsets, received = columns.offsets.tolist(), columns.received_us.tolist()
     statuses, tenant_of, items = columns.statuses.tolist(), columns.tenant_index.tolist(), columns.row_items.tolist()
     starts = segment_starts(frame)
+    timing = _timing_part(frame, completed_us)
     records: list[Record] = []
     for number, segment in enumerate(frame.segments):
-        common = _segment_part(frame, segment, completed_us)
+        common = _segment_part(frame, segment) + timing
         outputs = _Outputs(segment)
         for row in range(starts[number], starts[number + 1]):
             status, offset = statuses[row], offsets[row]
@@ -69,23 +72,19 @@ def _error_part(error: RowError) -> bytes:
     return b"\x02" + encode_body("ResultError", ResultError(error.code, error.message, error.retry_after_ms))
 
 
-def _segment_part(frame: InferenceFrame, segment: Segment, completed_us: int) -> bytes:
-    """model, model_version, provenance and timing, encoded."""
-    provenance = Provenance(
-        model_digest=segment.model_digest,
-        memory_sequence=frame.memory_sequence,
-        cohort=segment.cohort,
-        experiment="",
-        batch_id=segment.batch_id,
-        batch_size=segment.batch_size,
-        execution_provider=segment.execution_provider,
-        executor=segment.executor,
-        cached=False,
-    )
-    timing = Timing(frame.admitted_us, frame.routed_us, frame.executed_us, completed_us)
+def _timing_part(frame: InferenceFrame, completed_us: int) -> bytes:
+    """Timing, encoded."""
+    instants = (frame.admitted_us, frame.routed_us, frame.executed_us, completed_us)
+    return b"".join([write_long(instant) for instant in instants])
+
+
+def _segment_part(frame: InferenceFrame, segment: Segment) -> bytes:
+    """model, model_version and Provenance, encoded: experiment is empty, nothing comes from a cache yet."""
     return b"".join((
         write_string(segment.model), write_string(segment.version),
-        encode_body("Provenance", provenance), encode_body("Timing", timing),
+        write_string(segment.model_digest), write_long(frame.memory_sequence), write_string(segment.cohort),
+        _EMPTY, write_long(segment.batch_id), write_long(segment.batch_size),
+        write_string(segment.execution_provider), write_string(segment.executor), _FALSE,
     ))  # fmt: skip
 
 
