@@ -1,8 +1,7 @@
 """The command ``isos``: a table of nouns, each imported only when it is called, so that the help answers at once.
 
-To add a noun: a module ``infra/commands/<noun>.py`` with a typer application named ``app``, and a line in ``COMMANDS``.
-Data goes to stdout, the rest to stderr. Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused by policy,
-5 timed out, 6 dependency unreachable, 7 a gate failed.
+To add a noun: a module ``infra/commands/<noun>.py`` with an application named ``app`` (``output.new_app``), and a line
+in ``COMMANDS``. Data goes to stdout, the rest to stderr; the exit codes are in ``EPILOG``.
 """
 
 from __future__ import annotations
@@ -34,6 +33,14 @@ COMMANDS: Final[dict[str, str]] = {
     "demo": "Run the main job once.",
 }
 
+EPILOG: Final = """\b
+Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused,
+5 timed out, 6 something it depends on does not answer, 7 a gate failed.
+
+Data goes to stdout, everything else to stderr. `isos COMMAND --help` shows
+options and examples; README.md lists the settings for --set.
+"""
+
 
 class LazyGroup(TyperGroup):
     """A group that knows its commands by name and help line, and imports one when it is called."""
@@ -50,6 +57,7 @@ class LazyGroup(TyperGroup):
         module = importlib.import_module(f"infra.commands.{cmd_name}")
         command = typer.main.get_command(module.app)
         command.name = cmd_name
+        command.help = command.help or COMMANDS[cmd_name]
         return command
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -63,15 +71,27 @@ app = typer.Typer(
 )
 
 
-@app.callback()
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"isos {version('ml-isos')}")
+        raise typer.Exit
+
+
+@app.callback(epilog=EPILOG)
 def root(
     ctx: typer.Context,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of logs, topics and state (setting data_dir).")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set one setting; may be repeated.")
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """ML-ISOS: inference over Kafka, planned, routed, executed, checked and accounted for."""
+    del version
     flags: dict[str, str | Path] = {} if data_dir is None else {"data_dir": data_dir}
     for pair in settings or ():
         name, separator, value = pair.partition("=")

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from infra.commands.output import settings_of
+from infra.commands.output import examples, new_app, settings_of
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app = new_app()
 
 
-@app.command()
+@app.command(epilog=examples("isos bench smoke", "isos --set executors=2 bench headline"))
 def bench(
     ctx: typer.Context,
     scenario: Annotated[str, typer.Argument(help="headline or smoke.")] = "headline",

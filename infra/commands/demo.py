@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from infra.commands.output import settings_of
+from infra.commands.output import examples, new_app, settings_of
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app = new_app()
 
 
-@app.command()
+@app.command(epilog=examples("isos demo", "isos demo --keep"))
 def demo(
     ctx: typer.Context,
     keep: Annotated[bool, typer.Option("--keep", envvar="KEEP", help="Leave the stack up afterwards.")] = False,

@@ -10,17 +10,17 @@ import time
 
 import typer
 
-from infra.commands.output import settings_of
+from infra.commands.output import examples, new_app, settings_of
 from infra.settings import Settings
 from infra.stack_state import is_running, read_state
 
-app = typer.Typer(rich_markup_mode=None)
+app = new_app()
 _CLEAN_S = 30.0
 
 
-@app.command()
+@app.command(epilog=examples("isos down", "isos --data-dir /srv/isos down"))
 def down(ctx: typer.Context) -> None:
-    """Stop the local stack; nothing running is no error."""
+    """Stop the local stack and wait until it is gone. Nothing running is no error."""
     settings = settings_of(ctx)
     print("stopped" if stop_stack(settings) else "nothing is running", file=sys.stderr)
 

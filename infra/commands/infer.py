@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.commands.output import Output, OutputOption, settings_of, write
-from streams.errors import RetriableError
+from infra.commands.output import Output, OutputOption, broker_answers, examples, new_app, settings_of, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,11 +19,17 @@ if TYPE_CHECKING:
     from schemas.model import TensorSpec
     from streams.client import Answer, Array
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app = new_app()
 EXIT_CODES = {"REJECTED": 4, "EXPIRED": 5, "ERROR": 1}
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "isos infer digits --input image.npy",
+        "isos infer digits --input image.npy --timeout-ms 2000 --output json",
+        'isos infer adder --json \'{"a": [[1, 2]], "b": [[3, 4]]}\'',
+    )
+)
 def infer(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="Name of a registered model.")],
@@ -40,17 +45,16 @@ def infer(
     if (file is None) == (not text):
         raise typer.BadParameter("give either --input FILE or --json TEXT", param_hint="--input")
     given = _from_file(file) if file is not None else _from_json(text)
-    try:
-        answer = asyncio.run(_ask(settings_of(ctx), model, given, version or None, timeout_ms))
-    except InferenceError as error:
-        typer.echo(f"{error}", err=True)
-        raise typer.Exit(EXIT_CODES[error.status]) from None
-    except NoResultError as error:
-        typer.echo(f"{error}. `isos ledger` shows what became of it.", err=True)
-        raise typer.Exit(5) from None
-    except RetriableError as error:
-        typer.echo(f"The broker does not answer: {error}. `isos up` starts one; `isos status` looks.", err=True)
-        raise typer.Exit(6) from None
+    settings = settings_of(ctx)
+    with broker_answers():
+        try:
+            answer = asyncio.run(_ask(settings, model, given, version or None, timeout_ms))
+        except InferenceError as error:
+            typer.echo(f"{error}", err=True)
+            raise typer.Exit(EXIT_CODES[error.status]) from None
+        except NoResultError as error:
+            typer.echo(f"{error}. `isos ledger` shows what became of it.", err=True)
+            raise typer.Exit(5) from None
     document = _document(answer)
     rows = [{"output": name, "values": json.dumps(values)} for name, values in document["outputs"].items()]
     write(rows, output, document)

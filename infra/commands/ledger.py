@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.commands.output import Output, OutputOption, settings_of, write
-from infra.settings import Settings, StartError
-from streams.errors import IsosError, RetriableError
+from infra.commands.output import Output, OutputOption, broker_answers, examples, new_app, settings_of, write
+from streams.errors import RetriableError
 from streams.topics import PREFIX, SUFFIX, full_name
 
 if TYPE_CHECKING:
+    from infra.settings import Settings
     from streams.connection import Connection
     from streams.ledger import Report
     from streams.ledger_reader import Progress
@@ -31,18 +31,19 @@ def ledger(
     results_topic: Annotated[str, typer.Option(help="Topic of the results.")] = full_name("inference.results"),
     topic_id: Annotated[str, typer.Option(help="Topic id (32 hex digits) that results name; default: asked.")] = "",
 ) -> None:
-    """Count requests and their results per partition; exit 7 when one is missing or duplicated."""
-    try:
-        report = audit(settings_of(ctx), requests_topic, results_topic, topic_id)
-    except StartError as error:
-        typer.echo(error.sentence, err=True)
-        raise typer.Exit(error.exit_code) from None
-    except RetriableError as error:
-        typer.echo(f"The broker does not answer: {error}. `isos status` shows whether it runs.", err=True)
-        raise typer.Exit(6) from None
-    except IsosError as error:
-        typer.echo(f"{error}.", err=True)
-        raise typer.Exit(3) from None
+    """Count requests and their results per partition, by offset.
+
+    Exit code 7 when a request is missing or has two results; 3 when there is no such topic.
+    """
+    from streams.ledger_reader import UnknownTopicError
+
+    settings = settings_of(ctx)
+    with broker_answers():
+        try:
+            report = audit(settings, requests_topic, results_topic, topic_id)
+        except UnknownTopicError as error:
+            typer.echo(f"{error}; `isos topics list` shows what there is.", err=True)
+            raise typer.Exit(3) from None
     found = report.violations(drained=drained)
     write(_rows(report), output, document(report, found))
     for sentence in found:
@@ -59,7 +60,7 @@ def audit(
 ) -> Report:
     """Read both topics (full names) and close the account.
 
-    Raises StartError for settings, RetriableError when the broker is away, IsosError for an unknown topic.
+    Raises RetriableError when the broker is away, UnknownTopicError, and typer.BadParameter for a topic id.
     """
     from streams.connection import Connection
 
@@ -84,7 +85,7 @@ def _parse_topic_id(text: str) -> bytes:
     except ValueError:
         value = b""
     if len(value) != 16:
-        raise StartError("--topic-id takes 32 hexadecimal digits.", exit_code=2)
+        raise typer.BadParameter("it takes 32 hexadecimal digits", param_hint="--topic-id")
     return value
 
 
@@ -93,7 +94,9 @@ async def _ask_topic_id(connection: Connection, topic: str) -> bytes:
     from streams.provision import topic_ids, topic_partitions
 
     if not (topic.startswith(PREFIX) and topic.endswith(SUFFIX)):
-        raise StartError(f"The id of {topic} is not known here; give it with --topic-id.", exit_code=2)
+        raise typer.BadParameter(
+            f"the id of {topic} is not known here; give it with --topic-id", param_hint="--requests-topic"
+        )
     short = topic.removeprefix(PREFIX).removesuffix(SUFFIX)
     await _knock(connection.bootstrap)
     if short not in await topic_partitions(connection, [short]):
@@ -169,5 +172,5 @@ class _Bar(AbstractContextManager["Progress"]):
         self._bars.update(self._tasks[topic], completed=done)
 
 
-app = typer.Typer()
-app.command()(ledger)
+app = new_app()
+app.command(epilog=examples("isos ledger", "isos ledger --drained --output json"))(ledger)

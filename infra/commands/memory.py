@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.commands.output import Output, OutputOption, settings_of, write
+from infra.commands.output import Output, OutputOption, broker_answers, examples, new_app, settings_of, write
 
 if TYPE_CHECKING:
     from streams.memory_view import MemoryView, StoredEvent
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, add_completion=False)
+app = new_app(has_verbs=True)
 
 AtOption = Annotated[str, typer.Option(help="Sequence (a number) or time (2026-01-31T12:00:00, UTC unless it says).")]
 BODY_WIDTH = 80
 
 
-@app.command()
+@app.command(
+    epilog=examples("isos memory show", "isos memory show plan/ --at 2026-01-31T12:00:00", "isos memory show --at 3")
+)
 def show(
     ctx: typer.Context,
     key: Annotated[str, typer.Argument(help="A key, or the beginning of keys.")] = "",
@@ -42,13 +44,13 @@ def show(
     write(rows, output)
 
 
-@app.command()
+@app.command(epilog=examples("isos memory history plan/digits"))
 def history(
     ctx: typer.Context,
     key: Annotated[str, typer.Argument(help="The key.")],
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show every change of KEY, oldest first, with who made it and why. Exit code 3 when there was none."""
+    """Show every change of KEY, oldest first. Each with who made it and why. Exit code 3 when there was none."""
     rows = history_rows(read_events(ctx), key)
     if not rows:
         typer.echo(f"Memory never had a key {key}. `isos memory show` lists the keys.", err=True)
@@ -59,13 +61,13 @@ def history(
     write(rows, output)
 
 
-@app.command()
+@app.command(epilog=examples("isos memory export memory.json", "isos memory export --at 3"))
 def export(
     ctx: typer.Context,
     file: Annotated[Path | None, typer.Argument(help="File to write; stdout when none is given.")] = None,
     at: AtOption = "",
 ) -> None:
-    """Write memory as one JSON document: sequence, hash of the last event, and every key."""
+    """Write memory as one JSON document. It holds the sequence, the hash of the last event, and every key."""
     view = view_at(read_events(ctx), _point(at))
     text = json.dumps(document(view), indent=2) + "\n"
     if file is None:
@@ -83,18 +85,14 @@ def read_events(ctx: typer.Context) -> list[StoredEvent]:
     """The chain of memory from the broker of this process's settings; exit code 6 when it does not answer."""
     from infra.log_reader import LogReader
     from streams.connection import Connection
-    from streams.errors import RetriableError
 
     settings = settings_of(ctx)
 
     async def read() -> list[StoredEvent]:
         return await (await LogReader.connect(Connection(settings.bootstrap))).memory_events()
 
-    try:
+    with broker_answers():
         return asyncio.run(read())
-    except RetriableError as error:
-        typer.echo(f"The broker does not answer: {error}. `isos status` shows whether it runs.", err=True)
-        raise typer.Exit(6) from None
 
 
 def parse_point(text: str) -> tuple[int | None, int | None]:

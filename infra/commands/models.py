@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from infra.commands.output import Output, OutputOption, settings_of, write
-from infra.settings import Settings
+from infra.commands.output import Output, OutputOption, broker_answers, examples, new_app, settings_of, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from infra.registration import Registration
+    from infra.settings import Settings
     from schemas.model import ModelVersion, TensorSpec
     from streams.memory_view import MemoryView
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, add_completion=False)
+app = new_app(has_verbs=True)
 
 _T = TypeVar("_T")
 READ_TIMEOUT_S = 20.0
 
 
-@app.command()
+@app.command(epilog=examples("isos models register model.onnx --name digits --version v1.0.0 --manifest manifest.json"))
 def register(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(help="The ONNX file.")],
@@ -39,7 +39,11 @@ def register(
     timeout_s: Annotated[float, typer.Option(min=1, max=600, help="How long to wait for each answer, s.")] = 30.0,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Check a model, store it and register it. The same again succeeds; other bytes under a version exit 4."""
+    """Check a model, store it and register it; the same again succeeds.
+
+    Exit code 2 for a wrong manifest, 3 when a file cannot be read, 4 when the model is refused or its version is
+    taken by other bytes, 5 when nobody answers in time.
+    """
     settings = settings_of(ctx)
     done = _ended(lambda: _register(settings, file, manifest, (name, version), wait, timeout_s))
     if output is Output.TABLE:
@@ -54,7 +58,7 @@ def register(
     write([document], output, document)
 
 
-@app.command("list")
+@app.command("list", epilog=examples("isos models list", "isos models list --output json"))
 def list_(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """List the registered versions."""
     from infra.registration import versions
@@ -67,11 +71,11 @@ def list_(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
     write(rows, output)
 
 
-@app.command()
+@app.command(epilog=examples("isos models show digits"))
 def show(
     ctx: typer.Context, name: Annotated[str, typer.Argument(help="Model name.")], output: OutputOption = Output.TABLE
 ) -> None:
-    """Show a model's versions with signature and kernels, and its plan. Exit code 3 when it is not registered."""
+    """Show one model. Its versions with signature and kernels, and its plan. Exit code 3 when it is not registered."""
     from infra.registration import versions
     from streams.memory_view import active_version, plan
 
@@ -147,20 +151,17 @@ def _read(path: Path) -> bytes:
 def _ended(work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
     """Result of ``work``; what can go wrong becomes one sentence and an exit code."""
     from executors.manifest import ManifestError
-    from streams.errors import RetriableError
     from streams.watch import WatchTimeoutError
 
-    try:
-        return asyncio.run(work())
-    except ManifestError as error:
-        typer.echo(f"{error}.", err=True)
-        raise typer.Exit(2) from None
-    except WatchTimeoutError as error:
-        typer.echo(f"{error}. `isos status` shows which process is missing; the command may be repeated.", err=True)
-        raise typer.Exit(5) from None
-    except RetriableError as error:
-        typer.echo(f"The broker does not answer: {error}. `isos up` starts one; `isos status` looks.", err=True)
-        raise typer.Exit(6) from None
+    with broker_answers():
+        try:
+            return asyncio.run(work())
+        except ManifestError as error:
+            typer.echo(f"{error}.", err=True)
+            raise typer.Exit(2) from None
+        except WatchTimeoutError as error:
+            typer.echo(f"{error}. `isos status` shows which process is missing; the command may be repeated.", err=True)
+            raise typer.Exit(5) from None
 
 
 def _status() -> AbstractContextManager[Callable[[str], None]]:

@@ -1,16 +1,23 @@
-"""What all commands share: the settings behind the flags, and data on stdout as table, JSON, JSON lines or YAML."""
+"""What all commands share: how their help looks, the settings behind the flags, data on stdout in four forms.
+
+Nothing heavy is imported before it is needed, so that the help of every command answers at once.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.settings import Settings, load_settings
+from streams.errors import RetriableError
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
 
 
 class Output(StrEnum):
@@ -25,8 +32,30 @@ class Output(StrEnum):
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to write the data.")]
 
 
+def new_app(*, has_verbs: bool = False) -> typer.Typer:
+    """Make a noun's application: plain help text, no completion options; one with verbs shows its help by itself."""
+    return typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=has_verbs)
+
+
+def examples(*lines: str) -> str:
+    """Give the end of a command's help: one command per line, as it is typed."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+@contextlib.contextmanager
+def broker_answers() -> Iterator[None]:
+    """Around whatever asks the broker: when it does not answer, one sentence on stderr and exit code 6."""
+    try:
+        yield
+    except RetriableError as error:
+        typer.echo(f"The broker does not answer: {error}. `isos up` starts one; `isos status` looks.", err=True)
+        raise typer.Exit(6) from None
+
+
 def settings_of(ctx: typer.Context, **flags: Any) -> Settings:
     """Load the settings with the root's flags and a command's own; flags that are None count as not given."""
+    from infra.settings import load_settings
+
     return load_settings(**{**(ctx.find_root().obj or {}), **{k: v for k, v in flags.items() if v is not None}})
 
 

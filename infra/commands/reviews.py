@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.commands.output import Output, OutputOption, settings_of, write
+from infra.commands.output import Output, OutputOption, broker_answers, examples, new_app, settings_of, write
 
 if TYPE_CHECKING:
     from schemas.review import ReviewDecision, ReviewRequest
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, add_completion=False)
+app = new_app(has_verbs=True)
 
 
-@app.command("list")
+@app.command("list", epilog=examples("isos reviews list", "isos reviews list --all --output jsonl"))
 def list_(
     ctx: typer.Context,
     decided: Annotated[bool, typer.Option("--all", help="Also those that were decided.")] = False,
@@ -35,7 +35,7 @@ def list_(
     write(rows, output)
 
 
-@app.command()
+@app.command(epilog=examples("isos reviews show 41-0"))
 def show(
     ctx: typer.Context,
     review_id: Annotated[str, typer.Argument(help="Id of the review.")],
@@ -78,7 +78,6 @@ def review_rows(
 def _read(ctx: typer.Context) -> tuple[list[ReviewRequest], list[ReviewDecision]]:
     from infra.log_reader import LogReader
     from streams.connection import Connection
-    from streams.errors import RetriableError
 
     settings = settings_of(ctx)
 
@@ -87,8 +86,5 @@ def _read(ctx: typer.Context) -> tuple[list[ReviewRequest], list[ReviewDecision]
         requests = [each.record for each in await reader.read("control.review-requests")]
         return requests, [each.record for each in await reader.read("control.review-decisions")]
 
-    try:
+    with broker_answers():
         return asyncio.run(read())
-    except RetriableError as error:
-        typer.echo(f"The broker does not answer: {error}. `isos status` shows whether it runs.", err=True)
-        raise typer.Exit(6) from None

@@ -9,14 +9,14 @@ from typing import Any
 
 import typer
 
-from infra.commands.output import Output, OutputOption, settings_of, write
+from infra.commands.output import Output, OutputOption, examples, new_app, settings_of, write
 from infra.settings import Settings
 from infra.stack_state import report_stack
 
-app = typer.Typer(rich_markup_mode=None)
+app = new_app()
 
 
-@app.command()
+@app.command(epilog=examples("isos status", "isos status --output json"))
 def status(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Show processes with pid, phase, restarts, memory, CPU and uptime. Exit code 3 when no stack is running."""
     settings = settings_of(ctx)

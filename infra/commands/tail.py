@@ -10,22 +10,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from infra.commands.output import Output, OutputOption, settings_of, yaml_lines
-from streams.errors import PoisonRecordError, RetriableError
+from infra.commands.output import Output, OutputOption, broker_answers, examples, new_app, settings_of, yaml_lines
+from streams.errors import PoisonRecordError
 from streams.topics import PREFIX, SCHEMAS_TOPIC, SUFFIX, TOPICS, full_name
 
 if TYPE_CHECKING:
     from streams.codec import Codec
     from streams.connection import Connection
 
-app = typer.Typer()
+app = new_app()
 
 SHOWN_BYTES: Final = 32
 POLL_MS: Final = 200
 POSITION_TIMEOUT_S: Final = 15.0
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "isos tail inference.results --decode",
+        "isos tail memory.events --decode --from-beginning -n 5 --output jsonl",
+    )
+)
 def tail(
     ctx: typer.Context,
     topic: Annotated[str, typer.Argument(help="Topic, by its short or its full name.")],
@@ -34,15 +39,15 @@ def tail(
     number: Annotated[int, typer.Option("-n", "--number", min=0, help="Stop after so many records; 0: never.")] = 0,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Print records until interrupted; the default is one line per record."""
+    """Print records until interrupted, one line each; json and jsonl are the same here: an object per line.
+
+    Exit code 3 when there is no such topic.
+    """
     from streams.connection import Connection
 
     connection = Connection(settings_of(ctx).bootstrap)
-    try:
+    with broker_answers():
         found = asyncio.run(_tail(connection, topic, decode, from_beginning, number, output))
-    except RetriableError as error:
-        typer.echo(f"The broker does not answer: {error}. `isos status` shows whether it runs.", err=True)
-        raise typer.Exit(6) from None
     if not found:
         typer.echo(f"There is no topic {topic}; `isos topics list` shows them.", err=True)
         raise typer.Exit(3)

@@ -7,31 +7,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.commands.output import Output, OutputOption, settings_of, write
-from infra.settings import Settings
-from streams.errors import RetriableError
+from infra.commands.output import Output, OutputOption, broker_answers, examples, new_app, settings_of, write
 from streams.topics import JOURNALED_AGENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from infra.settings import Settings
     from streams.topics import Topic
 
-app = typer.Typer(no_args_is_help=True)
+app = new_app(has_verbs=True)
 
 
-@app.callback()
-def topics() -> None:
-    """List the topics, or create what is missing."""
-
-
-@app.command("list")
+@app.command("list", epilog=examples("isos topics list", "isos topics list --offline --output yaml"))
 def list_topics(
     ctx: typer.Context,
     offline: Annotated[bool, typer.Option("--offline", help="Only the table; ask no broker.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List every topic: its record, cleanup, retention, who writes and who reads it."""
+    """List every topic. Shows its record, cleanup, retention, who writes and who reads it."""
     settings = settings_of(ctx)
     found: Mapping[str, int] | None = None if offline else _ask(settings)
     write(rows(settings, found), output)
@@ -40,22 +34,25 @@ def list_topics(
         typer.echo(f"{missing} topics are missing; `isos topics provision` creates them.", err=True)
 
 
-@app.command()
+@app.command(epilog=examples("isos topics provision", "isos --set brokers=10.0.0.5:9092 topics provision"))
 def provision(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
-    """Create missing topics and register the schemas; topics that exist are checked and never altered."""
+    """Create missing topics and schemas. Topics that exist are checked and never altered.
+
+    Exit code 1 when a topic differs from its table; each difference is named.
+    """
     from streams.connection import Connection
     from streams.provision import ProvisionError
     from streams.provision import provision as run
 
     settings = settings_of(ctx)
-    try:
-        done = asyncio.run(run(Connection(settings.bootstrap), partitions=settings.partitions, lanes=settings.lanes))
-    except ProvisionError as error:
-        for sentence in error.differences:
-            typer.echo(sentence, err=True)
-        raise typer.Exit(1) from None
-    except RetriableError as error:
-        raise _unreachable(error) from None
+    work = run(Connection(settings.bootstrap), partitions=settings.partitions, lanes=settings.lanes)
+    with broker_answers():
+        try:
+            done = asyncio.run(work)
+        except ProvisionError as error:
+            for sentence in error.differences:
+                typer.echo(sentence, err=True)
+            raise typer.Exit(1) from None
     write(
         [
             {
@@ -111,12 +108,5 @@ def _ask(settings: Settings) -> Mapping[str, int]:
     from streams.connection import Connection
     from streams.provision import topic_partitions
 
-    try:
+    with broker_answers():
         return asyncio.run(topic_partitions(Connection(settings.bootstrap), _table()))
-    except RetriableError as error:
-        raise _unreachable(error) from None
-
-
-def _unreachable(error: RetriableError) -> typer.Exit:
-    typer.echo(f"The broker does not answer: {error}. `isos status` shows whether it runs.", err=True)
-    return typer.Exit(6)

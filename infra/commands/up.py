@@ -10,21 +10,24 @@ from typing import Annotated
 
 import typer
 
-from infra.commands.output import settings_of
+from infra.commands.output import examples, new_app, settings_of
 from infra.settings import Settings, StartError, child_environment
 from infra.stack import run_stack
 from infra.stack_state import read_state
 
-app = typer.Typer(rich_markup_mode=None)
+app = new_app()
 _DETACH_S = 240.0
 
 
-@app.command()
+@app.command(epilog=examples("isos up", "isos up --detach", "isos --set executors=2 --set broker_port=29092 up"))
 def up(
     ctx: typer.Context,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when everything is ready.")] = False,
 ) -> None:
-    """Start the local stack; Ctrl-C stops it cleanly, a second Ctrl-C at once."""
+    """Start the local stack; Ctrl-C stops it cleanly, a second Ctrl-C at once.
+
+    Exit code 6 when something it needs is missing: a free port, Java, disk, a folder to write to.
+    """
     settings = settings_of(ctx)
     if detach:
         up_detached(settings)

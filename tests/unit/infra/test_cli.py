@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from infra.cli import COMMANDS
+from infra.cli import COMMANDS, LazyGroup, app
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 
@@ -25,6 +27,29 @@ def test_the_help_lists_the_nouns() -> None:
     assert done.returncode == 0
     assert COMMANDS["up"] in done.stdout
     assert COMMANDS["status"] in done.stdout
+
+
+def test_the_help_names_every_exit_code() -> None:
+    said = isos("--help").stdout
+    assert [code for code in range(8) if f"{code} " not in said] == []
+
+
+def test_the_version_is_the_packages() -> None:
+    done = isos("--version")
+    assert (done.returncode, done.stdout) == (0, f"isos {version('ml-isos')}\n")
+
+
+@pytest.mark.parametrize("noun", COMMANDS)
+def test_every_command_has_help_with_an_example_and_no_noise(noun: str) -> None:
+    command = LazyGroup(name="isos").get_command(None, noun)
+    assert command.help
+    verbs = list(getattr(command, "commands", {}).values())
+    for each in verbs or [command]:
+        said = CliRunner().invoke(app, [noun, *([each.name] if verbs else []), "--help"]).stdout
+        assert "Examples:\n" in said, each.name
+        assert "  isos " in said.split("Examples:", 1)[1]
+        assert noun in said.split("Examples:", 1)[1]
+        assert "completion" not in said
 
 
 def test_the_help_imports_nothing_heavy() -> None:

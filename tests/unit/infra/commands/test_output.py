@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.commands.output import Output, write, yaml_lines
+from infra.commands.output import Output, broker_answers, write, yaml_lines
+from streams.errors import PoisonRecordError, RetriableError
 
 ROWS = [{"name": "a", "size": 1}, {"name": "b", "size": None}]
 
@@ -64,3 +66,16 @@ def test_yaml_nests_maps_in_lists() -> None:
         "      - 2",
         "d: []",
     ]
+
+
+def test_a_broker_that_does_not_answer_is_one_sentence_and_6(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as caught, broker_answers():
+        raise RetriableError("connecting took longer than 5 s")
+    assert caught.value.exit_code == 6
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n"), "`isos up`" in said.err) == ("", 1, True)
+
+
+def test_what_is_wrong_elsewhere_is_passed_on() -> None:
+    with pytest.raises(PoisonRecordError), broker_answers():
+        raise PoisonRecordError("garbage", "no record")
