@@ -29,7 +29,7 @@ from schemas.result import InferenceResult
 from streams.codec import Codec
 from streams.connection import Connection, UnreachableError, bounded, consumer, producer, start, stop_quietly
 from streams.errors import IsosError, RetriableError
-from streams.ledger import SOURCE, SOURCE_HEADER
+from streams.ledger import source_of
 from streams.schema_log import read_schema_ids
 from streams.topics import full_name
 
@@ -287,10 +287,10 @@ class Client:
                     future.set_exception(failure)
 
     def _take(self, record: Any, now_us: int) -> None:
-        source = next((value for name, value in record.headers if name == SOURCE_HEADER), None)
-        if source is None or len(source) != SOURCE.size:
+        source = source_of(record.headers)
+        if source is None:
             return
-        _, partition, offset = SOURCE.unpack(source)
+        _, partition, offset = source
         future = self._waiting.get((partition, offset))
         if future is not None and not future.done():
             future.set_result((record.value, now_us))

@@ -85,6 +85,15 @@ class Report:
         return tuple(sentence for sentence in found if sentence)
 
 
+def source_of(headers: Headers) -> tuple[bytes, int, int] | None:
+    """Coordinate (topic id, partition, offset) in a result's headers, or None when it has none."""
+    for name, value in headers:
+        if name == SOURCE_HEADER and value is not None and len(value) == SOURCE.size:
+            topic_id, partition, offset = SOURCE.unpack(value)
+            return topic_id, partition, offset
+    return None
+
+
 def _sentence(name: str, count: PartitionCount, offsets: OffsetList) -> str:
     if not offsets.total:
         return ""

@@ -24,7 +24,7 @@ from streams.connection import Connection, bounded, consumer, start, stop_quietl
 from streams.errors import PoisonRecordError, RetriableError
 from streams.fenced import FencedWriter
 from streams.frame_effects import Scanned, ScanRequests
-from streams.results import REAPED_HEADER, source_of
+from streams.ledger import REAPED_HEADER, source_of
 from streams.terminals import Terminals
 from streams.topics import full_name
 

@@ -1,15 +1,11 @@
 """From the rows of a gated frame to result records: value spliced from parts, coordinate and status in headers.
 
 What is constant for a segment (model .. timing) is encoded once; per row only id, tenant, coordinate, status and the
-output bytes are added. Header ``isos-source`` is ``>16siq`` (topic id, partition, offset of the request),
-``isos-status`` one ASCII letter, ``isos-reaped`` ``1`` where the reaper ended the request: the ledger never decodes a
-value.
+output bytes are added. The headers are those of ``streams/ledger.py``, which never decodes a value.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -18,20 +14,17 @@ from numpy.typing import NDArray
 from schemas.frame import InferenceFrame, RowError, Segment
 from schemas.result import ResultError
 from streams.codec import Codec, encode_body
-from streams.columns import OK, STATUSES, Columns, item_bytes, request_ids, segment_starts
+from streams.columns import OK, Columns, item_bytes, request_ids, segment_starts
+from streams.ledger import REAPED_HEADER, SOURCE, SOURCE_HEADER, STATUS_HEADER, STATUS_LETTERS
 from streams.varint import write_bytes, write_long, write_string
 
 TOPIC: Final = "inference.results"
-SOURCE_HEADER: Final = "isos-source"
-STATUS_HEADER: Final = "isos-status"
-REAPED_HEADER: Final = "isos-reaped"
-SOURCE: Final = struct.Struct(">16siq")
-LETTERS: Final = {1: b"O", 2: b"E", 3: b"R", 4: b"X"}
 
+_LETTERS: Final = {status: letter for letter, status in STATUS_LETTERS.items()}
 _NO_ERROR: Final = b"\x00"
 _EMPTY: Final = b"\x00"
 _FALSE: Final = b"\x00"
-_ENUM: Final = {status: write_long(status - 1) for status in LETTERS}
+_ENUM: Final = {status: write_long(status - 1) for status in _LETTERS}
 
 Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 
@@ -63,7 +56,7 @@ def encode_results(codec: Codec, frame: InferenceFrame, completed_us: int, *, re
                 common, body,
             ))  # fmt: skip
             source = SOURCE.pack(frame.topic_id, frame.partition, offset)
-            headers = [(SOURCE_HEADER, source), (STATUS_HEADER, LETTERS[status]), *extra]
+            headers = [(SOURCE_HEADER, source), (STATUS_HEADER, _LETTERS[status]), *extra]
             records.append((ids[row], value, headers))
     return records
 
@@ -119,20 +112,6 @@ class _Outputs:
         shape = (items, *item_shape)
         axes = write_long(len(shape)) + b"".join(write_long(length) for length in shape) + b"\x00"
         return names + axes + write_long(items * width)
-
-
-def source_of(headers: Iterable[tuple[str, bytes]]) -> tuple[bytes, int, int] | None:
-    """Coordinate (topic id, partition, offset) in a result's headers, or None when it has none."""
-    for name, value in headers:
-        if name == SOURCE_HEADER and len(value) == SOURCE.size:
-            topic_id, partition, offset = SOURCE.unpack(value)
-            return topic_id, partition, offset
-    return None
-
-
-def status_name(status: int) -> str:
-    """Name of a status number."""
-    return STATUSES[status]
 
 
 def offsets_of(frame: InferenceFrame) -> NDArray[np.int64]:

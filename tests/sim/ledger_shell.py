@@ -13,9 +13,10 @@ from schemas.request import InferenceRequest
 from streams.columns import Row, frame_of_rows
 from streams.errors import PoisonRecordError
 from streams.frame_effects import Answer, Scanned, ScanRequests
+from streams.ledger import REAPED_HEADER, source_of
 from streams.ledger_log import fallback_id
 from streams.memory_log import LogRecord
-from streams.results import REAPED_HEADER, encode_results, source_of
+from streams.results import encode_results
 from streams.terminals import Terminals
 from tests.sim.processes import Process
 from tests.sim.world import TOPIC_ID, Outcome, Sending

@@ -2,10 +2,11 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.ledger import MAX_LISTED, SOURCE, LedgerFold, OffsetList, fold
+from streams.ledger import MAX_LISTED, SOURCE, SOURCE_HEADER, LedgerFold, OffsetList, fold, source_of
 
 TOPIC_ID = bytes(range(16))
 NOW_MS, AGE_MS = 1_000_000, 50_000
@@ -131,3 +132,12 @@ def test_equals_a_plain_model(base, present, answers):
     assert {name: found.total(name) for name in expected} == expected
     outcomes = ("ok", "error", "rejected", "expired", "in_flight", "missing")
     assert found.total("received") == sum(found.total(name) for name in outcomes)
+
+
+def test_the_source_of_a_result() -> None:
+    assert source_of([("other", b""), (SOURCE_HEADER, SOURCE.pack(bytes(16), 3, 1 << 40))]) == (bytes(16), 3, 1 << 40)
+
+
+@pytest.mark.parametrize("headers", [[], [("other", bytes(28))], [(SOURCE_HEADER, b"short")], [(SOURCE_HEADER, None)]])
+def test_results_without_a_source(headers: list[tuple[str, bytes | None]]) -> None:
+    assert source_of(headers) is None

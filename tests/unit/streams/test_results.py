@@ -14,15 +14,8 @@ from schemas.request import Tensor
 from schemas.result import InferenceResult, Provenance, ResultError, Source, Timing
 from streams.codec import Codec, SchemaIds
 from streams.columns import STATUSES, Columns, block_array, request_ids, segment_starts
-from streams.results import (
-    REAPED_HEADER,
-    SOURCE_HEADER,
-    STATUS_HEADER,
-    encode_results,
-    offsets_of,
-    source_of,
-    status_name,
-)
+from streams.ledger import REAPED_HEADER, STATUS_HEADER, source_of
+from streams.results import encode_results, offsets_of
 from tests.support.frames import TOPIC_ID, T, executed, frame, row
 
 TOPIC = "inference.results"
@@ -130,16 +123,10 @@ def test_headers_name_coordinate_status_and_reaping() -> None:
     assert [value for _, value, _ in plain] == [value for _, value, _ in reaped]
 
 
-@pytest.mark.parametrize("headers", [[], [("other", bytes(28))], [(SOURCE_HEADER, b"short")]])
-def test_records_without_a_coordinate(headers: list[tuple[str, bytes]]) -> None:
-    assert source_of(headers) is None
-
-
 def test_a_pending_row_is_a_defect() -> None:
     with pytest.raises(KeyError):
         encode_results(CODEC, frame([row(1)]), DONE)
 
 
-def test_names_and_offsets() -> None:
-    assert status_name(4) == "EXPIRED"
+def test_offsets() -> None:
     assert offsets_of(frame([row(5), row(9)])).tolist() == [5, 9]
