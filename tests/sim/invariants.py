@@ -16,8 +16,8 @@ from schemas.journal import JournalEntry
 from schemas.ledger import LedgerCheckpoint
 from schemas.result import InferenceResult
 from streams.journal import EFFECT_HEADER
+from streams.ledger import source_of
 from streams.memory_view import MemoryHead, MemoryView, StoredEvent, extend, model_version, plan, void_reason
-from streams.results import source_of
 from streams.terminals import SET, Terminals
 from tests.sim.clients import Client
 from tests.sim.frame_process import FrameProcess, Run
