@@ -96,6 +96,15 @@ def _json(body: Any, status: int = 200) -> web.Response:
     return web.Response(text=json.dumps(body), status=status, content_type=MEDIA_TYPE)
 
 
+def _fixed(body: Any) -> Reply:
+    """An answer that never changes."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return _json(body)
+
+    return answer
+
+
 def _described(entry: SchemaVersion) -> dict[str, Any]:
     return {"subject": entry.subject, "id": entry.schema_id, "version": entry.version, "schema": entry.text}
 
@@ -163,27 +172,16 @@ def application(registry: Registry) -> web.Application:
             raise RegistryError(422, READ_ONLY, f"Subject {name} is in read-only mode")
         return _json({"id": entry.schema_id})
 
-    async def types(_: web.Request) -> web.Response:
-        return _json(["AVRO"])
-
-    async def config(_: web.Request) -> web.Response:
-        return _json({"compatibilityLevel": "FULL_TRANSITIVE"})
-
-    async def mode(_: web.Request) -> web.Response:
-        return _json({"mode": "READONLY"})
-
-    async def root(_: web.Request) -> web.Response:
-        return _json({})
-
+    config, mode = _fixed({"compatibilityLevel": "FULL_TRANSITIVE"}), _fixed({"mode": "READONLY"})
     app = web.Application(middlewares=[_errors], client_max_size=MAX_BODY_BYTES)
     app.add_routes(
         [
-            web.get("/", root),
+            web.get("/", _fixed({})),
             web.get("/subjects", subjects),
             web.get("/subjects/{subject}/versions", versions),
             web.get("/subjects/{subject}/versions/{version}", version),
             web.get("/subjects/{subject}/versions/{version}/schema", version_schema),
-            web.get("/schemas/types", types),
+            web.get("/schemas/types", _fixed(["AVRO"])),
             web.get("/schemas/ids/{id}", schema),
             web.get("/schemas/ids/{id}/schema", schema_only),
             web.get("/schemas/ids/{id}/versions", schema_versions),

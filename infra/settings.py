@@ -159,6 +159,12 @@ def load_settings(**flags: Any) -> Settings:
         raise StartError(f"A settings file cannot be read: {error}.", exit_code=6) from error
 
 
+def unwritable(settings: Settings, error: OSError) -> StartError:
+    """Make the error of a data directory that cannot be written."""
+    reason = error.strerror or str(error)
+    return StartError(f"The data directory {settings.data_dir} cannot be written: {reason} (setting data_dir).")
+
+
 def as_environment(settings: Settings) -> dict[str, str]:
     """Give every setting as an ``ISOS_`` variable, so that a child reads exactly these values."""
     values = settings.model_dump(mode="json")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from infra.broker import require_java
 from infra.redis_server import find_redis
-from infra.settings import Settings, StartError
+from infra.settings import Settings, StartError, unwritable
 
 MIN_FREE_BYTES: Final = 1 << 30
 _RELEASE_S: Final = 3.0  # a killed predecessor's children need a moment to let go of their ports
@@ -47,10 +47,7 @@ def check_writable(settings: Settings) -> None:
         with tempfile.NamedTemporaryFile(dir=settings.data_dir) as probe:
             probe.write(b"1")
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise StartError(
-            f"The data directory {settings.data_dir} cannot be written: {reason} (setting data_dir)."
-        ) from error
+        raise unwritable(settings, error) from error
 
 
 def check_disk(settings: Settings) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.process import Process, process_state
-from infra.settings import Settings, StartError
+from infra.settings import Settings, StartError, unwritable
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -57,10 +57,7 @@ def claim(settings: Settings) -> Iterator[None]:
         settings.log_dir.mkdir(parents=True, exist_ok=True)
         handle = (settings.run_dir / "supervisor.lock").open("a+")
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise StartError(
-            f"The data directory {settings.data_dir} cannot be written: {reason} (setting data_dir)."
-        ) from error
+        raise unwritable(settings, error) from error
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

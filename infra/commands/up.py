@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from infra.commands.output import examples, new_app, settings_of
-from infra.settings import Settings, StartError, child_environment
+from infra.settings import Settings, StartError, child_environment, unwritable
 from infra.stack import run_stack
 from infra.stack_state import read_state
 
@@ -50,10 +50,7 @@ def up_detached(settings: Settings) -> int:
         settings.log_dir.mkdir(parents=True, exist_ok=True)
         log = (settings.log_dir / "supervisor.log").open("wb")
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise StartError(
-            f"The data directory {settings.data_dir} cannot be written: {reason} (setting data_dir)."
-        ) from error
+        raise unwritable(settings, error) from error
     with log:
         supervisor = subprocess.Popen(
             [sys.executable, "-m", "infra.stack"],
