@@ -16,7 +16,7 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
-from streams.errors import IsosError
+from infra.program import ended
 
 COMMANDS: Final[dict[str, str]] = {
     "up": "Start the local stack: broker, Redis and all processes.",
@@ -103,13 +103,7 @@ def root(
 
 def main() -> None:
     """Run the command line; a known error is one sentence on stderr and its exit code."""
-    try:
-        app(prog_name="isos")
-    except IsosError as error:
-        print(error, file=sys.stderr)
-        sys.exit(getattr(error, "exit_code", 1))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(ended(lambda: app(prog_name="isos")))
 
 
 if __name__ == "__main__":

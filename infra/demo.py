@@ -23,11 +23,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from infra import digits
 from infra.demo_report import latency_ms, next_steps, read_last_events, show_events, show_figures, show_ledger, stages
+from infra.program import ended
 from infra.running_stack import running_stack, write_result
 from infra.settings import Settings, load_settings
 from streams.client import Answer, Client, InferenceError, NoResultError
 from streams.connection import Connection
-from streams.errors import IsosError
 from streams.ledger import Report
 
 RATE: Final = 300.0
@@ -217,15 +217,9 @@ def _print_verdict(console: Console, wrong: Sequence[str], failures: Sequence[st
 
 def main() -> int:
     """Read the environment and run."""
-    try:
-        settings = load_settings()
-        started_at = float(os.environ.get("ISOS_STARTED_AT") or time.time())
-        return run(settings, keep=os.environ.get("KEEP", "") not in ("", "0"), started_at=started_at)
-    except IsosError as error:
-        print(error, file=sys.stderr)
-        return int(getattr(error, "exit_code", 6))
-    except KeyboardInterrupt:
-        return 130
+    started_at = float(os.environ.get("ISOS_STARTED_AT") or time.time())
+    keep = os.environ.get("KEEP", "") not in ("", "0")
+    return ended(lambda: run(load_settings(), keep=keep, started_at=started_at))
 
 
 if __name__ == "__main__":

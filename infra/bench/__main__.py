@@ -9,19 +9,14 @@ from __future__ import annotations
 import sys
 
 from infra.bench.run import run_named
+from infra.program import ended
 from infra.settings import load_settings
-from streams.errors import IsosError
 
 
 def main() -> int:
     """Run the scenario named on the command line (``headline`` by default); the exit code."""
-    try:
-        return run_named(sys.argv[1] if len(sys.argv) > 1 else "headline", load_settings())
-    except IsosError as error:
-        print(error, file=sys.stderr)
-        return int(getattr(error, "exit_code", 6))
-    except KeyboardInterrupt:
-        return 130
+    name = sys.argv[1] if len(sys.argv) > 1 else "headline"
+    return ended(lambda: run_named(name, load_settings()))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -45,6 +46,7 @@ def examples(*lines: str) -> str:
 @contextlib.contextmanager
 def broker_answers() -> Iterator[None]:
     """Around whatever asks the broker: when it does not answer, one sentence on stderr and exit code 6."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it would say stands in the sentence
     try:
         yield
     except RetriableError as error:

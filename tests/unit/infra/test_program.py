@@ -1,0 +1,51 @@
+"""Exit codes and sentences of errors that reach the end of a program."""
+
+from __future__ import annotations
+
+import pytest
+
+from infra.program import ended
+from infra.settings import StartError
+from streams.errors import FencedError, InvariantError, IsosError
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (StartError("There is no scenario x.", exit_code=2), 2, "There is no scenario x.\n"),
+        (StartError("No Java is here."), 6, "No Java is here.\n"),
+        (InvariantError("two plans for one model"), 1, "two plans for one model.\n"),
+    ],
+)
+def test_a_known_error_is_one_sentence_and_its_code(
+    error: IsosError, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> int:
+        raise error
+
+    assert ended(work) == code
+    assert capsys.readouterr() == ("", said)
+
+
+def test_what_may_be_tried_again_is_6_and_names_the_next_command(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> int:
+        raise FencedError("memory.events", 0)
+
+    assert ended(work) == 6
+    assert capsys.readouterr().err.endswith("has taken it over. `isos status` shows what runs.\n")
+
+
+def test_ctrl_c_is_130_and_a_code_is_passed_on() -> None:
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    assert ended(interrupted) == 130
+    assert ended(lambda: 7) == 7
+
+
+def test_a_defect_is_not_hidden() -> None:
+    def work() -> int:
+        raise ValueError("ours")
+
+    with pytest.raises(ValueError, match="ours"):
+        ended(work)
