@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any, Final
 
 from agents.monitor import Params, State, fold_heartbeat, fold_telemetry, model_rates
@@ -17,14 +17,15 @@ from streams.errors import RetriableError
 from streams.memory_view import MemoryView, extend, incidents
 
 NEWEST: Final = 500
+LIMIT_S: Final = 4.0
 RESULTS_STAGE: Final = "validator"
 
 
 def read_monitor(settings: Settings) -> dict[str, Any] | None:
-    """Figures of now, or None when the broker does not answer."""
+    """Figures of now, or None when the broker does not give them within ``LIMIT_S``."""
     try:
-        return asyncio.run(_read(Connection(settings.bootstrap)))
-    except RetriableError:
+        return asyncio.run(_within(LIMIT_S, _read(Connection(settings.bootstrap))))
+    except (RetriableError, TimeoutError):
         return None
 
 
@@ -55,6 +56,11 @@ def figures(state: State, memory: MemoryView, now_us: int) -> dict[str, Any]:
         "mean_ms": round(mean_us / 1e3, 1),
         "max_ms": round(max((rate.max_us for rate in rates), default=0) / 1e3, 1),
     }
+
+
+async def _within(limit_s: float, reading: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    async with asyncio.timeout(limit_s):
+        return await reading
 
 
 async def _read(connection: Connection) -> dict[str, Any]:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra import monitor_view
 from infra.monitor_view import figures, folded
+from infra.settings import load_settings
 from schemas.telemetry import Heartbeat, ModelWindow, Telemetry
 from streams.memory_view import MemoryView
 
@@ -35,6 +43,18 @@ def test_figures() -> None:
         "mean_ms": 5.0,
         "max_ms": 9.0,
     }
+
+
+def test_a_broker_that_does_not_answer_costs_the_limit_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def silent(connection: object) -> dict[str, Any]:
+        await asyncio.Event().wait()
+        return {}
+
+    monkeypatch.setattr(monitor_view, "_read", silent)
+    monkeypatch.setattr(monitor_view, "LIMIT_S", 0.01)
+    assert monitor_view.read_monitor(load_settings(data_dir=tmp_path)) is None
 
 
 def test_nothing_heard_is_zero() -> None:
