@@ -57,7 +57,7 @@ class AgentSpec:
     ``consumes``: topics read in a consumer group (each record to one instance). ``watches``: topics every instance
     folds whole, up to the high watermark, before it is ready. ``emits``: topics it may write; anything else is refused.
     ``state_per``: one state per assigned source partition, or one per agent. ``journaled``: journal first (control
-    plane). ``lookups``: pure ``(state, record) -> lookup or None``, for a read before ``decide``; no agent has one and no
+    plane). ``lookups``: pure ``(state, record) -> lookup or None``, for a read before ``decide``; no agent has one, no
     shell runs one yet (the control plane's refuses such a spec): ``Event.answers`` is the view of memory folded last.
     """
 
