@@ -1,4 +1,4 @@
-"""Every topic: its name, partitions, cleanup, retention, the record on it, who writes and who reads it.
+"""Every topic: its name, partitions, cleanup, retention, the record on it, who may write and who may read it.
 
 Short names (``inference.requests``) are used in the code; ``full_name`` adds ``isos.`` and ``.v1``.
 """
@@ -112,7 +112,7 @@ _TABLE: Final = (
     _control("control.telemetry", "Telemetry", ("every stage",), ("planner", "monitor"), DAY_MS),
     _control("control.alerts", "Alert", ("monitor",), ("validator", "reviewer", "planner", "orchestrator"), _LONG),
     _control("control.validations", "Validation", ("validator",), ("planner", "reviewer"), _LONG),
-    _control("control.context", "ContextSignal", ("researcher",), ("planner", "reviewer"), _LONG),
+    _control("control.context", "ContextSignal", ("researcher",), ("planner", "reviewer", "researcher"), _LONG),
     _control("control.review-requests", "ReviewRequest", ("planner", "orchestrator", "monitor"), ("reviewer",), _LONG),
     _control("control.review-decisions", "ReviewDecision", ("reviewer",), ("planner", "orchestrator"), _LONG),
     _control(

@@ -25,7 +25,7 @@ def list_topics(
     offline: Annotated[bool, typer.Option("--offline", help="Only the table; ask no broker.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List every topic. Shows its record, cleanup, retention, who writes and who reads it."""
+    """List every topic. Shows its record, cleanup, retention, who may write and who may read it."""
     settings = settings_of(ctx)
     found: Mapping[str, int] | None = None if offline else _ask(settings)
     write(rows(settings, found), output)

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
+
+from agents.monitor import MONITOR
+from agents.orchestrator import ORCHESTRATOR
+from agents.planner import PLANNER
+from agents.researcher import RESEARCHER
+from agents.reviewer import REVIEWER
+from agents.router import ROUTER
+from agents.scaler import SCALER
+from agents.validator import VALIDATOR
+from streams.agent import AgentSpec
 from streams.topics import JOURNALED_AGENTS, SCHEMAS_TOPIC, TOPICS, full_name
 
 
@@ -35,3 +46,17 @@ def test_memory_is_kept_for_ever() -> None:
 def test_middle_topics_cannot_fill_a_disk() -> None:
     for name in ("admitted", "routed", "executed"):
         assert TOPICS[f"inference.{name}"].retention_bytes > 0
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [MONITOR, ORCHESTRATOR, PLANNER, RESEARCHER, REVIEWER, ROUTER, SCALER, VALIDATOR],
+    ids=lambda spec: spec.name,
+)
+def test_agents_read_and_write_only_what_the_table_lets_them(spec: AgentSpec) -> None:
+    def beyond(names: tuple[str, ...], allowed: str) -> list[str]:
+        may = {name: getattr(TOPICS[name], allowed) for name in names}
+        return [name for name, who in may.items() if spec.name not in who and not who[0].startswith("every")]
+
+    assert beyond((*spec.consumes, *spec.watches), "readers") == []
+    assert beyond(spec.emits, "writers") == []
