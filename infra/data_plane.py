@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
@@ -98,7 +99,7 @@ async def edge(context: RoleContext) -> None:
             topic_id=parts.topic_id,
             tick_ms=settings.tick_ms,
         )
-        pulse = Pulse(parts.producer, parts.codec, "edge", context.instance, lambda: parts.memory.view.sequence)
+        pulse = _pulse(context, parts)
         try:
             await start(reader, "starting the edge's consumer")
             await _together(loop.run(), pulse.run(), _when(loop.joined, context))
@@ -135,14 +136,7 @@ async def executor(context: RoleContext) -> None:
             name=f"executor-{context.instance}",
             tick_ms=settings.tick_ms,
         )
-        pulse = Pulse(
-            parts.producer,
-            parts.codec,
-            "executor",
-            context.instance,
-            lambda: parts.memory.view.sequence,
-            models=loader.loaded,
-        )
+        pulse = _pulse(context, parts, models=loader.loaded)
         try:
             while not (loader.is_settled or loading.done()):  # a lane is taken only when the planned models are warm
                 await asyncio.sleep(0.02)
@@ -167,8 +161,7 @@ async def router(context: RoleContext) -> None:
             on_defect=context.defect,
             dead_letter=parts.dead_letters.write,
         )
-        pulse = Pulse(parts.producer, parts.codec, "router", context.instance, lambda: parts.memory.view.sequence)
-        await _serve(context, app, interpreter, pulse)
+        await _serve(context, app, interpreter, _pulse(context, parts))
 
 
 async def validator(context: RoleContext) -> None:
@@ -199,15 +192,14 @@ async def validator(context: RoleContext) -> None:
             dead_letter=parts.dead_letters.write,
         )
         interpreter.counts.answered = window.add
-        pulse = Pulse(
-            parts.producer,
-            parts.codec,
-            "validator",
-            context.instance,
-            lambda: parts.memory.view.sequence,
-            telemetry=lambda: window.close("validator", context.instance, 0),
-        )
-        await _serve(context, app, interpreter, pulse)
+        telemetry = partial(window.close, context.role, context.instance, 0)
+        await _serve(context, app, interpreter, _pulse(context, parts, telemetry=telemetry))
+
+
+def _pulse(context: RoleContext, parts: _Parts, **more: Any) -> Pulse:
+    return Pulse(
+        parts.producer, parts.codec, context.role, context.instance, lambda: parts.memory.view.sequence, **more
+    )
 
 
 def _app(context: RoleContext, name: str) -> Any:

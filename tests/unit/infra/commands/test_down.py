@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import infra.commands.down as command
 from infra.commands.down import stop_stack
-from infra.settings import as_environment, load_settings
-from infra.stack_state import is_running
+from infra.settings import StartError, as_environment, load_settings
+from infra.stack_state import claim, is_running
 
 _SUPERVISOR = """
 import signal, sys
@@ -26,6 +29,14 @@ with claim(settings):
 
 def test_nothing_running_is_said(tmp_path: Path) -> None:
     assert stop_stack(load_settings(data_dir=tmp_path)) is False
+
+
+def test_what_does_not_end_is_not_called_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_CLEAN_S", 0.1)
+    settings = load_settings(data_dir=tmp_path)
+    with claim(settings), pytest.raises(StartError, match="does not end") as caught:  # a lock, and no process to stop
+        stop_stack(settings)
+    assert caught.value.exit_code == 5
 
 
 def test_a_supervisor_is_asked_and_waited_for(tmp_path: Path) -> None:
