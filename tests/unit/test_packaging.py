@@ -6,6 +6,7 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,12 @@ def test_the_lock_names_what_is_asked_for() -> None:
     asked = [re.match(r"[A-Za-z0-9-]+", line) for line in (ROOT / "requirements.in").read_text().splitlines()]
     names = [match.group() for match in asked if match]
     assert [name for name in names if f"\n{name}==" not in f"\n{lock}"] == []
+
+
+def test_what_the_package_depends_on_is_asked_for_with_the_same_bounds() -> None:
+    asked = set((ROOT / "requirements.in").read_text().splitlines())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert [name for name in project["dependencies"] if name not in asked] == []
 
 
 def test_agents_import_nothing_of_the_outside_world() -> None:
