@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from zipfile import BadZipFile
 
 import typer
 
@@ -67,11 +68,12 @@ def _from_file(path: Path) -> Mapping[str, Any]:
     import numpy as np
 
     try:
-        loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        typer.echo(f"{path} cannot be read as .npy or .npz: {error}.", err=True)
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            return {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except (OSError, EOFError, ValueError, BadZipFile) as error:
+        typer.echo(f"{path} cannot be read as .npy or .npz: {str(error).removesuffix('.')}.", err=True)
         raise typer.Exit(2) from None
-    return {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
 
 
 def _from_json(text: str) -> Mapping[str, Any]:
@@ -118,7 +120,7 @@ def named(given: Mapping[str, Any], specs: tuple[TensorSpec, ...]) -> dict[str, 
     """
     import numpy as np
 
-    from streams.client import DTYPES
+    from streams.client import DTYPES, to_tensor
 
     by_name = {spec.name: spec for spec in specs}
     out: dict[str, Array] = {}
@@ -128,9 +130,11 @@ def named(given: Mapping[str, Any], specs: tuple[TensorSpec, ...]) -> dict[str, 
         dtype = DTYPES.get(spec.datatype) if spec and not isinstance(values, np.ndarray) else None
         try:
             array = np.asarray(values, dtype=dtype)
+            array = array[np.newaxis] if spec and array.ndim == len(spec.item_shape) else array
+            to_tensor(target, array)
         except (ValueError, OverflowError, TypeError) as error:
-            raise typer.BadParameter(f"input {target}: {error}", param_hint="--json") from None
-        out[target] = array[np.newaxis] if spec and array.ndim == len(spec.item_shape) else array
+            raise typer.BadParameter(f"input {target}: {error}", param_hint="--input or --json") from None
+        out[target] = array
     return out
 
 

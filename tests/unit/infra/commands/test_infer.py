@@ -35,6 +35,29 @@ def test_values_that_do_not_fit_are_a_usage_error():
         named({"": [[1], [1, 2]]}, IMAGE)
 
 
+def test_types_that_no_tensor_has_are_a_usage_error():
+    with pytest.raises(typer.BadParameter, match="image"):
+        named({"image": np.zeros((1, 4), np.complex128)}, IMAGE)
+    with pytest.raises(typer.BadParameter, match="no Open Inference Protocol datatype"):
+        named({"": "text"}, ())
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 no archive", b"\x93NUMPY\x01"])
+def test_files_that_hold_no_arrays_are_one_sentence(tmp_path, capsys, content):
+    path = tmp_path / "broken.npy"
+    path.write_bytes(content)
+    with pytest.raises(typer.Exit) as caught:
+        _from_file(path)
+    assert caught.value.exit_code == 2
+    assert capsys.readouterr().err.startswith(f"{path} cannot be read as .npy or .npz: ")
+
+
+def test_pickled_objects_are_not_read(tmp_path):
+    np.savez(tmp_path / "x.npz", image=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(typer.Exit):
+        _from_file(tmp_path / "x.npz")
+
+
 @pytest.mark.parametrize(
     "arguments", [[], ["--json", "[1]", "--input", "x.npy"], ["--json", "{"], ["--input", "no.npy"]]
 )
