@@ -6,13 +6,15 @@ that its supervisor did not see.
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from streams.errors import IsosError
@@ -20,6 +22,8 @@ from streams.errors import IsosError
 PROJECT_FILE: Final = "isos.toml"
 USER_FILE: Final = "~/.config/isos/isos.toml"
 ROOT: Final = Path(__file__).resolve().parent.parent
+
+_ADDRESS: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.\-]+):[0-9]{1,5}")
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Instances = Annotated[int, Field(ge=0, le=64)]
@@ -99,6 +103,23 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
+    @field_validator("brokers")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        wrong = [each.strip() for each in value.split(",") if value and not _ADDRESS.fullmatch(each.strip())]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is not host:port")
+        return value
+
+    @field_validator("redis_url", "registry_url")
+    @classmethod
+    def _url(cls, value: str, info: ValidationInfo) -> str:
+        schemes = ("redis", "rediss") if info.field_name == "redis_url" else ("http", "https")
+        url = urlsplit(value)
+        if value and not (url.scheme in schemes and url.hostname):
+            raise ValueError(f"{value!r} is not an address that begins with {schemes[0]}://")
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
         if self.default_timeout_ms > self.max_timeout_ms:
@@ -151,6 +172,8 @@ def load_settings(**flags: Any) -> Settings:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         reason = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            reason = "there is no such setting; README.md lists them"
         where = f"the setting {field} (ISOS_{field.upper()})" if field else "the settings"
         raise StartError(f"Invalid value for {where}: {reason}.", exit_code=2) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -55,6 +55,10 @@ def test_an_invalid_value_is_one_sentence_and_exit_code_2(monkeypatch: pytest.Mo
         {"default_timeout_ms": 200_000},
         {"redis_port": 19092},
         {"tenant_rate_per_s": 0},
+        {"brokers": "localhost"},
+        {"brokers": "a:9092,,b:9092"},
+        {"redis_url": "127.0.0.1:6379"},
+        {"registry_url": "redis://127.0.0.1"},
     ],
 )
 def test_what_cannot_be_is_refused(flags: dict[str, object]) -> None:
@@ -100,3 +104,20 @@ def test_children_get_what_must_be_set_before_an_import() -> None:
     assert env["MALLOC_TRIM_THRESHOLD_"] == "1073741824"
     assert env["KEPT"] == "1"
     assert env["PATH"].endswith(":/bin")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"brokers": "a:9092, b.example-1.org:9093,[::1]:9092"},
+        {"redis_url": "rediss://:secret@cache:6380/1"},
+        {"registry_url": "https://registry.example.org/base"},
+    ],
+)
+def test_addresses_are_taken_as_they_are(flags: dict[str, str]) -> None:
+    assert load_settings(**flags).model_dump(include=set(flags)) == flags
+
+
+def test_an_unknown_setting_says_where_they_are_listed() -> None:
+    with pytest.raises(StartError, match=r"nonsense \(ISOS_NONSENSE\): there is no such setting; README.md"):
+        load_settings(nonsense=1)
