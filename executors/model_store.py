@@ -108,7 +108,7 @@ def _write_atomically(target: Path, blob: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(name).replace(target)
-    except BaseException:
+    except BaseException:  # also Ctrl-C: leave no half-written file behind
         with contextlib.suppress(FileNotFoundError):
             Path(name).unlink()
         raise

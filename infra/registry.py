@@ -130,8 +130,8 @@ async def _errors(request: web.Request, handler: Reply) -> web.StreamResponse:
         return _json({"error_code": error.status, "message": f"HTTP {error.status} {error.reason}"}, error.status)
 
 
-def application(registry: Registry) -> web.Application:
-    """HTTP application that answers from ``registry``."""
+def _subject_routes(registry: Registry) -> list[web.RouteDef]:
+    """What is asked by subject; a POST only finds what is there."""
 
     async def subjects(_: web.Request) -> web.Response:
         return _json(registry.log.subjects())
@@ -145,16 +145,6 @@ def application(registry: Registry) -> web.Application:
     async def version_schema(request: web.Request) -> web.Response:
         entry = registry.version(request.match_info["subject"], request.match_info["version"])
         return web.Response(text=entry.text, content_type=MEDIA_TYPE)
-
-    async def schema(request: web.Request) -> web.Response:
-        return _json({"schema": registry.schema(request.match_info["id"])[0].text})
-
-    async def schema_only(request: web.Request) -> web.Response:
-        return web.Response(text=registry.schema(request.match_info["id"])[0].text, content_type=MEDIA_TYPE)
-
-    async def schema_versions(request: web.Request) -> web.Response:
-        live = [entry for entry in registry.schema(request.match_info["id"]) if not entry.deleted]
-        return _json([{"subject": entry.subject, "version": entry.version} for entry in live])
 
     async def lookup(request: web.Request) -> web.Response:
         name = request.match_info["subject"]
@@ -172,21 +162,46 @@ def application(registry: Registry) -> web.Application:
             raise RegistryError(422, READ_ONLY, f"Subject {name} is in read-only mode")
         return _json({"id": entry.schema_id})
 
+    return [
+        web.get("/subjects", subjects),
+        web.get("/subjects/{subject}/versions", versions),
+        web.get("/subjects/{subject}/versions/{version}", version),
+        web.get("/subjects/{subject}/versions/{version}/schema", version_schema),
+        web.post("/subjects/{subject}", lookup),
+        web.post("/subjects/{subject}/versions", register),
+    ]
+
+
+def _schema_routes(registry: Registry) -> list[web.RouteDef]:
+    """What is asked by id."""
+
+    async def schema(request: web.Request) -> web.Response:
+        return _json({"schema": registry.schema(request.match_info["id"])[0].text})
+
+    async def schema_only(request: web.Request) -> web.Response:
+        return web.Response(text=registry.schema(request.match_info["id"])[0].text, content_type=MEDIA_TYPE)
+
+    async def schema_versions(request: web.Request) -> web.Response:
+        live = [entry for entry in registry.schema(request.match_info["id"]) if not entry.deleted]
+        return _json([{"subject": entry.subject, "version": entry.version} for entry in live])
+
+    return [
+        web.get("/schemas/ids/{id}", schema),
+        web.get("/schemas/ids/{id}/schema", schema_only),
+        web.get("/schemas/ids/{id}/versions", schema_versions),
+    ]
+
+
+def application(registry: Registry) -> web.Application:
+    """HTTP application that answers from ``registry``."""
     config, mode = _fixed({"compatibilityLevel": "FULL_TRANSITIVE"}), _fixed({"mode": "READONLY"})
     app = web.Application(middlewares=[_errors], client_max_size=MAX_BODY_BYTES)
+    app.add_routes(_subject_routes(registry))
+    app.add_routes(_schema_routes(registry))
     app.add_routes(
         [
             web.get("/", _fixed({})),
-            web.get("/subjects", subjects),
-            web.get("/subjects/{subject}/versions", versions),
-            web.get("/subjects/{subject}/versions/{version}", version),
-            web.get("/subjects/{subject}/versions/{version}/schema", version_schema),
             web.get("/schemas/types", _fixed(["AVRO"])),
-            web.get("/schemas/ids/{id}", schema),
-            web.get("/schemas/ids/{id}/schema", schema_only),
-            web.get("/schemas/ids/{id}/versions", schema_versions),
-            web.post("/subjects/{subject}", lookup),
-            web.post("/subjects/{subject}/versions", register),
             web.get("/config", config),
             web.get("/config/{subject}", config),
             web.get("/mode", mode),

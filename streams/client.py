@@ -144,7 +144,7 @@ class Client:
     async def __aenter__(self) -> Self:
         try:
             await self._open()
-        except BaseException:
+        except BaseException:  # also a cancelled start: leave no client behind
             await self.close()
             raise
         return self
@@ -262,7 +262,7 @@ class Client:
         except KafkaError as error:
             self._sent()
             raise UnreachableError("sending a request", str(error) or type(error).__name__) from error
-        except BaseException:
+        except BaseException:  # also a cancelled call: the count of those under way must stay right
             self._sent()
             raise
         return metadata.partition, metadata.offset

@@ -189,7 +189,7 @@ class ControlLoop:
                 await asyncio.sleep(self._session_timeout_s if isinstance(error, FencedError) else BACKOFF_S[failures])
             except asyncio.CancelledError:
                 raise
-            except BaseException as error:
+            except BaseException as error:  # in a task of its own it would be lost; here it ends the process
                 log.exception("%s met a defect of ours and stops", self.spec.name)
                 self._on_defect(error)
                 return

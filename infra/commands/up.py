@@ -62,7 +62,7 @@ def up_detached(settings: Settings) -> int:
         )
     try:
         _follow(settings, supervisor)
-    except BaseException:
+    except BaseException:  # also Ctrl-C: a start that was given up leaves no supervisor behind
         supervisor.terminate()
         supervisor.wait()
         raise

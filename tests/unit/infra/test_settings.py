@@ -111,7 +111,7 @@ def test_children_get_what_must_be_set_before_an_import() -> None:
     [
         {"brokers": "a:9092, b.example-1.org:9093,[::1]:9092"},
         {"redis_url": "rediss://:secret@cache:6380/1"},
-        {"registry_url": "https://registry.example.org/base"},
+        {"registry_url": "https://schemas.example.org/base"},
     ],
 )
 def test_addresses_are_taken_as_they_are(flags: dict[str, str]) -> None:
