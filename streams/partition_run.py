@@ -22,11 +22,11 @@ from schemas.coordinate import RecordCoordinate
 from schemas.frame import InferenceFrame
 from streams.agent import TICK, Event, Tick
 from streams.errors import InvariantError, PoisonRecordError, RetriableError
-from streams.fenced import RENEW_AFTER_S
+from streams.fenced import RENEW_AFTER_S, FencedWriter
 from streams.frame_effects import Answer, Confirmed, Defer, ScanRequests, SendFrame, WriteCheckpoint
 from streams.ledger_log import LedgerLog
 from streams.ordering import Entry, InOrder
-from streams.results import encode_results, offsets_of
+from streams.results import Record, encode_results, offsets_of
 from streams.takeover import HeldPartition
 from streams.topics import full_name
 
@@ -56,7 +56,7 @@ class _Deferred:
 class _Answered:
     effect: Answer
     entry: Entry[Any] | None
-    writing: asyncio.Future[tuple[int, int]]
+    records: list[Record]
 
 
 def now_us() -> int:
@@ -76,7 +76,8 @@ class PartitionRun:
         self.state = state
         self.window: InOrder[Any] = InOrder()
         self.deferred: deque[_Deferred] = deque()
-        self.answers: deque[_Answered] = deque()
+        self.answers: list[_Answered] = []
+        self._writing = False
         self.failure: BaseException | None = None
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._next_tick_us = 0
@@ -141,7 +142,7 @@ class PartitionRun:
             case SendFrame():
                 await self._send(effect, entry)
             case Answer():
-                await self._answer(effect, entry)
+                self._answer(effect, entry)
             case Defer():
                 self._defer(effect, entry)
             case WriteCheckpoint():
@@ -184,38 +185,37 @@ class PartitionRun:
         self._hold(entry)
         self.deferred.append(_Deferred(effect.frame, effect.until_us, self.shell.memory.view.sequence, entry))
 
-    async def _answer(self, effect: Answer, entry: Entry[Any] | None) -> None:
-        ledger = self._ledger()
+    def _answer(self, effect: Answer, entry: Entry[Any] | None) -> None:
         records = encode_results(self.shell.codec, effect.frame, effect.completed_us, reaped=effect.reaped)
-        submission = await ledger.results.submit(records)
         self._hold(entry)
-        writing = asyncio.ensure_future(ledger.results.confirm(submission))
-        self.answers.append(_Answered(effect, entry, writing))
-        writing.add_done_callback(self._written)
+        self.answers.append(_Answered(effect, entry, records))
+        if not self._writing:
+            self._writing = True
+            self._beside(self._write(self._ledger().results), "writing results")
 
-    def _written(self, done: asyncio.Future[Any]) -> None:
-        _failure_of(done)  # retrieved here too: of several that fail only the first is looked at below
-        try:
-            self._confirm()
-        except Exception as error:  # noqa: BLE001 - in a callback it would be lost; here it ends the run
-            self.failure = self.failure or error
+    async def _write(self, results: FencedWriter) -> None:
+        """Write all answers at hand, one write at a time: what comes meanwhile leaves together with the next.
 
-    def _confirm(self) -> None:
-        """Take confirmations in the order of the log: a checkpoint must never be ahead of its bits."""
-        while self.answers and self.answers[0].writing.done() and self.failure is None:
-            answered = self.answers.popleft()
-            error = _failure_of(answered.writing)
-            if error is not None:
+        A partition has one batch under way, so a batch per frame would bound the frames per second by the round trip.
+        """
+        while self.answers:
+            group, self.answers = self.answers, []
+            try:
+                _, end = await results.confirm(await results.submit([r for each in group for r in each.records]))
+            except RetriableError as error:
                 log.warning("a write of results to partition %d failed: %s", self.held.partition, error)
-                cancelled = isinstance(error, asyncio.CancelledError)
-                self.failure = SendFailedError("writing results was cancelled") if cancelled else error
-                return
-            _, end = answered.writing.result()
-            offsets = offsets_of(answered.effect.frame)
-            confirmed = Confirmed(offsets, end, len(offsets) if answered.effect.reaped else 0)
-            self.state, _ = self.shell.spec.decide(self.state, Event(confirmed, TICK, now_us()), self.shell.spec.params)
-            self.shell.counts.answered(answered.effect.frame, answered.effect.completed_us)
-            self._finish(answered.entry)
+                raise
+            for answered in group:
+                self._confirm(answered, end)
+        self._writing = False
+
+    def _confirm(self, answered: _Answered, end: int) -> None:
+        """Take one confirmation; a group's are taken in one go, so no checkpoint is ahead of its bits."""
+        offsets = offsets_of(answered.effect.frame)
+        confirmed = Confirmed(offsets, end, len(offsets) if answered.effect.reaped else 0)
+        self.state, _ = self.shell.spec.decide(self.state, Event(confirmed, TICK, now_us()), self.shell.spec.params)
+        self.shell.counts.answered(answered.effect.frame, answered.effect.completed_us)
+        self._finish(answered.entry)
 
     def _beside(self, work: Coroutine[Any, Any, None], what: str) -> None:
         """Run beside the events; whatever it raises ends the run."""
