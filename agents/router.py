@@ -172,15 +172,23 @@ def _with_versions(part: InferenceFrame, picks: Array, versions: tuple[str, ...]
     segments: list[Segment] = []
     starts = segment_starts(part)
     for number, segment in enumerate(part.segments):
+        if len(versions) == 1:
+            segments.append(_served_by(segment, versions[0]))
+            continue
         mine = picks[starts[number] : starts[number + 1]]
         edges = [0, *(np.flatnonzero(np.diff(mine)) + 1).tolist(), len(mine)]
         if len(edges) == 2:
-            segments.append(replace(segment, version=versions[int(mine[0])]))
+            segments.append(_served_by(segment, versions[int(mine[0])]))
             continue
         for start, stop in itertools.pairwise(edges):
             run = take(part, np.arange(starts[number] + start, starts[number] + stop))
-            segments.append(replace(run.segments[0], version=versions[int(mine[start])]))
+            segments.append(_served_by(run.segments[0], versions[int(mine[start])]))
     return segments
+
+
+def _served_by(segment: Segment, version: str) -> Segment:
+    """The segment, not yet executed, with its version."""
+    return Segment(segment.model, version, segment.cohort, segment.num_rows, segment.inputs)
 
 
 def _ended(frame: InferenceFrame, mask: Array, status: int, code: str, message: str, now_us: int) -> SendFrame:

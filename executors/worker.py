@@ -125,12 +125,16 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
                 raise RetriableError(f"an executed frame could not be sent: {self._failure}")
             await self._fetch(0 if self._batcher.queued_items or self._touched else 50)
             self._drop_unavailable()
+            idle = not self._touched
             busy = await self._execute_one()
             await asyncio.sleep(0)  # under load nothing else here blocks: sends and heartbeats need the loop too
             now = time.perf_counter()
+            if idle and self._touched:
+                next_flush = (
+                    now + self._tick_s
+                )  # a tick from the first finished row, so that a frame's rows leave together
             if self._touched and (not busy or now >= next_flush):
                 await self._flush()
-                next_flush = now + self._tick_s
             if now >= next_commit:
                 await self._commit()
                 next_commit = now + COMMIT_S

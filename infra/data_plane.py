@@ -22,13 +22,14 @@ from streams.edge import Edge
 from streams.faust_app import create_app
 from streams.interpreter import FrameInterpreter
 from streams.ledger_log import LedgerLog, Rebuilt
-from streams.provision import topic_ids
+from streams.provision import topic_ids, topic_partitions
 from streams.pulse import Pulse, TelemetryWindow
 from streams.quota import QuotaStore
 from streams.schema_log import read_schema_ids
 from streams.watch import MemoryWatch
 
 REQUESTS: Final = "inference.requests"
+ROUTED: Final = "inference.routed"
 START_S: Final = 60.0
 
 
@@ -149,7 +150,8 @@ async def executor(context: RoleContext) -> None:
 
 async def router(context: RoleContext) -> None:
     """Admitted frames are routed by the plan in memory."""
-    spec = replace(ROUTER, params=RouterParams(num_lanes=context.settings.lanes))
+    lanes = (await topic_partitions(context.connection, [ROUTED]))[ROUTED]
+    spec = replace(ROUTER, params=RouterParams(num_lanes=lanes))
     async with _parts(context) as parts:
         app = _app(context, "router")
         interpreter = FrameInterpreter(

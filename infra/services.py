@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 async def provision(context: RoleContext) -> None:
     """Create topics, check their settings, register schemas; ends when done."""
     settings = context.settings
-    done = await provision_broker(context.connection, partitions=settings.partitions, lanes=settings.lanes)
+    done = await provision_broker(context.connection, partitions=settings.partitions, lanes=settings.num_lanes)
     log.info("%d topics created, %d schemas registered", len(done.created), done.num_registered)
 
 

@@ -63,7 +63,9 @@ class Settings(BaseSettings):
     partitions: Partitions = Field(
         2, description="Partitions of inference.requests, admitted, executed and results (always the same number)."
     )
-    lanes: Partitions = Field(2, description="Partitions of inference.routed.")
+    lanes: Annotated[int, Field(ge=0, le=256)] = Field(
+        0, description="Least partitions of inference.routed, which grows when more are asked; 0: one per executor."
+    )
     edges: Instances = Field(1, description="Edge processes.")
     routers: Instances = Field(1, description="Router processes.")
     executors: Instances = Field(1, description="Executor processes.")
@@ -128,6 +130,11 @@ class Settings(BaseSettings):
         if len(set(ports)) != len(ports):
             raise ValueError("broker_port, controller_port, redis_port and registry_port must differ")
         return self
+
+    @property
+    def num_lanes(self) -> int:
+        """Partitions that inference.routed needs: as set, else one for each executor process."""
+        return self.lanes or max(1, self.executors)
 
     @property
     def bootstrap(self) -> str:

@@ -56,7 +56,13 @@ class Columns:
     @classmethod
     def of(cls, frame: InferenceFrame) -> Columns:
         """View the columns of ``frame`` without copying."""
-        return cls(**{name: np.frombuffer(getattr(frame, name), dtype) for name, dtype in _DTYPES.items()})
+        view = np.frombuffer
+        return cls(
+            view(frame.offsets, "<i8"), view(frame.gaps, "<i4"), view(frame.received_us, "<i8"),
+            view(frame.deadlines_us, "<i8"), view(frame.priorities, "|u1"), view(frame.statuses, "|u1"),
+            view(frame.roles, "|u1"), view(frame.row_items, "<u2"), view(frame.tenant_index, "<u2"),
+            view(frame.id_lengths, "|u1"), view(frame.key_lengths, "<u2"),
+        )  # fmt: skip
 
 
 def num_rows(frame: InferenceFrame) -> int:

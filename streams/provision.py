@@ -1,7 +1,7 @@
 """Create every topic with its settings, check those that exist, register the schemas: the only user of confluent-kafka.
 
 Repeating it changes nothing. A topic that exists with other settings or another number of partitions is never altered:
-partitions carry the identity of requests, so a person decides.
+partitions carry the identity of requests, so a person decides. Lanes do not, and are added when more are asked for.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but not marked as exported
     AdminClient,
     ConfigResource,
+    NewPartitions,
     NewTopic,
     ResourceType,
 )
@@ -191,6 +192,7 @@ def _topics(connection: Connection, partitions: int, lanes: int, replication: in
     wrong = _differences(admin, existing, partitions, lanes)
     if wrong:
         raise ProvisionError(tuple(wrong))
+    _grow_lanes(admin, existing, lanes)
     new = [
         NewTopic(
             topic.full_name,
@@ -208,6 +210,17 @@ def _topics(connection: Connection, partitions: int, lanes: int, replication: in
     return tuple(name for name in ALL if name not in existing)
 
 
+def _grow_lanes(admin: AdminClient, existing: Mapping[str, Any], lanes: int) -> None:
+    """Give topics by lane the partitions they lack: a lane is no part of a request's identity."""
+    more = [
+        NewPartitions(full_name(name), lanes)
+        for name, found in existing.items()
+        if ALL[name].partitions == "lanes" and len(found.partitions) < lanes
+    ]
+    if more:
+        _wait("adding lanes", admin.create_partitions(more, operation_timeout=ADMIN_TIMEOUT_S))
+
+
 def _differences(admin: AdminClient, existing: Mapping[str, Any], partitions: int, lanes: int) -> list[str]:
     if not existing:
         return []
@@ -217,7 +230,8 @@ def _differences(admin: AdminClient, existing: Mapping[str, Any], partitions: in
     out: list[str] = []
     for name, found in configs.items():
         topic = ALL[name]
-        counts = (partition_count(topic, partitions, lanes), len(existing[name].partitions))
+        have = len(existing[name].partitions)
+        counts = (have if topic.partitions == "lanes" else partition_count(topic, partitions, lanes), have)
         values = {setting: entry.value for setting, entry in found.items()}
         out += differences(topic.full_name, topic_settings(topic), values, counts)
     return out

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import numpy as np
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
@@ -38,18 +39,21 @@ class TelemetryWindow:
 
     def add(self, frame: InferenceFrame, completed_us: int) -> None:
         """Count an answered frame: rows, outcome, time from the broker's timestamp to the result."""
-        columns, starts = Columns.of(frame), segment_starts(frame)
+        columns, starts = Columns.of(frame), np.array(segment_starts(frame))
         self.num_frames += 1
-        for number, segment in enumerate(frame.segments):
-            rows = slice(starts[number], starts[number + 1])
-            statuses = columns.statuses[rows]
-            spent = completed_us - columns.received_us[rows]
+        size = len(frame.segments)
+        owner = np.repeat(np.arange(size), np.diff(starts))
+        outcomes = np.bincount(owner * 5 + columns.statuses, minlength=5 * size).reshape(size, 5).tolist()
+        spent = completed_us - columns.received_us
+        sums = np.add.reduceat(spent, starts[:-1]).tolist()
+        slowest = np.maximum.reduceat(spent, starts[:-1]).tolist()
+        for segment, counted, total_us, max_us in zip(frame.segments, outcomes, sums, slowest, strict=True):
             count = self.counts.setdefault((segment.model, segment.version), [0] * 7)
             count[0] += segment.num_rows
             for status in range(1, 5):
-                count[status] += int((statuses == status).sum())
-            count[5] += int(spent.sum())
-            count[6] = max(count[6], int(spent.max()))
+                count[status] += counted[status]
+            count[5] += total_us
+            count[6] = max(count[6], max_us)
 
     def close(self, stage: str, instance: int, queue_depth: int) -> Telemetry:
         """The window's record; a new window begins."""

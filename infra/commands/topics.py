@@ -45,7 +45,7 @@ def provision(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
     from streams.provision import provision as run
 
     settings = settings_of(ctx)
-    work = run(Connection(settings.bootstrap), partitions=settings.partitions, lanes=settings.lanes)
+    work = run(Connection(settings.bootstrap), partitions=settings.partitions, lanes=settings.num_lanes)
     with broker_answers():
         try:
             done = asyncio.run(work)
@@ -73,7 +73,7 @@ def rows(settings: Settings, found: Mapping[str, int] | None) -> list[dict[str, 
 def _row(settings: Settings, topic: Topic, found: Mapping[str, int] | None) -> dict[str, Any]:
     from streams.provision import partition_count
 
-    wanted = partition_count(topic, settings.partitions, settings.lanes)
+    wanted = partition_count(topic, settings.partitions, settings.num_lanes)
     row: dict[str, Any] = {"topic": topic.full_name, "record": topic.record or "bytes"}
     if found is not None:
         row["on_broker"] = found.get(topic.name, 0)

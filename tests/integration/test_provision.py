@@ -20,21 +20,21 @@ from tests.support.samples import SAMPLES
 
 async def test_everything_is_created_once_and_then_left_alone(servers: Servers) -> None:
     connection, settings = Connection(servers.bootstrap), servers.settings
-    first = await provision(connection, partitions=settings.partitions, lanes=settings.lanes)
-    again = await provision(connection, partitions=settings.partitions, lanes=settings.lanes)
+    first = await provision(connection, partitions=settings.partitions, lanes=settings.num_lanes)
+    again = await provision(connection, partitions=settings.partitions, lanes=settings.num_lanes)
     assert again.created == ()
     assert again.num_registered == 0
     assert again.topic_ids == first.topic_ids
     assert set(first.topic_ids) == set(ALL)
     counts = await topic_partitions(connection, ALL)
     assert counts["inference.requests"] == counts["inference.results"] == settings.partitions
-    assert counts["inference.routed"] == settings.lanes
+    assert counts["inference.routed"] == settings.num_lanes
     assert counts["_schemas"] == counts["memory.events"] == 1
 
 
 async def test_the_schemas_are_in_the_log_and_serve_a_codec(servers: Servers) -> None:
     connection, settings = Connection(servers.bootstrap), servers.settings
-    ids = (await provision(connection, partitions=settings.partitions, lanes=settings.lanes)).schema_ids
+    ids = (await provision(connection, partitions=settings.partitions, lanes=settings.num_lanes)).schema_ids
     assert missing(await read_schema_log(connection)) == []
     assert set(ids.write_ids) == set(SchemaIds.local().write_ids)
     codec = Codec(ids)
@@ -46,7 +46,7 @@ async def test_the_schemas_are_in_the_log_and_serve_a_codec(servers: Servers) ->
 
 async def test_topic_ids_are_the_brokers(servers: Servers) -> None:
     connection, settings = Connection(servers.bootstrap), servers.settings
-    await provision(connection, partitions=settings.partitions, lanes=settings.lanes)
+    await provision(connection, partitions=settings.partitions, lanes=settings.num_lanes)
     ids = await topic_ids(connection, ["inference.requests"])
     name = full_name("inference.requests")
     admin = AdminClient({"bootstrap.servers": servers.bootstrap})
@@ -64,9 +64,9 @@ def base64_of(data: bytes) -> str:
 
 async def test_a_difference_is_named_and_nothing_is_altered(servers: Servers) -> None:
     connection, settings = Connection(servers.bootstrap), servers.settings
-    await provision(connection, partitions=settings.partitions, lanes=settings.lanes)
+    await provision(connection, partitions=settings.partitions, lanes=settings.num_lanes)
     with pytest.raises(ProvisionError) as caught:
-        await provision(connection, partitions=settings.partitions + 1, lanes=settings.lanes)
+        await provision(connection, partitions=settings.partitions + 1, lanes=settings.num_lanes)
     sentence = f"topic isos.inference.requests.v1 has {settings.partitions} partitions"
     assert caught.value.differences[0].startswith(sentence)
     assert (await topic_partitions(connection, ["inference.requests"]))["inference.requests"] == settings.partitions

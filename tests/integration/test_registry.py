@@ -33,7 +33,7 @@ REQUESTS, RESULTS = full_name("inference.requests"), full_name("inference.result
 @pytest.fixture
 async def provisioned(servers: Servers) -> Provisioned:
     settings = servers.settings
-    return await provision(Connection(servers.bootstrap), partitions=settings.partitions, lanes=settings.lanes)
+    return await provision(Connection(servers.bootstrap), partitions=settings.partitions, lanes=settings.num_lanes)
 
 
 @pytest.fixture
