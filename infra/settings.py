@@ -61,7 +61,8 @@ class Settings(BaseSettings):
     registry_url: str = Field("", description="Address of a Confluent-compatible schema registry; empty starts ours.")
     registry_port: Port = Field(18081, description="Port of our schema registry.")
     partitions: Partitions = Field(
-        2, description="Partitions of inference.requests, admitted, executed and results (always the same number)."
+        1,
+        description="Partitions of inference.requests, admitted, executed and results: the most processes of a stage.",
     )
     lanes: Annotated[int, Field(ge=0, le=256)] = Field(
         0, description="Least partitions of inference.routed, which grows when more are asked; 0: one per executor."
@@ -73,7 +74,9 @@ class Settings(BaseSettings):
     default_timeout_ms: int = Field(30_000, ge=1, description="Budget of a request that states none, milliseconds.")
     max_timeout_ms: int = Field(120_000, ge=1, description="Largest budget a request may state, milliseconds.")
     grace_ms: int = Field(10_000, ge=0, description="Time after its budget before the reaper answers a request.")
-    tick_ms: int = Field(10, ge=1, le=1000, description="Time over which the edge gathers one frame, milliseconds.")
+    tick_ms: int = Field(
+        10, ge=1, le=1000, description="Least time over which edge and executor gather a frame, milliseconds."
+    )
     session_timeout_s: int = Field(6, ge=1, le=120, description="Silence after which a consumer loses its partitions.")
     tenant_rate_per_s: float = Field(1_000_000, gt=0, description="Requests per second that a tenant may send.")
     tenant_burst: int = Field(1_000_000, ge=1, description="Requests that a tenant may send at once.")

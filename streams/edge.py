@@ -35,6 +35,8 @@ REQUESTS: Final = full_name("inference.requests")
 COMMIT_S: Final = 1.0
 MAX_TICK_RECORDS: Final = 5_000
 MAX_IN_FLIGHT: Final = 256
+FRAMES_PER_S: Final = 100
+"""Frame budget of a process: a frame costs every stage and the broker as much as some twenty rows do."""
 IDLE_MS: Final = 50
 DRAIN_MS: Final = 2
 MAX_MESSAGE: Final = 500  # characters; 5,000 refused rows of one tick must fit one frame
@@ -134,7 +136,7 @@ class Edge(ConsumerRebalanceListener):  # type: ignore[misc]
                 next_commit = now + COMMIT_S
             while self._in_flight >= MAX_IN_FLIGHT and self._failure is None:
                 await asyncio.sleep(self._tick_s)
-            next_tick = max(next_tick + self._tick_s, now)
+            next_tick = max(next_tick + max(self._tick_s, len(self._partitions) / FRAMES_PER_S), now)
             if next_tick > now:
                 await asyncio.sleep(next_tick - now)
 

@@ -33,6 +33,7 @@ SLOW = "slow-20ms"
 RATE = 1_000.0
 TIMEOUT_MS = 60_000
 FREEZE_S = 15.0
+BACKLOG_S = 3.0
 
 
 def chaos_seed() -> int:
@@ -71,14 +72,26 @@ class FaultRun:
         self.stack.wait_restarted(target, pid)
         self.probe()
 
-    def freeze(self, target: str) -> None:
+    def freeze(self, target: str, *, at_once: bool = False) -> None:
         """SIGSTOP for 15 s at a random moment, SIGCONT; wait until requests are answered."""
-        self.moment()
+        if not at_once:
+            self.moment()
         pid = self.stack.freeze(target)
         threading.Event().wait(FREEZE_S)  # the length of the fault, not a wait for something
         self.stack.thaw(pid)
         self.faults.append(Fault("freeze", target, time.time_ns() // 1000))
         self.probe()
+
+    def freeze_with_answers_in_hand(self, validator: str) -> None:
+        """Freeze a Validator while it works off a backlog, so that it wakes with results that others have written.
+
+        It is stopped for a while that costs it no partition; the frames of that time keep it busy when it goes on.
+        """
+        pid = self.stack.freeze(validator)
+        threading.Event().wait(BACKLOG_S)
+        self.stack.thaw(pid)
+        threading.Event().wait(self.rng.uniform(0.03, 0.1))
+        self.freeze(validator, at_once=True)
 
     def probe(self) -> None:
         """Wait until each partition has answered a request that is sent now."""

@@ -24,7 +24,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_each_source_wins_over_the_next(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load_settings().partitions == 2
+    assert load_settings().partitions == 1
     user = clean / "home" / ".config" / "isos" / "isos.toml"
     user.parent.mkdir(parents=True)
     user.write_text("partitions = 3\nlanes = 3\n")
@@ -35,6 +35,13 @@ def test_each_source_wins_over_the_next(clean: Path, monkeypatch: pytest.MonkeyP
     assert load_settings().partitions == 5
     assert load_settings(partitions=6).partitions == 6
     assert load_settings(partitions=None).partitions == 5
+
+
+def test_there_is_a_lane_for_each_executor_unless_it_is_said_otherwise(clean: Path) -> None:
+    assert load_settings().num_lanes == 1
+    assert load_settings(executors=0).num_lanes == 1
+    assert load_settings(executors=3).num_lanes == 3
+    assert load_settings(executors=3, lanes=2).num_lanes == 2
 
 
 def test_an_invalid_value_is_one_sentence_and_exit_code_2(monkeypatch: pytest.MonkeyPatch) -> None:
