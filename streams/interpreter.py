@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import faust
 from aiokafka import AIOKafkaProducer
@@ -20,11 +20,13 @@ from schemas.coordinate import RecordCoordinate
 from schemas.frame import InferenceFrame
 from streams.agent import AgentSpec
 from streams.codec import Codec
-from streams.errors import PoisonRecordError
+from streams.errors import InvariantError, PoisonRecordError
 from streams.ledger_log import LedgerLog
 from streams.partition_run import PartitionRun
 from streams.takeover import HeldPartition, Takeover
 from streams.topics import full_name
+
+MEMORY: Final = "memory.events"
 
 
 class MemorySource(Protocol):
@@ -63,6 +65,8 @@ class FrameInterpreter:
         on_defect: Callable[[BaseException], None],
         dead_letter: Callable[[bytes | None, PoisonRecordError, RecordCoordinate], Awaitable[None]],
     ) -> None:
+        if len(spec.consumes) != 1 or spec.lookups is not None or set(spec.watches) - {MEMORY}:
+            raise InvariantError(f"{spec.name}: a frame agent consumes one topic, watches memory and looks nothing up")
         self.spec = spec
         self.app = app
         self.producer = producer

@@ -45,6 +45,7 @@ def test_kill_of_every_process(stack, tmp_path):
             run.kill(f"{stage}-{run.rng.randrange(2)}")
         run.kill("orchestrator")
         run.kill("control")
+        run.kill("redis")
         check(run, run.finish(), stack, KILL_LIMIT_S)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from streams.agent import AgentSpec
 from streams.codec import Codec, SchemaIds
-from streams.errors import PoisonRecordError, RetriableError
+from streams.errors import InvariantError, PoisonRecordError, RetriableError
 from streams.interpreter import FrameInterpreter
 from tests.support.fake_kafka import FakeApp, FakeEvent, FakeProducer, until
 from tests.support.frames import MODEL, frame, memory, row
@@ -117,3 +117,27 @@ async def test_decode_reads_the_consumed_topic_only() -> None:
     assert shell.decode(CODEC.encode(TOPIC, made)) == made
     with pytest.raises(PoisonRecordError):
         shell.decode(None)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"consumes": (TOPIC, "inference.executed")},
+        {"lookups": lambda _state, _record: None},
+        {"watches": ("control.alerts",)},
+    ],
+)
+def test_a_declaration_that_nothing_here_carries_out_is_refused(given: dict[str, Any]) -> None:
+    declared = {
+        "name": "tester",
+        "consumes": (TOPIC,),
+        "emits": (),
+        "initial": lambda _p: None,
+        "decide": print,
+        **given,
+    }
+    with pytest.raises(InvariantError, match="a frame agent"):
+        FrameInterpreter(
+            AgentSpec(**declared), FakeApp(), FakeProducer(), CODEC, SimpleNamespace(view=None),  # type: ignore[arg-type]
+            on_defect=print, dead_letter=print,  # type: ignore[arg-type]
+        )  # fmt: skip
