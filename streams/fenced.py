@@ -18,6 +18,7 @@ when to claim anew (daily).
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -31,6 +32,10 @@ from streams.errors import FencedError, RetriableError
 CLAIM_TIMEOUT_S: Final = 15.0
 SEND_TIMEOUT_S: Final = 30.0
 RENEW_AFTER_S: Final = 86_400.0
+REFUSALS: Final = ("ProducerFenced", "InvalidProducerEpoch", "OutOfOrderSequenceNumber")
+"""The client's errors that say another writer has a newer epoch."""
+
+log = logging.getLogger(__name__)
 
 Headers = Sequence[tuple[str, bytes]]
 Submission = list[tuple[asyncio.Future[Any], int]]
@@ -132,7 +137,7 @@ class FencedWriter:
                 future = await self._client.send_batch(batch, self.topic, partition=self.partition)
         except (KafkaError, TimeoutError) as error:
             raise self._translate(error) from error
-        future.add_done_callback(_observe)
+        future.add_done_callback(self._observe)
         return future, batch.record_count()
 
     async def confirm(self, submission: Submission) -> tuple[int, int]:
@@ -144,21 +149,21 @@ class FencedWriter:
             raise self._translate(error) from error
         return int(done[0].offset), int(done[-1].offset) + submission[-1][1]
 
+    def _observe(self, future: asyncio.Future[Any]) -> None:
+        """Note a refusal, also one that nobody waits for any more because the partition was given up meanwhile."""
+        error = None if future.cancelled() else future.exception()
+        if error is not None and type(error).__name__ in REFUSALS:
+            log.warning("%s", FencedError(self.topic, self.partition))
+
     def _translate(self, error: BaseException) -> RetriableError:
         name = type(error).__name__
-        if name in ("ProducerFenced", "InvalidProducerEpoch", "OutOfOrderSequenceNumber"):
+        if name in REFUSALS:
             return FencedError(self.topic, self.partition)
         return WriteFailedError(self.topic, self.partition, name)
 
     async def stop(self) -> None:
         """Close the connection; what was not confirmed stays unknown."""
         await stop_quietly(self._client)
-
-
-def _observe(future: asyncio.Future[Any]) -> None:
-    """Retrieve the exception so that a future whose waiter was cancelled does not warn."""
-    if not future.cancelled():
-        future.exception()
 
 
 async def _transactional(connection: Connection, topic: str, partition: int) -> AIOKafkaProducer:
