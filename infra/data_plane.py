@@ -26,6 +26,7 @@ from streams.provision import topic_ids, topic_partitions
 from streams.pulse import Pulse, TelemetryWindow
 from streams.quota import QuotaStore
 from streams.schema_log import read_schema_ids
+from streams.silence import watch_for_silence
 from streams.watch import MemoryWatch
 
 REQUESTS: Final = "inference.requests"
@@ -214,7 +215,12 @@ def _app(context: RoleContext, name: str) -> Any:
 async def _serve(context: RoleContext, app: Any, interpreter: FrameInterpreter, pulse: Pulse) -> None:
     await app.start()
     try:
-        await _together(pulse.run(), _when(interpreter.takeover.assigned_once, context), app.wait_until_stopped())
+        await _together(
+            pulse.run(),
+            _when(interpreter.takeover.assigned_once, context),
+            watch_for_silence(context.connection, app.conf.id, interpreter.takeover.awaited),
+            app.wait_until_stopped(),
+        )
     finally:
         await interpreter.takeover.stop()
         await app.stop()

@@ -32,7 +32,8 @@ class HeldPartition:
     """One partition in one generation: ``events`` are Faust events in offset order.
 
     ``ready`` is set by the runner once the partition is folded and fenced. ``backlog`` holds what a runner that gave up
-    had taken and not finished; its successor begins with it.
+    had taken and not finished; its successor begins with it. ``fed_offset`` is that of the last event that Faust handed
+    over (-1: none yet).
     """
 
     topic: str
@@ -41,6 +42,7 @@ class HeldPartition:
     events: asyncio.Queue[Any] = field(default_factory=lambda: asyncio.Queue(QUEUE_SIZE))
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     backlog: list[Any] = field(default_factory=list)
+    fed_offset: int = -1
     task: asyncio.Task[None] | None = None
 
 
@@ -120,7 +122,13 @@ class Takeover:
         message = event.message
         held = self.held.get((message.topic, message.partition))
         if held is not None:
+            held.fed_offset = message.offset
             await held.events.put(event)
+
+    def awaited(self) -> list[HeldPartition]:
+        """The partitions that Faust can hand events to: none while one queue is full and holds all others up."""
+        held = list(self.held.values())
+        return [] if any(each.events.full() for each in held) else held
 
     def is_current(self, held: HeldPartition) -> bool:
         """Whether ``held`` belongs to the running generation."""
