@@ -144,7 +144,8 @@ class FencedWriter:
         """Wait until all records are written; return the first one's offset and the offset behind the last one."""
         try:
             async with asyncio.timeout(SEND_TIMEOUT_S):
-                done = [await future for future, _ in submission]
+                # Shielded: who stops waiting leaves the write to its end, and a refusal is still noted.
+                done = [await asyncio.shield(future) for future, _ in submission]
         except (KafkaError, TimeoutError) as error:
             raise self._translate(error) from error
         return int(done[0].offset), int(done[-1].offset) + submission[-1][1]

@@ -9,12 +9,13 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from confluent_kafka import Consumer, TopicPartition
 
 from executors.model_store import ModelStore
 from infra.bench.models import bench_model
@@ -24,9 +25,10 @@ from streams.client import Client
 from streams.codec import subject_of
 from streams.connection import Connection
 from streams.schema_log import read_schema_ids
+from streams.topics import full_name
 from tests.support import models
 from tests.support.load import Load, LoadRun, Record
-from tests.support.stack import RunningStack, stack_settings
+from tests.support.stack import RunningStack, stack_settings, wait_until
 
 FAST = ("bench-00", "bench-01", "bench-02")
 SLOW = "slow-20ms"
@@ -87,10 +89,16 @@ class FaultRun:
 
         It is stopped for a while that costs it no partition; the frames of that time keep it busy when it goes on.
         """
-        pid = self.stack.freeze(validator)
-        threading.Event().wait(BACKLOG_S)
-        self.stack.thaw(pid)
-        threading.Event().wait(self.rng.uniform(0.03, 0.1))
+        partitions = range(self.stack.settings.partitions)
+        with results_ends(self.stack.settings.bootstrap) as ends:
+            pid = self.stack.freeze(validator)
+            threading.Event().wait(BACKLOG_S - 1.0)
+            before = [ends(partition) for partition in partitions]
+            threading.Event().wait(1.0)
+            still = [(each, before[each]) for each in partitions if ends(each) == before[each]]
+            self.stack.thaw(pid)
+            if still:  # it holds a partition: catch it when it has begun to write and has most of the backlog in hand
+                wait_until(lambda: any(ends(each) > end for each, end in still), 10, f"a result of {validator}")
         self.freeze(validator, at_once=True)
 
     def probe(self) -> None:
@@ -102,6 +110,17 @@ class FaultRun:
     def finish(self) -> Record:
         """Stop the traffic and collect every result."""
         return self.load.stop()
+
+
+@contextlib.contextmanager
+def results_ends(bootstrap: str) -> Iterator[Callable[[int], int]]:
+    """The end of a results partition, asked for anew at each call."""
+    client = Consumer({"bootstrap.servers": bootstrap, "group.id": "results-ends", "socket.nagle.disable": True})
+    topic = full_name("inference.results")
+    try:
+        yield lambda partition: int(client.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1])
+    finally:
+        client.close()
 
 
 async def _probe(bootstrap: str, count: int) -> None:
