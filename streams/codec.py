@@ -73,12 +73,24 @@ _DECODE_ERRORS: Final = (
 )
 
 
-def _file_name(record: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", record).lower() + ".v1.avsc"
+def _snake(record: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", record).lower()
+
+
+def schema_versions(record: str) -> dict[int, str]:
+    """Text of every version of a record's schema that this release knows, oldest first; the last one is written."""
+    pattern = re.compile(re.escape(_snake(record)) + r"\.v(\d+)\.avsc")
+    found = {
+        int(match[1]): file.read_text(encoding="utf-8")
+        for file in resources.files("schemas").iterdir()
+        if (match := pattern.fullmatch(file.name)) is not None
+    }
+    return dict(sorted(found.items()))
 
 
 def _load(record: str) -> str:
-    return resources.files("schemas").joinpath(_file_name(record)).read_text(encoding="utf-8")
+    versions = schema_versions(record)
+    return versions[max(versions)]
 
 
 def _parse(text: str) -> Any:

@@ -156,6 +156,36 @@ _TABLE: Final = (
         "The request names a blob; this server takes tensors inline only.",
         "Send the tensors in `inputs`.",
     ),
+    Code(
+        "invalid_blob",
+        "REJECTED",
+        "The blob reference is malformed, or the request carries tensor data beside it.",
+        "Give the SHA-256 in hex and the size in bytes of all tensors' data in order, and leave `data` empty.",
+    ),
+    Code(
+        "blob_missing",
+        "ERROR",
+        "The blob that the request names is not in the blob store.",
+        "Store the blob before the request is sent, or send the tensors in `inputs`.",
+    ),
+    Code(
+        "blob_corrupt",
+        "ERROR",
+        "The stored blob does not have the digest or the size that the request names.",
+        "Store the blob anew and send the request again under another id.",
+    ),
+    Code(
+        "duplicate_in_flight",
+        "REJECTED",
+        "A request of this tenant with the same id and the same input is still being processed.",
+        "Wait for the result of the first one; the message names its coordinate.",
+    ),
+    Code(
+        "id_conflict",
+        "REJECTED",
+        "The tenant used this request id a short while ago for another input.",
+        "Choose an id of its own for each request; only a repetition of the same input may reuse one.",
+    ),
     Code("quota_exceeded", "REJECTED", "The tenant is above its request rate.", "Try again after `retry_after_ms`."),
     Code(
         "deadline_exceeded",
