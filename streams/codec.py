@@ -73,13 +73,14 @@ _DECODE_ERRORS: Final = (
 )
 
 
-def _snake(record: str) -> str:
+def snake(record: str) -> str:
+    """Stem of a record's schema files."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", record).lower()
 
 
 def schema_versions(record: str) -> dict[int, str]:
     """Text of every version of a record's schema that this release knows, oldest first; the last one is written."""
-    pattern = re.compile(re.escape(_snake(record)) + r"\.v(\d+)\.avsc")
+    pattern = re.compile(re.escape(snake(record)) + r"\.v(\d+)\.avsc")
     found = {
         int(match[1]): file.read_text(encoding="utf-8")
         for file in resources.files("schemas").iterdir()

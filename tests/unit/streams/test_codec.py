@@ -46,7 +46,7 @@ def test_every_topic_has_its_record() -> None:
 
 @pytest.mark.parametrize("name", sorted(RECORDS))
 def test_golden_bytes(name: str) -> None:
-    path = GOLDEN / (codec._file_name(name).removesuffix(".avsc") + ".hex")
+    path = GOLDEN / f"{codec.snake(name)}.v{max(codec.schema_versions(name))}.hex"
     body = encode_body(name, SAMPLES[name])
     if os.environ.get(REWRITE):
         lines = [body.hex()[i : i + 100] for i in range(0, len(body) * 2, 100)]
