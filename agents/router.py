@@ -188,7 +188,7 @@ def _with_versions(part: InferenceFrame, picks: Array, versions: tuple[str, ...]
 
 def _served_by(segment: Segment, version: str) -> Segment:
     """The segment, not yet executed, with its version."""
-    return Segment(segment.model, version, segment.cohort, segment.num_rows, segment.inputs)
+    return Segment(segment.model, version, segment.cohort, segment.num_rows, segment.inputs, blob=segment.blob)
 
 
 def _ended(frame: InferenceFrame, mask: Array, status: int, code: str, message: str, now_us: int) -> SendFrame:

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from schemas.request import BlobRef
+
 
 @dataclass(frozen=True, slots=True)
 class TensorBlock:
-    """A tensor of a whole segment: ``data`` is row-major ``[items of the segment, *item_shape]``, C-contiguous."""
+    """A tensor of a whole segment: ``data`` is row-major ``[items of the segment, *item_shape]``, C-contiguous.
+
+    ``data`` is empty in the inputs of a segment that has a ``blob``.
+    """
 
     name: str
     datatype: str
@@ -23,7 +28,11 @@ class TensorBlock:
 class Segment:
     """A run of rows of one (model, version, input signature). Fields after ``inputs`` are filled by the executor.
 
-    ``model_digest`` is the SHA-256 (hex) of the blob, ``batch_id`` counts per executor, ``batch_size`` is in items.
+    ``model_digest`` is the SHA-256 (hex) of the model, ``batch_id`` counts per executor, ``batch_size`` is in items.
+
+    ``blob`` names where the inputs' data is: such a segment has one row, and its ``inputs`` stand, with empty ``data``,
+    in the order in which their data is concatenated in the blob; a block takes items x item shape x datatype bytes.
+    ``cached``: the outputs are an earlier request's.
     """
 
     model: str
@@ -39,6 +48,8 @@ class Segment:
     batch_size: int = 0
     queued_us: int = 0
     run_us: int = 0
+    blob: BlobRef | None = None
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
+from schemas.request import BlobRef
 
 STATUSES: Final = ("PENDING", "OK", "ERROR", "REJECTED", "EXPIRED")
 PENDING, OK, ERROR, REJECTED, EXPIRED = range(5)
@@ -166,13 +167,16 @@ def end_rows(
     """The frame with every row ended in ``status`` (not OK) and the given errors; tensors are dropped."""
     segments = frame.segments
     if without_inputs:
-        segments = tuple(replace(segment, inputs=(), outputs=()) for segment in segments)
+        segments = tuple(replace(segment, inputs=(), outputs=(), blob=None) for segment in segments)
     return replace(frame, segments=segments, statuses=bytes([status]) * num_rows(frame), errors=tuple(errors))
 
 
 @dataclass(slots=True)
 class Row:
-    """One request on its way into a frame. ``blocks``: name, datatype, item shape and bytes per input tensor."""
+    """One request on its way into a frame. ``blocks``: name, datatype, item shape and bytes per input tensor.
+
+    With a ``blob`` the bytes are empty and the blocks stand in the order of their data in the blob.
+    """
 
     offset: int
     gap: int
@@ -188,11 +192,15 @@ class Row:
     blocks: tuple[tuple[str, str, tuple[int, ...], bytes], ...]
     status: int = PENDING
     error: RowError | None = None
+    blob: BlobRef | None = None
 
 
 @dataclass(slots=True)
 class FrameBuilder:
-    """Collects rows of one source partition and cuts frames of at most ``max_bytes`` of tensor data."""
+    """Collects rows of one source partition and cuts frames of at most ``max_bytes`` of inline tensor data.
+
+    Rows of one model, version and input signature become one segment; a row with a blob is a segment of its own.
+    """
 
     topic_id: bytes
     partition: int
@@ -222,14 +230,15 @@ class FrameBuilder:
         groups: dict[tuple[Any, ...], list[Row]] = {}
         for row in rows:
             signature = tuple([(block[0], block[1], block[2]) for block in row.blocks])
-            groups.setdefault((row.model, row.version, signature), []).append(row)
+            alone = -1 if row.blob is None else row.offset
+            groups.setdefault((row.model, row.version, signature, alone), []).append(row)
         segments, ordered = [], []
-        for (model, version, signature), members in groups.items():
+        for (model, version, signature, _), members in groups.items():
             blocks = tuple(
                 TensorBlock(name, datatype, shape, b"".join([member.blocks[at][3] for member in members]))
                 for at, (name, datatype, shape) in enumerate(signature)
             )
-            segments.append(Segment(model, version, "", len(members), blocks))
+            segments.append(Segment(model, version, "", len(members), blocks, blob=members[0].blob))
             ordered += members
         return frame_of_rows(ordered, segments, frame_id, now_us, self.topic_id, self.partition, memory_sequence)
 

@@ -10,10 +10,14 @@ from __future__ import annotations
 from typing import Final
 
 from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
+from schemas.request import BlobRef
 from streams.varint import write_bytes, write_long, write_string
 
 MAX_AXES: Final = 32
 _END: Final = b"\x00"
+_NONE: Final = b"\x00"
+_SOME: Final = b"\x02"
+_CACHED: Final = (b"\x00", b"\x01")
 
 
 def encode_frame(frame: InferenceFrame) -> bytes:
@@ -60,6 +64,11 @@ def _put_segment(parts: list[bytes], segment: Segment) -> None:
         write_long(segment.batch_id), write_long(segment.batch_size), write_long(segment.queued_us),
         write_long(segment.run_us),
     )  # fmt: skip
+    blob = segment.blob
+    if blob is not None:
+        parts += (_SOME, write_string(blob.digest), write_long(blob.size_bytes), _CACHED[segment.cached])
+    else:
+        parts += (_NONE, _CACHED[segment.cached])
 
 
 def _put_blocks(parts: list[bytes], blocks: tuple[TensorBlock, ...]) -> None:
@@ -109,6 +118,16 @@ class _Cursor:
         if not -(1 << 31) <= number < 1 << 31:
             raise ValueError("a number is larger than 32 bits")
         return number
+
+    def flag(self, true: int) -> bool:
+        """One byte that is 0 or ``true``: a boolean, or the branch of a union of null and one more."""
+        if self.at >= len(self.data):
+            raise EOFError("the record ends before a flag")
+        byte = self.data[self.at]
+        if byte not in (0, true):
+            raise ValueError("a flag is neither false nor true")
+        self.at += 1
+        return byte == true
 
     def blob(self) -> bytes:
         size = self.long()
@@ -163,6 +182,7 @@ def _segment(cursor: _Cursor) -> Segment:
     return Segment(
         string(), string(), string(), cursor.integer(), _blocks(cursor), _blocks(cursor), string(), string(), string(),
         cursor.long(), cursor.integer(), cursor.long(), cursor.long(),
+        BlobRef(string(), cursor.long()) if cursor.flag(2) else None, cursor.flag(1),
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ TOPIC: Final = "inference.results"
 _LETTERS: Final = {status: letter for letter, status in STATUS_LETTERS.items()}
 _NO_ERROR: Final = b"\x00"
 _EMPTY: Final = b"\x00"
-_FALSE: Final = b"\x00"
+_CACHED: Final = (b"\x00", b"\x01")
 _ENUM: Final = {status: write_long(status - 1) for status in _LETTERS}
 
 Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
@@ -72,12 +72,12 @@ def _timing_part(frame: InferenceFrame, completed_us: int) -> bytes:
 
 
 def _segment_part(frame: InferenceFrame, segment: Segment) -> bytes:
-    """model, model_version and Provenance, encoded: experiment is empty, nothing comes from a cache yet."""
+    """model, model_version and Provenance, encoded: experiment is empty."""
     return b"".join((
         write_string(segment.model), write_string(segment.version),
         write_string(segment.model_digest), write_long(frame.memory_sequence), write_string(segment.cohort),
         _EMPTY, write_long(segment.batch_id), write_long(segment.batch_size),
-        write_string(segment.execution_provider), write_string(segment.executor), _FALSE,
+        write_string(segment.execution_provider), write_string(segment.executor), _CACHED[segment.cached],
     ))  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterable
 
@@ -11,6 +12,7 @@ from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
 from schemas.memory import MemoryEntry
 from schemas.model import ModelVersion, TensorSpec
 from schemas.plan import Plan, VersionWeight
+from schemas.request import BlobRef
 from streams.canonical import to_json
 from streams.columns import FrameBuilder, Row
 from streams.memory_view import ActiveVersion, MemoryView
@@ -68,9 +70,20 @@ def frame(rows: Iterable[Row], *, partition: int = 1, now_us: int = T) -> Infere
     return built
 
 
-def random_frame(seed: int, num_rows: int = 12) -> InferenceFrame:
-    """A frame with several models, versions, widths, gaps, ended rows with errors, and several items per row."""
-    rng = random.Random(seed)
+def with_blob(plain: Row) -> Row:
+    """The row with its tensors' data in a blob."""
+    data = b"".join(block[3] for block in plain.blocks)
+    plain.blob = BlobRef(hashlib.sha256(data).hexdigest(), len(data))
+    plain.blocks = tuple((*block[:3], b"") for block in plain.blocks)
+    return plain
+
+
+def random_frame(seed: int, num_rows: int = 12, *, blobs: bool = False) -> InferenceFrame:
+    """A frame with several models, versions, widths, gaps, ended rows with errors, and several items per row.
+
+    With ``blobs`` some rows have one.
+    """
+    rng, blob_rng = random.Random(seed), random.Random(~seed)
     rows, offset = [], 100
     for _ in range(num_rows):
         gap = rng.choice((0, 0, 0, 2))
@@ -89,6 +102,8 @@ def random_frame(seed: int, num_rows: int = 12) -> InferenceFrame:
         if rng.random() < 0.2:
             made.status, made.error = 3, RowError(0, "wrong_shape", f"row {offset}", 5)
             made.items, made.blocks = 0, ()
+        elif blobs and blob_rng.random() < 0.4:
+            made = with_blob(made)
         rows.append(made)
     return frame(rows)
 

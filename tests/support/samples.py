@@ -28,7 +28,8 @@ CAUSES = (RecordCoordinate("control.plans", 0, 7), RecordCoordinate("memory.comm
 TENSOR = Tensor("x", "FP32", (1, 2), b"\x00\x00\x80?\x00\x00\x00@")
 BLOCK = TensorBlock("x", "FP32", (2,), b"\x00\x00\x80?\x00\x00\x00@")
 SEGMENT = Segment(
-    "digits", "v1.0.0", "main", 1, (BLOCK,), (BLOCK,), DIGEST, "CPUExecutionProvider", "e-0", 9, 1, 40, 200
+    *("digits", "v1.0.0", "main", 1, (BLOCK,), (BLOCK,), DIGEST, "CPUExecutionProvider", "e-0", 9, 1, 40, 200),
+    *(BlobRef(DIGEST, 8), True),
 )
 FRAME = InferenceFrame(
     *(77, T, TOPIC_ID, 1, 5, T + 1, T + 2, T + 3, (SEGMENT,), ("default",), (RowError(0, "internal", "a defect", 9),)),

@@ -17,7 +17,7 @@ from streams.agent import Effects, Event, Tick
 from streams.columns import ERROR, EXPIRED, PENDING, Columns, request_ids, segment_starts
 from streams.frame_effects import Confirmed, Defer, SendFrame
 from streams.memory_view import MemoryView
-from tests.support.frames import T, frame, memory, plan, random_frame, row
+from tests.support.frames import T, frame, memory, plan, random_frame, row, with_blob
 
 PARAMS = RouterParams(num_lanes=4, hold_us=2_000_000)
 PLANNED = memory(plan("digits", ("v1.0.0", 100), lane=1), plan("other", ("v3.0.0", 100), lane=2), sequence=41)
@@ -97,6 +97,17 @@ def test_each_row_keeps_its_tensor_when_a_segment_is_cut_by_version() -> None:
     for effect in effects:
         values = [np.frombuffer(segment.inputs[0].data, "<f4")[::4].tolist() for segment in effect.frame.segments]
         assert [offset for offset, _, _ in rows_of(effect.frame)] == [int(v) for part in values for v in part]
+
+
+def test_a_blob_goes_with_its_row() -> None:
+    rows = [with_blob(row(n, items=n + 1)) for n in range(6)]
+    _, effects = route(frame(rows), memory(plan("digits", ("v1.0.0", 50), ("v2.0.0", 50))))
+    found = [
+        (offset, segment.blob)
+        for effect in effects
+        for (offset, _, _), segment in zip(rows_of(effect.frame), effect.frame.segments, strict=True)
+    ]
+    assert sorted(found, key=lambda pair: pair[0]) == [(n, rows[n].blob) for n in range(6)]
 
 
 def test_lanes() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,7 +23,7 @@ from streams.columns import (
     segment_starts,
     take,
 )
-from tests.support.frames import TOPIC_ID, T, executed, frame, random_frame, row
+from tests.support.frames import TOPIC_ID, T, executed, frame, random_frame, row, with_blob
 
 
 def rows_of(given_frame: InferenceFrame) -> list[dict[str, object]]:
@@ -51,6 +53,7 @@ def rows_of(given_frame: InferenceFrame) -> list[dict[str, object]]:
                     "key": keys[at],
                     "model": (segment.model, segment.version),
                     "tensors": tensors,
+                    "blob": segment.blob,
                     "error": None if error is None else (error.code, error.message, error.retry_after_ms),
                 }
             )
@@ -73,7 +76,7 @@ def test_a_frame_holds_what_its_rows_held() -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 20), st.data())
 def test_take_keeps_exactly_the_chosen_rows(seed: int, size: int, data: st.DataObject) -> None:
-    whole = random_frame(seed, size)
+    whole = random_frame(seed, size, blobs=True)
     chosen = sorted(data.draw(st.sets(st.integers(0, size - 1), min_size=1)))
     part = take(whole, np.array(chosen, np.int64))
     everything = rows_of(whole)
@@ -85,7 +88,7 @@ def test_take_keeps_exactly_the_chosen_rows(seed: int, size: int, data: st.DataO
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10_000), st.lists(st.booleans(), min_size=8, max_size=8))
 def test_two_halves_hold_every_row_once(seed: int, left: list[bool]) -> None:
-    whole = random_frame(seed, 8)
+    whole = random_frame(seed, 8, blobs=True)
     mask = np.array(left)
     parts = [take(whole, np.flatnonzero(side)) for side in (mask, ~mask) if side.any()]
     joined = sorted(str(each) for part in parts for each in rows_of(part))
@@ -115,6 +118,20 @@ def test_a_row_above_the_limit_is_a_frame_by_itself() -> None:
     assert [Columns.of(each).offsets.tolist() for each in builder.build(0, T, 0)] == [[0], [1], [2]]
 
 
+def test_a_row_with_a_blob_is_a_segment_of_its_own_and_weighs_nothing() -> None:
+    builder = FrameBuilder(TOPIC_ID, 0, max_bytes=1 << 20)
+    rows = [with_blob(row(at, width=400_000)) if at % 2 else row(at) for at in range(6)]
+    same = rows[1].blob
+    rows[3] = replace(rows[1], offset=3)  # the same blob twice is two rows of two segments
+    for each in rows:
+        builder.add(each)
+    (built,) = builder.build(0, T, 0)
+    found = [(segment.num_rows, segment.blob) for segment in built.segments]
+    assert found == [(3, None), (1, same), (1, same), (1, rows[5].blob)]
+    assert [block.data for segment in built.segments[1:] for block in segment.inputs] == [b"", b"", b""]
+    assert Columns.of(built).offsets.tolist() == [0, 2, 4, 1, 3, 5]
+
+
 def test_end_rows_drops_tensors_and_keeps_identity() -> None:
     ended = end_rows(
         frame([row(1), row(2)]), EXPIRED, [RowError(0, "deadline_exceeded", "late"), RowError(1, "lost", "x")]
@@ -123,6 +140,8 @@ def test_end_rows_drops_tensors_and_keeps_identity() -> None:
     assert [each["error"] for each in rows_of(ended)] == [("deadline_exceeded", "late", 0), ("lost", "x", 0)]
     assert all(not segment.inputs and not segment.outputs for segment in ended.segments)
     assert request_ids(ended) == [b"r1", b"r2"]
+    with_one = end_rows(frame([with_blob(row(1))]), EXPIRED, [RowError(0, "deadline_exceeded", "late")])
+    assert with_one.segments[0].blob is None
 
 
 def test_views_are_read_only() -> None:

@@ -63,7 +63,7 @@ def expected(given_frame: InferenceFrame, completed_us: int) -> list[InferenceRe
                         segment.batch_size,
                         segment.execution_provider,
                         segment.executor,
-                        False,
+                        segment.cached,
                     ),
                     Timing(given_frame.admitted_us, given_frame.routed_us, given_frame.executed_us, completed_us),
                     outputs,
@@ -82,6 +82,11 @@ def check(given_frame: InferenceFrame) -> None:
 
 def test_ok_rows() -> None:
     check(executed(3))
+
+
+def test_an_earlier_answer_says_that_it_is_one() -> None:
+    made = executed(2)
+    check(replace(made, segments=(replace(made.segments[0], cached=True),)))
 
 
 def test_several_items_per_row_and_several_outputs() -> None:
