@@ -1,43 +1,98 @@
-"""Records that can never be processed, kept as they came with the reason in headers (names after KIP-1034)."""
+"""Keep records that can never be processed, as they came, before their stage goes on (``streams.letter`` has the form).
+
+A stage goes on only when the broker holds the letter. While it cannot be written (the broker is away, the topic is gone
+or takes less than it should) the stage ends, is started anew and reads the record again: nothing passes it, nothing is
+lost, and each round says so in one sentence in the log.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from schemas.coordinate import RecordCoordinate
 from streams.errors import PoisonRecordError, RetriableError
+from streams.letter import CODE, Letter
 from streams.topics import full_name
 
 TOPIC: Final = full_name("inference.dlq")
-CODE_HEADER: Final = "isos-code"
+CODE_HEADER: Final = CODE
 SEND_TIMEOUT_S: Final = 30.0
+MAX_ROUND: Final = 500
+"""Letters on their way at once."""
+MAX_ROUND_BYTES: Final = 32 << 20
+
+
+class LetterNotWrittenError(RetriableError):
+    """A dead letter could not be written: the stage must not go on past its record."""
+
+    def __init__(self, stage: str, letter: Letter, num_letters: int, reason: str) -> None:
+        super().__init__(stage, letter.place, num_letters, reason)
+        self.stage = stage
+        self.place = letter.place
+        self.num_letters = num_letters
+        self.reason = reason
+
+    def __str__(self) -> str:
+        others = f" (and {self.num_letters - 1} more)" if self.num_letters > 1 else ""
+        return (
+            f"the dead letter of {self.place}{others} could not be written to {TOPIC}: {self.reason}; "
+            f"{self.stage} does not go past it and tries again; `isos doctor` checks the topic"
+        )
 
 
 class DeadLetters:
-    """Writes dead letters of one stage; the caller goes on only when the broker has acknowledged."""
+    """Writes dead letters of one stage. ``topic_ids``: 16 bytes by full topic name, for coordinates that outlive it."""
 
-    def __init__(self, producer: AIOKafkaProducer, stage: str) -> None:
+    def __init__(self, producer: AIOKafkaProducer, stage: str, topic_ids: Mapping[str, bytes] | None = None) -> None:
         self._producer = producer
         self._stage = stage
+        self._topic_ids = topic_ids or {}
 
-    async def write(self, value: bytes | None, error: PoisonRecordError, where: RecordCoordinate) -> None:
-        """Keep ``value`` under the key ``topic/partition/offset``. Raises RetriableError when it cannot be written."""
-        headers = [
-            ("__streams.errors.topic", where.topic.encode()),
-            ("__streams.errors.partition", str(where.partition).encode()),
-            ("__streams.errors.offset", str(where.offset).encode()),
-            ("__streams.errors.exception", type(error).__name__.encode()),
-            ("__streams.errors.message", error.message.encode()[:1000]),
-            (CODE_HEADER, error.code.encode()),
-            ("isos-stage", self._stage.encode()),
-        ]
-        key = f"{where.topic}/{where.partition}/{where.offset}".encode()
+    async def write_many(self, letters: Sequence[Letter]) -> None:
+        """Return when the broker holds all of them; one bound for the whole.
+
+        Raises LetterNotWrittenError when one is not acknowledged in time: some of the others may stand, and do twice
+        when their records are read again.
+        """
+        done = 0
         try:
             async with asyncio.timeout(SEND_TIMEOUT_S):
-                await self._producer.send_and_wait(TOPIC, value, key=key, headers=headers)
+                for group in _rounds(letters):
+                    await self._write(group)
+                    done += len(group)
         except (KafkaError, TimeoutError) as failed:
-            raise RetriableError(f"a dead letter could not be written: {failed}") from failed
+            reason = str(failed) or f"no answer within {SEND_TIMEOUT_S:g} s"
+            raise LetterNotWrittenError(self._stage, letters[done], len(letters) - done, reason) from failed
+
+    async def write(self, value: bytes | None, error: PoisonRecordError, where: RecordCoordinate) -> None:
+        """Keep a value of which nothing else is known; otherwise as ``write_many``."""
+        await self.write_many([Letter(where, value, error.code, error.message)])
+
+    async def _write(self, letters: Sequence[Letter]) -> None:
+        waiting: list[asyncio.Future[Any]] = []
+        for letter in letters:
+            value, key, headers = letter.fields(self._stage, self._topic_ids.get(letter.where.topic))
+            waiting.append(await self._producer.send(TOPIC, value, key=key, headers=headers))
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+
+def _rounds(letters: Sequence[Letter]) -> list[list[Letter]]:
+    """Cut into groups by number and bytes, so that a burst of large records does not stand in memory twice."""
+    groups: list[list[Letter]] = []
+    held = 0
+    for letter in letters:
+        size = len(letter.value or b"")
+        if not groups or len(groups[-1]) >= MAX_ROUND or held + size > MAX_ROUND_BYTES:
+            groups.append([])
+            held = 0
+        groups[-1].append(letter)
+        held += size
+    return groups

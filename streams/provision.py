@@ -28,7 +28,7 @@ from streams.connection import Connection, TimedOutError, UnreachableError
 from streams.errors import IsosError
 from streams.fenced import FencedWriter
 from streams.schema_log import missing, read_schema_log, schema_ids, schema_record
-from streams.topics import DAY_MS, FOREVER, HOUR_MS, MAX_RECORD_BYTES, MIB, SCHEMAS_TOPIC, TOPICS, Topic, full_name
+from streams.topics import DAY_MS, FOREVER, HOUR_MS, MIB, SCHEMAS_TOPIC, TOPICS, Topic, full_name
 
 ADMIN_TIMEOUT_S: Final = 15.0
 KNOCK_TIMEOUT_S: Final = 5.0
@@ -76,7 +76,7 @@ def topic_settings(topic: Topic) -> dict[str, str]:
         "retention.ms": str(topic.retention_ms),
         "retention.bytes": str(topic.retention_bytes),
         "segment.bytes": str(topic.segment_bytes),
-        "max.message.bytes": str(MAX_RECORD_BYTES + 64 * 1024),  # the largest record and its batch header
+        "max.message.bytes": str(topic.max_record_bytes + 64 * 1024),  # the largest record and its batch header
         "min.insync.replicas": "1",
         "message.timestamp.type": "LogAppendTime" if topic.log_append_time else "CreateTime",
         "unclean.leader.election.enable": "false",

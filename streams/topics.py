@@ -16,6 +16,8 @@ HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 FOREVER: Final = -1
 MAX_RECORD_BYTES: Final = 12 * MIB
+MAX_LETTER_BYTES: Final = MAX_RECORD_BYTES + 128 * 1024
+"""A dead letter: a whole request, with what its topic allows for headers, and the reason beside it."""
 
 JOURNALED_AGENTS: Final = ("orchestrator", "planner", "monitor", "scaler", "reviewer", "researcher")
 """Control agents in the order of their journal partitions; append only, never reorder."""
@@ -40,6 +42,7 @@ class Topic:
     log_append_time: bool = False
     retention_bytes: int = -1
     segment_bytes: int = 64 * MIB
+    max_record_bytes: int = MAX_RECORD_BYTES
 
     @property
     def full_name(self) -> str:
@@ -103,7 +106,16 @@ _TABLE: Final = (
         ("validator",),
         fenced=True,
     ),
-    Topic("inference.dlq", None, 1, "delete", _LONG, ("edge", "router", "executor", "validator"), ("operators",)),
+    Topic(
+        "inference.dlq",
+        None,
+        1,
+        "delete",
+        _LONG,
+        ("edge", "router", "executor", "validator", "operators"),
+        ("operators",),
+        max_record_bytes=MAX_LETTER_BYTES,
+    ),
     _control("control.plans", "PlanProposal", ("planner",), ("orchestrator", "reviewer"), _LONG),
     _control("control.load", "RouterLoad", ("router",), ("scaler",), DAY_MS),
     _control("control.scale-actions", "ScaleAction", ("scaler",), ("supervisor",), _LONG),
