@@ -28,6 +28,7 @@ from streams.codec import Codec
 from streams.columns import ERROR, EXPIRED, OK, Array, Columns
 from streams.errors import CODES, PoisonRecordError, RetriableError
 from streams.ordering import InOrder
+from streams.schema_watch import SchemaWatch, decode_or_learn
 from streams.topics import full_name
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,9 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
         *,
         name: str,
         tick_ms: int,
+        schemas: SchemaWatch | None = None,
     ) -> None:
+        self._schemas = schemas
         self._consumer = consumer
         self._producer = producer
         self._codec = codec
@@ -153,11 +156,13 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
                 lane = self._lanes.setdefault(place, _Lane())
                 entry = lane.window.start(record.offset + 1)
                 try:
-                    frame = self._codec.decode("inference.routed", record.value)
+                    frame = await decode_or_learn(self._codec, self._schemas, "inference.routed", record.value)
                 except PoisonRecordError as error:
                     where = RecordCoordinate(record.topic, record.partition, record.offset)
                     await self._dead_letter(record.value, error, where)
                 else:
+                    if generation != self._generation:  # a rebalance while its schema was looked for
+                        return
                     self._add(Work.of(frame, lane, entry, len(record.value)))
                 _release(lane, entry)
 

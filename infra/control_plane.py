@@ -18,13 +18,12 @@ from infra.roles import RoleContext
 from infra.rules import load_rules
 from infra.settings import Settings
 from streams.agent import AgentSpec
-from streams.codec import Codec
 from streams.connection import producer, start, stop_quietly
 from streams.control_loop import ControlLoop
 from streams.event_store import EventStore
 from streams.partition_log import KafkaLog
 from streams.pulse import Pulse
-from streams.schema_log import read_schema_ids
+from streams.schema_watch import SchemaWatch
 
 SETTLE_S: Final = 90.0
 
@@ -48,8 +47,9 @@ def control_specs(settings: Settings) -> tuple[AgentSpec, ...]:
 
 async def run_agents(context: RoleContext, specs: tuple[AgentSpec, ...]) -> None:
     """Run agents until cancelled; ready once each is active or standby here."""
-    codec = Codec(await read_schema_ids(context.connection))
-    loops = [make_loop(context, spec, codec) for spec in specs]
+    schemas = await SchemaWatch.open(context.connection)
+    codec = schemas.codec
+    loops = [make_loop(context, spec, schemas) for spec in specs]
     sender = producer(context.connection)
     pulse = Pulse(sender, codec, context.role, context.instance, lambda: loops[0].memory_sequence)
     try:
@@ -61,11 +61,12 @@ async def run_agents(context: RoleContext, specs: tuple[AgentSpec, ...]) -> None
     finally:
         await asyncio.gather(*(loop.stop() for loop in loops), return_exceptions=True)
         await stop_quietly(sender)
+        await schemas.stop()
 
 
-def make_loop(context: RoleContext, spec: AgentSpec, codec: Codec) -> ControlLoop:
+def make_loop(context: RoleContext, spec: AgentSpec, schemas: SchemaWatch) -> ControlLoop:
     """The loop of one agent; the Orchestrator's writes to memory."""
-    settings = context.settings
+    settings, codec = context.settings, schemas.codec
     partitions = KafkaLog(context.connection, fence=settings.fence)
     data_dir = settings.data_dir / "faust" / f"{spec.name}-{context.instance}"
     data_dir.mkdir(parents=True, exist_ok=True)
@@ -78,4 +79,5 @@ def make_loop(context: RoleContext, spec: AgentSpec, codec: Codec) -> ControlLoo
         on_defect=context.defect,
         session_timeout_s=settings.session_timeout_s,
         memory=EventStore(partitions, codec) if spec is ORCHESTRATOR else None,
+        schemas=schemas,
     )

@@ -25,8 +25,9 @@ from streams.ledger_log import LedgerLog, Rebuilt
 from streams.provision import topic_ids, topic_partitions
 from streams.pulse import Pulse, TelemetryWindow
 from streams.quota import QuotaStore
-from streams.schema_log import read_schema_ids
+from streams.schema_watch import SchemaWatch
 from streams.silence import watch_for_silence
+from streams.topics import MAX_LETTER_BYTES, full_name
 from streams.watch import MemoryWatch
 
 REQUESTS: Final = "inference.requests"
@@ -36,9 +37,13 @@ START_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What every stage holds: codec, memory, a producer of frames and dead letters, the requests topic's id."""
+    """What every stage holds: codec and what keeps it current, memory, a producer of frames and dead letters, topic id.
+
+    The id is that of the requests topic.
+    """
 
     codec: Codec
+    schemas: SchemaWatch
     memory: MemoryWatch
     producer: AIOKafkaProducer
     dead_letters: DeadLetters
@@ -47,16 +52,19 @@ class _Parts:
 
 @contextlib.asynccontextmanager
 async def _parts(context: RoleContext, on_change: Any = None) -> AsyncIterator[_Parts]:
-    codec = Codec(await read_schema_ids(context.connection))
     topic_id = (await topic_ids(context.connection, [REQUESTS]))[REQUESTS]
-    sender = producer(context.connection)
-    memory = MemoryWatch(context.connection, codec, on_change=on_change)
+    schemas = await SchemaWatch.open(context.connection)
+    codec = schemas.codec
+    sender = producer(context.connection, max_request_size=MAX_LETTER_BYTES + 64 * 1024)  # and a batch header
+    memory = MemoryWatch(context.connection, codec, on_change=on_change, schemas=schemas)
     try:
         await start(sender, f"starting the producer of {context.name}")
         await memory.start(START_S)
-        yield _Parts(codec, memory, sender, DeadLetters(sender, context.role), topic_id)
+        letters = DeadLetters(sender, context.role, {full_name(REQUESTS): topic_id})
+        yield _Parts(codec, schemas, memory, sender, letters, topic_id)
     finally:
         await memory.stop()
+        await schemas.stop()
         await stop_quietly(sender)
 
 
@@ -137,6 +145,7 @@ async def executor(context: RoleContext) -> None:
             parts.dead_letters.write,
             name=f"executor-{context.instance}",
             tick_ms=settings.tick_ms,
+            schemas=parts.schemas,
         )
         pulse = _pulse(context, parts, models=loader.loaded)
         try:
@@ -163,6 +172,7 @@ async def router(context: RoleContext) -> None:
             parts.memory,
             on_defect=context.defect,
             dead_letter=parts.dead_letters.write,
+            schemas=parts.schemas,
         )
         await _serve(context, app, interpreter, _pulse(context, parts))
 
@@ -193,6 +203,7 @@ async def validator(context: RoleContext) -> None:
             initial=initial,
             on_defect=context.defect,
             dead_letter=parts.dead_letters.write,
+            schemas=parts.schemas,
         )
         interpreter.counts.answered = window.add
         telemetry = partial(window.close, context.role, context.instance, 0)

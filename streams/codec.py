@@ -265,6 +265,16 @@ class Codec:
         except _DECODE_ERRORS as error:
             raise PoisonRecordError("garbage", f"the value does not fit schema {schema_id}: {error}") from None
 
+    def knows(self, topic_short: str, value: bytes) -> bool:
+        """Whether a value's schema is one to read the topic with; cheap, the value itself is not looked at."""
+        if TOPICS[topic_short].record is None:
+            return True
+        schema_id = int.from_bytes(value[1:PREFIX_BYTES], "big")
+        if (topic_short, schema_id) in self._readers:
+            return True
+        registered = self._ids.by_id.get(schema_id)
+        return registered is not None and subject_of(topic_short) in registered.subjects and registered.normal != ""
+
     def _reader(self, topic_short: str, schema_id: int) -> _Reader | _FrameReader:
         registered = self._ids.by_id.get(schema_id)
         subject, record = subject_of(topic_short), TOPICS[topic_short].record

@@ -29,6 +29,7 @@ from streams.errors import FencedError, InvariantError, RetriableError
 from streams.faust_app import create_app
 from streams.journal import EFFECT_HEADER, TICK_INPUT, Input, RecordCodec
 from streams.partition_log import LogRecord, PartitionLog
+from streams.schema_watch import SchemaWatch
 from streams.tenure import MAX_ROUND, JournalPlace, Tenure
 from streams.topics import PREFIX, SUFFIX, full_name
 from streams.watch import PartitionWatch
@@ -82,6 +83,7 @@ class ControlLoop:
         session_timeout_s: float = 6.0,
         memory: MemoryStore | None = None,
         place: JournalPlace | None = None,
+        schemas: SchemaWatch | None = None,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1_000,
     ) -> None:
         if not spec.journaled or not spec.consumes:
@@ -93,6 +95,7 @@ class ControlLoop:
         self.sequence = 0
         self._connection = connection
         self._memory = memory
+        self._schemas = schemas
         self._clock_us = clock_us
         self._on_defect = on_defect
         self._session_timeout_s = session_timeout_s
@@ -204,6 +207,8 @@ class ControlLoop:
         watches: list[PartitionWatch] = []
         generation.watched.clear()
         try:
+            if self._schemas is not None:
+                await self._schemas.catch_up()  # a predecessor may have written with a newer schema
             await tenure.take_over()
             self.sequence = tenure.agent.sequence
             self.take_overs += 1
@@ -240,6 +245,7 @@ class ControlLoop:
             if tick_s and time.monotonic() >= next_tick:
                 inputs.append(TICK_INPUT)
                 next_tick = max(next_tick + tick_s, time.monotonic() + tick_s / 2)
+            await self._learn(inputs)
             await tenure.round(inputs, self._clock_us())
             self.sequence = tenure.agent.sequence
             for waiting in consumed:
@@ -247,6 +253,13 @@ class ControlLoop:
                 waiting.event.ack()
             generation.room.set()
         raise _ClaimAgedError
+
+    async def _learn(self, inputs: Sequence[Input]) -> None:
+        """Look for schemas that are unknown here; what is still unknown then is journaled as unreadable for good."""
+        if self._schemas is not None:
+            for given in inputs:
+                if given.topic:
+                    await self._schemas.prepare(given.topic, given.value)
 
     def _note_refusal(self, error: BaseException) -> None:
         self.refused_writes += 1

@@ -23,6 +23,7 @@ from streams.codec import Codec
 from streams.errors import InvariantError, PoisonRecordError
 from streams.ledger_log import LedgerLog
 from streams.partition_run import PartitionRun
+from streams.schema_watch import SchemaWatch, decode_or_learn
 from streams.takeover import HeldPartition, Takeover
 from streams.topics import full_name
 
@@ -64,6 +65,7 @@ class FrameInterpreter:
         initial: Callable[[int, Any], Any] | None = None,
         on_defect: Callable[[BaseException], None],
         dead_letter: Callable[[bytes | None, PoisonRecordError, RecordCoordinate], Awaitable[None]],
+        schemas: SchemaWatch | None = None,
     ) -> None:
         if len(spec.consumes) != 1 or spec.lookups is not None or set(spec.watches) - {MEMORY}:
             raise InvariantError(f"{spec.name}: a frame agent consumes one topic, watches memory and looks nothing up")
@@ -76,6 +78,7 @@ class FrameInterpreter:
         self._ledger_of = ledger_of
         self._initial = initial or (lambda _partition, _rebuilt: spec.initial(spec.params))
         self.dead_letter = dead_letter
+        self._schemas = schemas
         self.takeover = Takeover(app, self._own, on_defect)
         self._consumed = spec.consumes[0]
         topic = app.topic(full_name(self._consumed), value_type=bytes, value_serializer="raw", key_serializer="raw")
@@ -86,6 +89,8 @@ class FrameInterpreter:
             await self.takeover.feed(event)
 
     async def _own(self, held: HeldPartition) -> None:
+        if self._schemas is not None:
+            await self._schemas.catch_up()  # a predecessor may have written with a newer schema
         async with self._ledger(held.partition) as (ledger, rebuilt):
             state = self._initial(held.partition, rebuilt)
             self.counts.num_takeovers += 1
@@ -103,7 +108,7 @@ class FrameInterpreter:
         finally:
             await asyncio.shield(asyncio.ensure_future(ledger.close()))
 
-    def decode(self, value: bytes | None) -> InferenceFrame:
-        """A frame of the consumed topic; PoisonRecordError when it is none."""
-        frame: InferenceFrame = self.codec.decode(self._consumed, value)
+    async def decode(self, value: bytes | None) -> InferenceFrame:
+        """A frame of the consumed topic; PoisonRecordError when it is none, RetriableError when nobody can say."""
+        frame: InferenceFrame = await decode_or_learn(self.codec, self._schemas, self._consumed, value)
         return frame

@@ -121,7 +121,7 @@ class PartitionRun:
         message = event.message
         coordinate = RecordCoordinate(message.topic, message.partition, message.offset)
         try:
-            frame = self.shell.decode(message.value)
+            frame = await self.shell.decode(message.value)
         except PoisonRecordError as error:
             self.shell.counts.num_poison += 1
             await self.shell.dead_letter(message.value, error, coordinate)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
 from aiokafka import TopicPartition
@@ -30,6 +30,7 @@ CALL_TIMEOUT_S: Final = 10.0
 RETRY_S: Final = 0.5
 
 OnBatch = Callable[[Sequence[LogRecord]], None]
+Prepare = Callable[[Sequence[LogRecord]], Awaitable[None]]
 
 
 class EventDecoder(Protocol):
@@ -37,6 +38,13 @@ class EventDecoder(Protocol):
 
     def decode(self, topic: str, value: bytes | None) -> Any:
         """Record of ``value``; raises PoisonRecordError."""
+
+
+class SchemaLearner(Protocol):
+    """What looks for a schema that the codec does not know yet (``streams.schema_watch``)."""
+
+    async def prepare(self, topic: str, value: bytes | None, *, surely: bool = False) -> None:
+        """Learn the schema of a value of ``topic``; raises RetriableError."""
 
 
 class WatchTimeoutError(RetriableError):
@@ -52,14 +60,25 @@ class WatchTimeoutError(RetriableError):
 
 
 class PartitionWatch:
-    """Follows one partition from offset ``first``; ``on_batch`` runs in the loop and must not block."""
+    """Follows one partition from offset ``first``; ``on_batch`` runs in the loop and must not block.
+
+    ``prepare`` is awaited with each batch before; when it raises RetriableError the batch is read again.
+    """
 
     def __init__(
-        self, connection: Connection, topic: str, on_batch: OnBatch, *, partition: int = 0, first: int = 0
+        self,
+        connection: Connection,
+        topic: str,
+        on_batch: OnBatch,
+        *,
+        partition: int = 0,
+        first: int = 0,
+        prepare: Prepare | None = None,
     ) -> None:
         self._connection = connection
         self._place = TopicPartition(topic, partition)
         self._on_batch = on_batch
+        self._prepare = prepare
         self._changed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
         self.position = first
@@ -123,6 +142,8 @@ class PartitionWatch:
             got = await bounded(client.getmany(place, timeout_ms=FETCH_MS), FETCH_TIMEOUT_S, f"fetching {place.topic}")
             batch = [log_record(raw) for raw in got.get(place, ()) if raw.offset >= self.position]
             if batch:
+                if self._prepare is not None:
+                    await self._prepare(batch)
                 self._on_batch(batch)
             position = await client.position(place)
             if batch or position != self.position:
@@ -144,12 +165,14 @@ class MemoryWatch:
         *,
         on_change: Callable[[MemoryView], None] | None = None,
         topic: str | None = None,
+        schemas: SchemaLearner | None = None,
     ) -> None:
         self.view = MemoryView()
         self.voids = 0
         self._codec = codec
         self._on_change = on_change
-        self._watch = PartitionWatch(connection, topic or full_name(MEMORY_TOPIC), self._fold)
+        self._schemas = schemas
+        self._watch = PartitionWatch(connection, topic or full_name(MEMORY_TOPIC), self._fold, prepare=self._learn)
 
     async def start(self, timeout_s: float = 60.0) -> None:
         """Ready when the view holds everything up to the high watermark."""
@@ -172,6 +195,12 @@ class MemoryWatch:
     async def stop(self) -> None:
         """Stop following."""
         await self._watch.stop()
+
+    async def _learn(self, batch: Sequence[LogRecord]) -> None:
+        """An event that cannot be read voids all after it: a newer writer's schema is looked for first, surely."""
+        if self._schemas is not None:
+            for record in batch:
+                await self._schemas.prepare(MEMORY_TOPIC, record.value, surely=True)
 
     def _fold(self, batch: Sequence[LogRecord]) -> None:
         events: list[StoredEvent] = []

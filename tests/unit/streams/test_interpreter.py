@@ -114,9 +114,9 @@ async def test_a_failed_take_over_closes_and_tries_again(monkeypatch: pytest.Mon
 async def test_decode_reads_the_consumed_topic_only() -> None:
     shell = interpreter(FakeApp())
     made = frame([row(1)])
-    assert shell.decode(CODEC.encode(TOPIC, made)) == made
+    assert await shell.decode(CODEC.encode(TOPIC, made)) == made
     with pytest.raises(PoisonRecordError):
-        shell.decode(None)
+        await shell.decode(None)
 
 
 @pytest.mark.parametrize(

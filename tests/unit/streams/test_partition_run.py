@@ -85,7 +85,7 @@ class Shell:
         self.letters: list[tuple[bytes | None, str, int]] = []
         self._topic = topic
 
-    def decode(self, value: bytes | None) -> InferenceFrame:
+    async def decode(self, value: bytes | None) -> InferenceFrame:
         made: InferenceFrame = CODEC.decode(self._topic, value)
         return made
 
@@ -189,7 +189,7 @@ async def test_the_backlog_is_done_first() -> None:
         bench.shell.producer.automatic = True
         bench.task = asyncio.ensure_future(PartitionRun(bench.shell, bench.held, None, 0).run())  # type: ignore[arg-type]
         await until(lambda: new.acks)
-        offsets = [Columns.of(bench.shell.decode(each.value)).offsets[0] for each in bench.shell.producer.sent]
+        offsets = [Columns.of(await bench.shell.decode(each.value)).offsets[0] for each in bench.shell.producer.sent]
         assert offsets == [1, 1, 2, 2]
         assert old.acks == 1
 

@@ -115,3 +115,22 @@ async def test_memory_is_folded_and_voids_are_counted(log: MemoryLog, errors: li
     assert view.entries["a"].body == "true"
     assert memory.voids == 2
     await memory.stop()
+
+
+async def test_memory_looks_for_the_schema_of_each_event_before_it_folds(log: MemoryLog, errors: list[Any]) -> None:
+    log.append("t", 0, b"k", CODEC.encode("memory.events", event(1)))
+    asked: list[tuple[str, bytes | None, bool]] = []
+
+    class Schemas:
+        """Cannot say at first."""
+
+        async def prepare(self, topic: str, value: bytes | None, *, surely: bool = False) -> None:
+            asked.append((topic, value, surely))
+            if len(asked) == 1:
+                raise WatchTimeoutError("an answer", 1.0)
+
+    memory = MemoryWatch(NOWHERE, CODEC, topic="t", schemas=Schemas())
+    await memory.start(5)
+    assert asked == [("memory.events", log.read("t", 0, 0)[0].value, True)] * 2
+    assert (memory.view.sequence, memory.voids) == (1, 0)
+    await memory.stop()
