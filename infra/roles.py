@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import importlib
 import json
@@ -18,10 +19,12 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import uvloop
 
+from infra.health import BEAT_S, start_ticks
 from infra.settings import Settings, StartError, load_settings
 from streams.connection import Connection
 from streams.errors import IsosError, RetriableError
@@ -71,15 +74,28 @@ def role_of(name: str) -> Role:
 
 
 def announce_ready(settings: Settings, name: str) -> None:
-    """Write the readiness file that the supervisor watches."""
+    """Write the readiness file that the supervisor and the health check watch."""
     gc.collect()
     gc.freeze()  # what start-up made lives on; later collections need not walk it
     settings.run_dir.mkdir(parents=True, exist_ok=True)
-    path = settings.run_dir / f"{name}.ready"
+    path = _readiness_file(settings, name)
     draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps({"pid": os.getpid(), "ready_us": time.time_ns() // 1000}))
+    pid = os.getpid()
+    draft.write_text(json.dumps({"pid": pid, "start_ticks": start_ticks(pid), "ready_us": time.time_ns() // 1000}))
     draft.replace(path)
     log.info("ready")
+
+
+def _readiness_file(settings: Settings, name: str) -> Path:
+    return settings.run_dir / f"{name}.ready"
+
+
+async def _beat(path: Path) -> None:
+    """Touch the readiness file as long as the event loop turns; see ``infra.health``."""
+    while True:
+        await asyncio.sleep(BEAT_S)
+        with contextlib.suppress(OSError):  # not ready yet, or a full disk
+            os.utime(path)
 
 
 async def _main(role_name: str, instance: int, settings: Settings) -> int:
@@ -97,10 +113,12 @@ async def _main(role_name: str, instance: int, settings: Settings) -> int:
     context = RoleContext(
         settings, Connection(settings.bootstrap), role_name, instance, lambda: announce_ready(settings, name), defect
     )
+    beating = asyncio.ensure_future(_beat(_readiness_file(settings, name)))
     running = asyncio.ensure_future(role_of(role_name)(context))
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
+    beating.cancel()
     if not running.done():
         running.cancel()
         await asyncio.wait({running}, timeout=8)

@@ -20,4 +20,5 @@ async def provision(context: RoleContext) -> None:
 
 async def registry(context: RoleContext) -> None:
     """Serve the schemas over HTTP."""
-    await registry_server.run(context.connection, context.settings.registry_port, context.ready)
+    settings = context.settings
+    await registry_server.run(context.connection, settings.registry_port, context.ready, settings.registry_host)

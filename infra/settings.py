@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     redis_port: Port = Field(16379, description="Port of the Redis that the stack starts.")
     registry_url: str = Field("", description="Address of a Confluent-compatible schema registry; empty starts ours.")
     registry_port: Port = Field(18081, description="Port of our schema registry.")
+    registry_host: str = Field(
+        "127.0.0.1", description="Address our schema registry listens on; 0.0.0.0 only inside a container."
+    )
     partitions: Partitions = Field(
         1,
         description="Partitions of inference.requests, admitted, executed and results: the most processes of a stage.",

@@ -8,11 +8,13 @@ import inspect
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from infra import roles
+from infra.health import unhealthy_because
 from infra.roles import ROLES, TRY_AGAIN, Role, RoleContext, announce_ready, role_of
 from infra.settings import Settings, load_settings
 from streams.errors import InvariantError, RetriableError
@@ -42,6 +44,7 @@ def test_the_readiness_file_names_the_process(settings: Settings) -> None:
     written = json.loads((settings.run_dir / "edge-0.ready").read_text())
     assert written["pid"] == os.getpid()
     assert written["ready_us"] > 0
+    assert unhealthy_because(settings.run_dir / "edge-0.ready", time.time()) is None
     assert [path.name for path in settings.run_dir.glob("*.tmp")] == []
 
 
@@ -113,3 +116,19 @@ async def test_the_supervisors_name_wins(settings: Settings, monkeypatch: pytest
     monkeypatch.setenv("ISOS_PROCESS_NAME", "edge-blue")
     await roles._main("edge", 0, settings)
     assert names == ["edge-blue"]
+
+
+async def test_a_role_touches_its_readiness_file_while_its_loop_turns(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = settings.run_dir / "edge-0.ready"
+    monkeypatch.setattr(roles, "BEAT_S", 0.01)
+
+    async def role(context: RoleContext) -> None:
+        context.ready()
+        gc.unfreeze()
+        os.utime(path, (1, 1))
+        await until(lambda: path.stat().st_mtime > 1)
+
+    play(monkeypatch, role)
+    assert await roles._main("edge", 0, settings) == 0
