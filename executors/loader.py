@@ -19,6 +19,7 @@ from executors.model_store import BlobCorruptError, BlobMissingError, ModelStore
 from executors.session import Device, LoadError, ModelSession
 from schemas.model import ModelVersion
 from schemas.telemetry import LoadedModel
+from streams.content_store import StoreUnreadableError
 from streams.memory_view import MemoryView, model_version, models, plan
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ class ModelLoader:
         try:
             blob = await asyncio.to_thread(self._store.get, version.digest)
             session = await asyncio.to_thread(ModelSession.load, blob, version, self._device)
-        except (BlobMissingError, BlobCorruptError, LoadError) as error:
+        except (BlobMissingError, BlobCorruptError, StoreUnreadableError, LoadError) as error:
             self._fail(key, str(error))
             return
         if session.fallback is not None:
