@@ -83,6 +83,13 @@ class Settings(BaseSettings):
     session_timeout_s: int = Field(6, ge=1, le=120, description="Silence after which a consumer loses its partitions.")
     tenant_rate_per_s: float = Field(1_000_000, gt=0, description="Requests per second that a tenant may send.")
     tenant_burst: int = Field(1_000_000, ge=1, description="Requests that a tenant may send at once.")
+    blob_threshold_bytes: int = Field(
+        262_144, ge=1, description="Tensor data of a request, bytes, above which it travels as a blob."
+    )
+    blob_keep_s: int = Field(
+        86_400, ge=0, description="How long a blob stays that no retained record can name, seconds."
+    )
+    blob_collect_s: int = Field(3_600, ge=1, description="Seconds from one collection of blobs to the next.")
     device: Literal["auto", "cuda", "cpu"] = Field(
         "auto", description="Where models run: cuda fails without a GPU, auto says when it falls back to the CPU."
     )
