@@ -21,11 +21,13 @@ from infra.program import ended
 COMMANDS: Final[dict[str, str]] = {
     "up": "Start the local stack: broker, Redis and all processes.",
     "down": "Stop the local stack.",
+    "restart": "Restart processes one by one, without losing a request.",
     "status": "Show the processes and what the Monitor sees.",
     "infer": "Send one request and print its result.",
     "models": "Register, list and show models.",
     "memory": "Show the memory, its history, or its state at a time.",
     "ledger": "Account for every request: missing, duplicated, in flight.",
+    "dlq": "List, show and send again dead letters.",
     "reviews": "List and show requests for a review.",
     "topics": "List the topics, or create what is missing.",
     "tail": "Print the records of a topic as they come.",
