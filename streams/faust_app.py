@@ -8,17 +8,24 @@ partition 0 of all of an agent's one-partition topics goes to the same instance.
 from __future__ import annotations
 
 import importlib
+import logging
 from pathlib import Path
 from typing import Any, Final
 
 import aiokafka
 import faust
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from faust.tables.manager import TableManager
+from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
 
 from streams.connection import Connection
 from streams.errors import InvariantError
 
+log = logging.getLogger(__name__)
+
 FETCH_MAX_WAIT_MS: Final = 100
+METADATA_MAX_AGE_MS: Final = 3_000
+"""After this a client of the data plane knows of partitions that were added; `isos topics grow` waits for it."""
 STREAM_BUFFER: Final = 20_000
 BATCH_BYTES: Final = 1 << 20
 REQUEST_BYTES: Final = 16 << 20
@@ -32,6 +39,36 @@ class _Consumer(aiokafka.AIOKafkaConsumer):  # type: ignore[misc]
         if options.get("group_id"):
             options["partition_assignment_strategy"] = [RangePartitionAssignor]
         super().__init__(*args, **options)
+
+
+class _Recovery(Recovery):
+    """Faust's step between an assignment and the flow of records, which a time-out does not end for ever.
+
+    Upstream takes a wait that ran out of time for a stop of the service: its task ends, and no later rebalance starts
+    the flow again, while the process stays in its group. A process that stood still (SIGSTOP, a suspended machine) or
+    whose broker did wakes up with that timer run out. Here the step is taken once more.
+    """
+
+    async def _wait(self, coro: Any, timeout: Any = None) -> None:
+        try:
+            await super()._wait(coro, timeout)
+        except ServiceStopped:
+            if self.should_stop:
+                raise
+            log.warning("Faust's wait of %s s for the broker ran out after a rebalance; it is taken again", timeout)
+            self.signal_recovery_start.set()
+            raise RebalanceAgain from None
+
+
+class _Tables(TableManager):
+    """Faust's manager of tables; we have none, but it runs the recovery."""
+
+    @property
+    def recovery(self) -> Recovery:
+        """The recovery above."""
+        if self._recovery is None:
+            self._recovery = _Recovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
 
 
 def require_cython_stream() -> None:
@@ -70,6 +107,7 @@ def create_app(name: str, connection: Connection, *, session_timeout_s: float = 
         f"isos-{name}",
         broker=";".join(f"kafka://{address}" for address in connection.bootstrap.split(",")),
         autodiscover=False,
+        TableManager=_Tables,
         web_enabled=False,
         topic_allow_declare=False,
         topic_disable_leader=True,
@@ -80,6 +118,7 @@ def create_app(name: str, connection: Connection, *, session_timeout_s: float = 
         stream_buffer_maxsize=STREAM_BUFFER,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=REQUEST_BYTES,
+        consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         broker_session_timeout=session_timeout_s,
         broker_heartbeat_interval=min(2.0, session_timeout_s / 3),
         broker_request_timeout=max(10.0, session_timeout_s + 1),
