@@ -65,7 +65,7 @@ def start_servers() -> Iterator[Servers]:
     """
     choice = os.environ.get("TEST_BROKER", "local")
     if choice == "local":
-        with _local_servers() as servers:
+        with local_servers() as servers:
             yield servers
     elif choice == "container":
         with _container_servers() as servers:
@@ -83,7 +83,8 @@ def _settings(folder: Path, **flags: object) -> Settings:
 
 
 @contextlib.contextmanager
-def _local_servers() -> Iterator[Servers]:
+def local_servers() -> Iterator[Servers]:
+    """Give a broker and a Redis of one's own, started here, whatever ``TEST_BROKER`` says."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         settings = _settings(Path(folder), brokers="", redis_url="")
         settings.run_dir.mkdir(parents=True)

