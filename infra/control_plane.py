@@ -14,7 +14,7 @@ from agents.researcher import RESEARCHER
 from agents.researcher import Params as ResearcherParams
 from agents.reviewer import REVIEWER
 from agents.scaler import SCALER
-from infra.roles import RoleContext
+from infra.roles import RoleContext, together
 from infra.rules import load_rules
 from infra.settings import Settings
 from streams.agent import AgentSpec
@@ -57,7 +57,7 @@ async def run_agents(context: RoleContext, specs: tuple[AgentSpec, ...]) -> None
         await asyncio.gather(*(loop.start() for loop in loops))
         await asyncio.gather(*(loop.wait_settled(SETTLE_S) for loop in loops))
         context.ready()
-        await pulse.run()
+        await together(pulse.run(), *(loop.watch_for_silence() for loop in loops))
     finally:
         await asyncio.gather(*(loop.stop() for loop in loops), return_exceptions=True)
         await stop_quietly(sender)

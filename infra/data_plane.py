@@ -14,12 +14,13 @@ from aiokafka import AIOKafkaProducer
 from agents.admission import AdmissionPolicy, admit
 from agents.router import ROUTER, RouterParams
 from agents.validator import VALIDATOR, ValidatorParams, ValidatorState
-from infra.roles import RoleContext
+from infra.roles import RoleContext, together
+from schemas.frame import InferenceFrame
 from streams.codec import Codec
 from streams.connection import consumer, producer, start, stop_quietly
 from streams.deadletter import DeadLetters
 from streams.edge import Edge
-from streams.faust_app import create_app
+from streams.faust_app import METADATA_MAX_AGE_MS, create_app
 from streams.interpreter import FrameInterpreter
 from streams.ledger_log import LedgerLog, Rebuilt
 from streams.provision import topic_ids, topic_partitions
@@ -27,6 +28,7 @@ from streams.pulse import Pulse, TelemetryWindow
 from streams.quota import QuotaStore
 from streams.schema_watch import SchemaWatch
 from streams.silence import watch_for_silence
+from streams.topic_watch import TopicRecreatedError, TopicWatch, edge_group
 from streams.topics import MAX_LETTER_BYTES, full_name
 from streams.watch import MemoryWatch
 
@@ -55,7 +57,11 @@ async def _parts(context: RoleContext, on_change: Any = None) -> AsyncIterator[_
     topic_id = (await topic_ids(context.connection, [REQUESTS]))[REQUESTS]
     schemas = await SchemaWatch.open(context.connection)
     codec = schemas.codec
-    sender = producer(context.connection, max_request_size=MAX_LETTER_BYTES + 64 * 1024)  # and a batch header
+    sender = producer(
+        context.connection,
+        max_request_size=MAX_LETTER_BYTES + 64 * 1024,  # and a batch header
+        metadata_max_age_ms=METADATA_MAX_AGE_MS,
+    )
     memory = MemoryWatch(context.connection, codec, on_change=on_change, schemas=schemas)
     try:
         await start(sender, f"starting the producer of {context.name}")
@@ -68,25 +74,15 @@ async def _parts(context: RoleContext, on_change: Any = None) -> AsyncIterator[_
         await stop_quietly(sender)
 
 
-async def _together(*jobs: Awaitable[Any]) -> None:
-    """Run until the first one fails, then end the others."""
-    tasks = [asyncio.ensure_future(job) for job in jobs]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
 def _group(context: RoleContext, group: str, **settings: Any) -> Any:
     session_ms = context.settings.session_timeout_s * 1000
     return consumer(
         context.connection,
-        group_id=f"isos-{group}",
+        group_id=group,
         session_timeout_ms=session_ms,
         heartbeat_interval_ms=min(2000, session_ms // 3),
         max_poll_interval_ms=300_000,
+        metadata_max_age_ms=METADATA_MAX_AGE_MS,
         **settings,
     )
 
@@ -96,7 +92,7 @@ async def edge(context: RoleContext) -> None:
     settings = context.settings
     policy = AdmissionPolicy(settings.default_timeout_ms, settings.max_timeout_ms)
     async with _parts(context) as parts:
-        reader = _group(context, "edge", isolation_level="read_committed", max_poll_records=5_000)
+        reader = _group(context, edge_group(parts.topic_id), isolation_level="read_committed", max_poll_records=5_000)
         quota = QuotaStore(settings.redis_address, parts.topic_id, settings.tenant_rate_per_s, settings.tenant_burst)
         loop = Edge(
             reader,
@@ -109,10 +105,10 @@ async def edge(context: RoleContext) -> None:
             topic_id=parts.topic_id,
             tick_ms=settings.tick_ms,
         )
-        pulse = _pulse(context, parts)
+        pulse, watch = _pulse(context, parts), TopicWatch(context.connection, REQUESTS, parts.topic_id)
         try:
             await start(reader, "starting the edge's consumer")
-            await _together(loop.run(), pulse.run(), _when(loop.joined, context))
+            await together(loop.run(), pulse.run(), watch.run(), _when(loop.joined, context))
         finally:
             await stop_quietly(reader)
             await quota.close()
@@ -136,7 +132,7 @@ async def executor(context: RoleContext) -> None:
         loaders.append(loader)
         loader.want_planned(parts.memory.view)
         loading = asyncio.ensure_future(loader.run())
-        reader = _group(context, "executor", max_poll_records=1_000)
+        reader = _group(context, "isos-executor", max_poll_records=1_000)
         loop = Worker(
             reader,
             parts.producer,
@@ -152,7 +148,7 @@ async def executor(context: RoleContext) -> None:
             while not (loader.is_settled or loading.done()):  # a lane is taken only when the planned models are warm
                 await asyncio.sleep(0.02)
             await start(reader, "starting the executor's consumer")
-            await _together(loop.run(), pulse.run(), loading, _when(loop.joined, context))
+            await together(loop.run(), pulse.run(), loading, _when(loop.joined, context))
         finally:
             loading.cancel()
             await stop_quietly(reader)
@@ -191,12 +187,24 @@ async def validator(context: RoleContext) -> None:
                 parts.topic_id, partition, rebuilt.terminals, rebuilt.results_offset, rebuilt.num_reaped
             )
 
+        watch = TopicWatch(context.connection, REQUESTS, parts.topic_id)
+
+        async def ours(frame: InferenceFrame) -> None:
+            """A frame of another requests topic is dropped, but only by who is sure to know the newest."""
+            if frame.topic_id != parts.topic_id:
+                try:
+                    await watch.confirm(frame.created_us)
+                except TopicRecreatedError as error:
+                    context.defect(error)
+                    raise
+
         interpreter = FrameInterpreter(
             spec,
             app,
             parts.producer,
             parts.codec,
             parts.memory,
+            check=ours,
             ledger_of=lambda partition: LedgerLog(
                 context.connection, parts.codec, parts.topic_id, partition, fence=settings.fence
             ),
@@ -207,7 +215,7 @@ async def validator(context: RoleContext) -> None:
         )
         interpreter.counts.answered = window.add
         telemetry = partial(window.close, context.role, context.instance, 0)
-        await _serve(context, app, interpreter, _pulse(context, parts, telemetry=telemetry))
+        await _serve(context, app, interpreter, _pulse(context, parts, telemetry=telemetry), watch.run())
 
 
 def _pulse(context: RoleContext, parts: _Parts, **more: Any) -> Pulse:
@@ -223,14 +231,17 @@ def _app(context: RoleContext, name: str) -> Any:
     )
 
 
-async def _serve(context: RoleContext, app: Any, interpreter: FrameInterpreter, pulse: Pulse) -> None:
+async def _serve(
+    context: RoleContext, app: Any, interpreter: FrameInterpreter, pulse: Pulse, *more: Awaitable[None]
+) -> None:
     await app.start()
     try:
-        await _together(
+        await together(
             pulse.run(),
             _when(interpreter.takeover.assigned_once, context),
             watch_for_silence(context.connection, app.conf.id, interpreter.takeover.awaited),
             app.wait_until_stopped(),
+            *more,
         )
     finally:
         await interpreter.takeover.stop()

@@ -20,7 +20,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 
@@ -52,6 +52,17 @@ class RoleContext:
 
 
 Role = Callable[[RoleContext], Awaitable[None]]
+
+
+async def together(*jobs: Awaitable[Any]) -> None:
+    """Run jobs until the first one fails, then end the others."""
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 ROLES: Final = {

@@ -30,6 +30,7 @@ from streams.faust_app import create_app
 from streams.journal import EFFECT_HEADER, TICK_INPUT, Input, RecordCodec
 from streams.partition_log import LogRecord, PartitionLog
 from streams.schema_watch import SchemaWatch
+from streams.silence import FedPartition, watch_for_silence
 from streams.tenure import MAX_ROUND, JournalPlace, Tenure
 from streams.topics import PREFIX, SUFFIX, full_name
 from streams.watch import PartitionWatch
@@ -37,6 +38,7 @@ from streams.watch import PartitionWatch
 log = logging.getLogger(__name__)
 
 INBOX: Final = 4_096
+LOOK_S: Final = 5.0
 RENEW_CLAIM_S: Final = 86_400.0
 HEALTHY_S: Final = 30.0
 BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -59,6 +61,7 @@ class _Generation:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     room: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
+    fed: dict[str, FedPartition] = field(default_factory=dict)
 
 
 class _ClaimAgedError(RetriableError):
@@ -124,6 +127,15 @@ class ControlLoop:
         """Sequence of memory as this agent wrote it; 0 for an agent that does not write it, or a standby."""
         return 0 if self._memory is None else self._memory.sequence
 
+    async def watch_for_silence(self) -> None:
+        """Run until cancelled beside the loop. Raises SilentConsumerError when Faust hands nothing over any more."""
+        await watch_for_silence(self._connection, self._app.conf.id, self._awaited, LOOK_S)
+
+    def _awaited(self) -> list[FedPartition]:
+        """The partitions that Faust can hand events to: none while the inbox is full."""
+        generation = self._generation
+        return [] if generation is None or len(generation.inbox) >= INBOX else list(generation.fed.values())
+
     async def stop(self) -> None:
         """Give the agent up and leave the group."""
         self._end_generation()
@@ -141,6 +153,8 @@ class ControlLoop:
         generation = self._generation
         while generation is not None and generation is self._generation:
             if len(generation.inbox) < INBOX:
+                if (fed := generation.fed.get(event.message.topic)) is not None:
+                    fed.fed_offset = event.message.offset
                 generation.inbox.append(_Waiting(input_of_event(event.message), event))
                 generation.wake.set()
                 return
@@ -154,6 +168,7 @@ class ControlLoop:
             self._settled.set()
             return
         generation = self._generation = _Generation()
+        generation.fed = {place.topic: FedPartition(place.topic, place.partition) for place in given[0]}
         generation.task = asyncio.create_task(self._lead(generation), name=f"{self.spec.name} in charge")
 
     async def _revoked(self, _app: Any, *_given: Any, **_: Any) -> None:

@@ -1,6 +1,7 @@
 """Notices a consumer that has gone silent: records wait in its partitions and none arrives, yet its process lives.
 
-Faust can end up so after rebalances that follow each other closely; upstream knows it, and a restart is the remedy.
+One cause in Faust was found and is gone (``streams.faust_app``: a standstill during a rebalance); upstream knows of
+others, and a restart is the remedy.
 Silence is counted in looks, not in seconds, so that a process that was frozen is not taken for a silent one when it
 wakes.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -30,16 +32,26 @@ class Fed(Protocol):
     fed_offset: int
 
 
-class SilentConsumerError(RetriableError):
-    """Records wait on ``place`` and none has arrived for ``looks`` looks of a second."""
+@dataclass(eq=False, slots=True)
+class FedPartition:
+    """A partition and the offset that was handed over last; -1: none yet."""
 
-    def __init__(self, place: str, looks: int) -> None:
-        super().__init__(place, looks)
+    topic: str
+    partition: int
+    fed_offset: int = -1
+
+
+class SilentConsumerError(RetriableError):
+    """Records wait on ``place`` and none has arrived for ``seconds`` in which it was looked."""
+
+    def __init__(self, place: str, seconds: float) -> None:
+        super().__init__(place, seconds)
         self.place = place
-        self.looks = looks
+        self.seconds = seconds
 
     def __str__(self) -> str:
-        return f"records wait on {self.place} and none has arrived for {self.looks} s: the consumer has gone silent"
+        what = "records wait on {} and none has arrived for {:g} s: the consumer has gone silent"
+        return what.format(self.place, self.seconds)
 
 
 class SilenceCount:
@@ -59,21 +71,26 @@ class SilenceCount:
         return count
 
 
-async def watch_for_silence(connection: Connection, group: str, held: Callable[[], Iterable[Fed]]) -> None:
-    """Look once a second until cancelled; ``held`` gives the partitions held now. Raises SilentConsumerError."""
+async def watch_for_silence(
+    connection: Connection, group: str, held: Callable[[], Iterable[Fed]], look_s: float = LOOK_S
+) -> None:
+    """Look every ``look_s`` seconds until cancelled; ``held`` gives the partitions held now.
+
+    Raises SilentConsumerError.
+    """
     client = consumer(connection, group_id=group)
     counts = SilenceCount()
     await start(client, f"starting the watch over {group}")
     try:
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(look_s)
             for each in tuple(held()):
                 try:
                     end, committed = await bounded(_ends(client, each), CALL_TIMEOUT_S, "asking for offsets")
                 except (KafkaError, RetriableError):
                     continue  # a broker that does not answer is no silence of ours
                 if counts.look(each, end, committed) >= LOOKS:
-                    raise SilentConsumerError(f"{each.topic}-{each.partition}", LOOKS)
+                    raise SilentConsumerError(f"{each.topic}-{each.partition}", LOOKS * look_s)
     finally:
         await stop_quietly(client)
 
