@@ -115,13 +115,13 @@ def _copy(words: list[str], checkout: Path, folder: Path) -> None:
     for source in sources:
         place = folder / target
         if (checkout / source).is_dir():
-            shutil.copytree(checkout / source, place)
+            shutil.copytree(checkout / source, place, dirs_exist_ok=True)
         else:
             place.mkdir(parents=True, exist_ok=True)
             shutil.copy2(checkout / source, place)
 
 
 def relocate(text: str, moved: Mapping[str, Path | str]) -> str:
-    """Replace each container path or address in ``text`` by its place on this machine: in one pass, the longest wins."""
+    """Replace each container path or address in ``text`` by its place here: in one pass, the longest wins."""
     names = sorted(moved, key=len, reverse=True)
     return re.sub("|".join(map(re.escape, names)), lambda found: str(moved[found.group()]), text)
