@@ -12,6 +12,9 @@ from typing import Final
 from infra.process import ProcessSpec, Ready
 from infra.settings import Settings, StartError
 
+MAX_MEMORY: Final = "256mb"
+EVICTION: Final = "volatile-ttl"
+"""When it is full, what would expire first goes first: the window of request ids shrinks, marks and limits stay."""
 _MAX_SOCKET_PATH: Final = 100  # sun_path holds 108 bytes
 
 
@@ -38,7 +41,7 @@ def redis_process(settings: Settings) -> ProcessSpec:
         server,
         *("--port", str(settings.redis_port), "--bind", "127.0.0.1"),
         *("--save", "", "--appendonly", "no", "--daemonize", "no"),
-        *("--maxmemory", "256mb", "--maxmemory-policy", "allkeys-lru"),
+        *("--maxmemory", MAX_MEMORY, "--maxmemory-policy", EVICTION),
         *("--dir", str(settings.run_dir)),
     ]
     socket = settings.run_dir / "redis.sock"

@@ -6,6 +6,8 @@ that its supervisor did not see.
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 import sys
 import tomllib
@@ -15,8 +17,10 @@ from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from infra.settings_source import did_you_mean, unknown_variables, without_password
 from streams.errors import IsosError
 
 PROJECT_FILE: Final = "isos.toml"
@@ -24,6 +28,9 @@ USER_FILE: Final = "~/.config/isos/isos.toml"
 ROOT: Final = Path(__file__).resolve().parent.parent
 
 _ADDRESS: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.\-]+):[0-9]{1,5}")
+
+MAX_TIMEOUT_MS: Final = 3_600_000
+"""Frames are kept two hours: what waits longer than one could be gone before it is answered."""
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Instances = Annotated[int, Field(ge=0, le=64)]
@@ -46,7 +53,12 @@ class Settings(BaseSettings):
     """What a person may set. Ports are TCP ports on 127.0.0.1, times and rates carry their unit in the name."""
 
     model_config = SettingsConfigDict(
-        env_prefix="ISOS_", frozen=True, extra="forbid", toml_file=PROJECT_FILE, env_ignore_empty=False
+        env_prefix="ISOS_",
+        frozen=True,
+        extra="forbid",
+        toml_file=PROJECT_FILE,
+        env_ignore_empty=False,
+        hide_input_in_errors=True,  # an address may hold a password
     )
 
     data_dir: Path = Field(Path(".isos"), description="Folder of logs, topics, models and process state.")
@@ -74,15 +86,23 @@ class Settings(BaseSettings):
     routers: Instances = Field(1, description="Router processes.")
     executors: Instances = Field(1, description="Executor processes.")
     validators: Instances = Field(1, description="Validator processes.")
-    default_timeout_ms: int = Field(30_000, ge=1, description="Budget of a request that states none, milliseconds.")
-    max_timeout_ms: int = Field(120_000, ge=1, description="Largest budget a request may state, milliseconds.")
-    grace_ms: int = Field(10_000, ge=0, description="Time after its budget before the reaper answers a request.")
+    default_timeout_ms: int = Field(
+        30_000, ge=1, le=MAX_TIMEOUT_MS, description="Budget of a request that states none, milliseconds."
+    )
+    max_timeout_ms: int = Field(
+        120_000, ge=1, le=MAX_TIMEOUT_MS, description="Largest budget a request may state, milliseconds."
+    )
+    grace_ms: int = Field(
+        10_000, ge=0, le=600_000, description="Time after its budget before the reaper answers a request."
+    )
     tick_ms: int = Field(
         10, ge=1, le=1000, description="Least time over which edge and executor gather a frame, milliseconds."
     )
     session_timeout_s: int = Field(6, ge=1, le=120, description="Silence after which a consumer loses its partitions.")
-    tenant_rate_per_s: float = Field(1_000_000, gt=0, description="Requests per second that a tenant may send.")
-    tenant_burst: int = Field(1_000_000, ge=1, description="Requests that a tenant may send at once.")
+    tenant_rate_per_s: float = Field(
+        1_000_000, gt=0, le=1e9, allow_inf_nan=False, description="Requests per second that a tenant may send."
+    )
+    tenant_burst: int = Field(1_000_000, ge=1, le=1_000_000_000, description="Requests that a tenant may send at once.")
     blob_threshold_bytes: int = Field(
         262_144, ge=1, description="Tensor data of a request, bytes, above which it travels as a blob."
     )
@@ -90,6 +110,9 @@ class Settings(BaseSettings):
         86_400, ge=0, description="How long a blob stays that no retained record can name, seconds."
     )
     blob_collect_s: int = Field(3_600, ge=1, description="Seconds from one collection of blobs to the next.")
+    request_id_window_s: int = Field(
+        300, ge=1, le=86_400, description="How long a tenant's request id stands for one request, seconds."
+    )
     device: Literal["auto", "cuda", "cpu"] = Field(
         "auto", description="Where models run: cuda fails without a GPU, auto says when it falls back to the CPU."
     )
@@ -124,6 +147,9 @@ class Settings(BaseSettings):
         wrong = [each.strip() for each in value.split(",") if value and not _ADDRESS.fullmatch(each.strip())]
         if wrong:
             raise ValueError(f"{wrong[0]!r} is not host:port")
+        high = [each.strip() for each in value.split(",") if value and not 0 < int(each.rpartition(":")[2]) < 65_536]
+        if high:
+            raise ValueError(f"{high[0]!r} has no port between 1 and 65535")
         return value
 
     @field_validator("redis_url", "registry_url")
@@ -132,13 +158,21 @@ class Settings(BaseSettings):
         schemes = ("redis", "rediss") if info.field_name == "redis_url" else ("http", "https")
         url = urlsplit(value)
         if value and not (url.scheme in schemes and url.hostname):
-            raise ValueError(f"{value!r} is not an address that begins with {schemes[0]}://")
+            raise ValueError(f"{without_password(value)!r} is not an address that begins with {schemes[0]}://")
+        if value and url.port == 0:  # one that is no number raises ValueError itself
+            raise ValueError(f"{without_password(value)!r} has no port between 1 and 65535")
         return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
         if self.default_timeout_ms > self.max_timeout_ms:
             raise ValueError("default_timeout_ms is larger than max_timeout_ms")
+        if self.tick_ms >= self.default_timeout_ms:
+            raise ValueError(
+                "tick_ms must be smaller than default_timeout_ms: each request would expire while it waits"
+            )
+        if self.tick_ms * 3 > self.session_timeout_s * 1000:
+            raise ValueError("tick_ms must be at most a third of session_timeout_s: heartbeats go between ticks")
         ports = (self.broker_port, self.controller_port, self.redis_port, self.registry_port)
         if len(set(ports)) != len(ports):
             raise ValueError("broker_port, controller_port, redis_port and registry_port must differ")
@@ -184,22 +218,41 @@ def load_settings(**flags: Any) -> Settings:
     """Read all sources; ``flags`` that are None count as not given.
 
     Raises:
-        StartError: with exit code 2, when a value is invalid or a file is not TOML.
+        StartError: with exit code 2, when a value is invalid, a name is misspelled, or a file is not TOML.
     """
+    for variable, meant in unknown_variables(os.environ, Settings.model_fields).items():
+        if meant:
+            raise StartError(misspelled(variable, meant), exit_code=2)
+        _warn_once(f"isos: {variable} is no setting and is not read; README.md lists them.")
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            reason = "there is no such setting; README.md lists them"
-        where = f"the setting {field} (ISOS_{field.upper()})" if field else "the settings"
-        raise StartError(f"Invalid value for {where}: {reason}.", exit_code=2) from error
+        raise StartError(complaint(error.errors()[0]), exit_code=2) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StartError(f"A settings file is not valid TOML: {error}.", exit_code=2) from error
     except OSError as error:
         raise StartError(f"A settings file cannot be read: {error}.", exit_code=6) from error
+
+
+def complaint(error: ErrorDetails) -> str:
+    """Give one of pydantic's errors as a sentence."""
+    field = ".".join(str(part) for part in error["loc"])
+    reason = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        meant = did_you_mean(field, Settings.model_fields)
+        reason = f"there is no such setting; {f'did you mean {meant}?' if meant else 'README.md lists them'}"
+    where = f"the setting {field} (ISOS_{field.upper()})" if field else "the settings"
+    return f"Invalid value for {where}: {reason}{'' if reason.endswith('?') else '.'}"
+
+
+def misspelled(variable: str, meant: str) -> str:
+    """Give the sentence about a variable that is nearly one of ours."""
+    return f"{variable} is no setting; did you mean ISOS_{meant.upper()}?"
+
+
+@functools.cache
+def _warn_once(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
 
 
 def unwritable(settings: Settings, error: OSError) -> StartError:
