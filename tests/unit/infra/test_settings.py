@@ -128,3 +128,60 @@ def test_addresses_are_taken_as_they_are(flags: dict[str, str]) -> None:
 def test_an_unknown_setting_says_where_they_are_listed() -> None:
     with pytest.raises(StartError, match=r"nonsense \(ISOS_NONSENSE\): there is no such setting; README.md"):
         load_settings(nonsense=1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "part"),
+    [
+        ({"tick_ms": 500, "session_timeout_s": 1}, "tick_ms must be at most a third of session_timeout_s"),
+        ({"brokers": "a:70000"}, "'a:70000' has no port between 1 and 65535"),
+        ({"brokers": "a:0"}, "'a:0' has no port between 1 and 65535"),
+        ({"redis_url": "redis://a:99999"}, "Port out of range 0-65535"),
+        ({"redis_url": "redis://a:0"}, "has no port between 1 and 65535"),
+        ({"max_timeout_ms": 3_600_001}, "less than or equal to 3600000"),
+        ({"tenant_rate_per_s": float("inf")}, "finite number"),
+        ({"tenant_rate_per_s": float("nan")}, "finite number"),
+        ({"executor": 2}, "there is no such setting; did you mean executors?"),
+    ],
+)
+def test_a_refusal_says_why(flags: dict[str, object], part: str) -> None:
+    with pytest.raises(StartError) as caught:
+        load_settings(**flags)
+    assert part in str(caught.value)
+
+
+def test_a_password_in_a_wrong_address_is_not_repeated() -> None:
+    with pytest.raises(StartError, match=r"http://:\*\*\*@cache") as caught:
+        load_settings(redis_url="http://:hunter2@cache")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_key_of_a_file_that_is_nearly_a_setting_names_it(clean: Path) -> None:
+    (clean / "isos.toml").write_text("partition = 4\n")
+    with pytest.raises(StartError, match=r"did you mean partitions\?"):
+        load_settings()
+
+
+def test_a_misspelled_variable_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISOS_PARTITONS", "4")
+    with pytest.raises(StartError, match=r"ISOS_PARTITONS is no setting; did you mean ISOS_PARTITIONS\?") as caught:
+        load_settings()
+    assert caught.value.exit_code == 2
+
+
+def test_a_foreign_variable_is_said_once_and_not_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ISOS_SERVICE_HOST_OF_THE_TEST", "10.0.0.1")
+    load_settings()
+    load_settings()
+    assert capsys.readouterr().err.count("ISOS_SERVICE_HOST_OF_THE_TEST is no setting and is not read") == 1
+
+
+def test_our_other_variables_are_none_of_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ISOS_LOG_LEVEL", "DEBUG")
+    monkeypatch.setenv("ISOS_NO_INSTALL", "1")
+    load_settings()
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,353 @@
+"""Dead letters on a whole stack: whole records, failing writes, sending again, and 2 % of them under load."""
+
+import asyncio
+import collections
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+from infra.bench.template import template
+from schemas.request import InferenceRequest
+from streams.client import to_tensor
+from streams.codec import encode_body, subject_of
+from streams.connection import Connection
+from streams.fenced import FencedWriter
+from streams.ledger import SOURCE, STATUS_LETTERS
+from streams.letter import REDRIVEN_FROM, parse_letter
+from streams.provision import topic_ids
+from streams.schema_log import SchemaVersion, read_schema_ids, read_schema_log, schema_record
+from streams.schema_text import normalise
+from streams.topics import MAX_RECORD_BYTES, SCHEMAS_TOPIC, full_name
+from tests.support.broker import unique
+from tests.support.load import Load, LoadRun
+from tests.support.served import MODEL, register_models
+from tests.support.stack import RunningStack, stack_settings, wait_until
+
+REQUESTS, RESULTS, DLQ = (full_name(f"inference.{name}") for name in ("requests", "results", "dlq"))
+PATIENCE_MS = 120_000
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    settings = stack_settings(tmp_path_factory.mktemp("dead-letters"))
+    with RunningStack(settings) as running:
+        running.wait_ready()
+        asyncio.run(register_models(settings))
+        yield running
+
+
+@pytest.fixture(scope="module")
+def bootstrap(stack):
+    return stack.settings.bootstrap
+
+
+@pytest.fixture(scope="module")
+def schema_id(bootstrap):
+    return asyncio.run(read_schema_ids(Connection(bootstrap))).write_ids[subject_of("inference.requests")]
+
+
+def send(bootstrap, *records, partition=0, **settings):
+    """Produce (key, value, headers) in order; their offsets."""
+    offsets = []
+    producer = Producer({"bootstrap.servers": bootstrap, "message.max.bytes": 100_000_000, **settings})
+    for key, value, headers in records:
+        producer.produce(
+            REQUESTS, value, key, partition, headers=headers,
+            on_delivery=lambda error, message: offsets.append(message.offset() if error is None else error),
+        )  # fmt: skip
+    assert producer.flush(60) == 0
+    return offsets
+
+
+def read(bootstrap, topic, first=None):
+    """Every record of a topic, or those from ``first`` (an offset by partition) on."""
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": unique("read"), "fetch.message.max.bytes": 1 << 25}
+    )
+    found = []
+    for number in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
+        place = TopicPartition(topic, number, (first or {}).get(number, 0))
+        end = consumer.get_watermark_offsets(place, timeout=10)[1]
+        if place.offset >= end:
+            continue
+        consumer.assign([place])
+        # The log may end in a marker, which is no record: only the position says that the end was reached.
+        while (at := consumer.position([place])[0].offset) < end:
+            message = consumer.poll(5)
+            assert message is not None or at >= 0, f"nothing came from {topic}-{number}"
+            if message is not None:
+                assert message.error() is None, message.error()
+                found.append(message)
+    consumer.close()
+    return found
+
+
+def statuses(bootstrap):
+    """Statuses by (partition, offset) of the request, one per result."""
+    found = collections.defaultdict(list)
+    for message in read(bootstrap, RESULTS):
+        headers = dict(message.headers() or ())
+        _, partition, offset = SOURCE.unpack(headers["isos-source"])
+        found[partition, offset].append(STATUS_LETTERS[headers["isos-status"]])
+    return found
+
+
+def wait_for_results(bootstrap, places, seconds=60):
+    return wait_until(lambda: (found := statuses(bootstrap)).keys() >= set(places) and found, seconds, f"{places}")
+
+
+def letters_of(bootstrap, offset, partition=0):
+    """Whole letters of one request."""
+    found = [parse_letter(message.value(), message.headers() or []) for message in read(bootstrap, DLQ)]
+    return [
+        each for each in found if each is not None and (each.where.partition, each.where.offset) == (partition, offset)
+    ]
+
+
+def request_value(schema_id, extra=b"", **fields):
+    row = np.linspace(-1, 1, 256, dtype=np.float32)[np.newaxis]
+    made = InferenceRequest(unique("r"), MODEL, (to_tensor("x", row),), timeout_ms=PATIENCE_MS, **fields)
+    return b"\0" + schema_id.to_bytes(4, "big") + encode_body("InferenceRequest", made) + extra
+
+
+def show(stack, letter_id):
+    return stack.isos_json("dlq", "show", letter_id)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "headers"),
+    [
+        (b"\xfe", b"\xffnot avro", [("trace", b"\x01"), ("trace", b"2"), ("isos-code", b"theirs"), ("none", None)]),
+        (None, None, []),
+        (b"k", b"", None),
+    ],
+    ids=["headers", "nothing at all", "empty value"],
+)
+def test_a_letter_is_the_whole_record_and_a_redrive_sends_exactly_that(stack, bootstrap, key, value, headers):
+    (offset,) = send(bootstrap, (key, value, headers))
+    wait_for_results(bootstrap, [(0, offset)])
+    (letter,) = letters_of(bootstrap, offset)
+    assert (letter.key, letter.value, list(letter.headers)) == (key, value, headers or [])
+    assert (
+        letter.topic_id == asyncio.run(topic_ids(Connection(bootstrap), ["inference.requests"]))["inference.requests"]
+    )
+    assert (letter.stage, letter.code) == ("edge", "null_value" if value is None else "garbage")
+    assert abs(letter.timestamp_ms - time.time() * 1000) < 120_000
+    assert letter.causes.startswith(letter.exception)
+
+    name = f"inference.requests/0/{offset}"
+    told = show(stack, name)
+    assert told["code"] == letter.code
+    assert told["what_to_do"]
+    done = stack.isos_json("dlq", "redrive", name)
+    (row,) = done["letters"]
+    place, topic_id = row["sent_as"].split("@")
+    assert (done["sent"], topic_id) == (1, letter.topic_id.hex())
+    again = int(place.rpartition("/")[2])
+    assert again > offset
+    (copy,) = [each for each in read(bootstrap, REQUESTS, {0: again, 1: 1 << 60}) if each.offset() == again]
+    assert (copy.key(), copy.value()) == (key, value)
+    assert copy.headers() == [*(headers or []), (REDRIVEN_FROM, f"{REQUESTS}/0/{offset}@{topic_id}".encode())]
+    found = wait_for_results(bootstrap, [(0, offset), (0, again)])
+    assert found[0, offset] == found[0, again] == ["ERROR"]
+
+    assert show(stack, name)["redriven_to"] == [row["sent_as"]]
+    refused = stack.isos("dlq", "redrive", name, check=False)
+    assert refused.returncode == 4
+    assert "--again" in refused.stderr
+    assert stack.isos_json("dlq", "redrive", name, "--again")["sent"] == 1
+    assert len(show(stack, name)["redriven_to"]) == 2
+
+
+def test_a_record_at_the_size_limit_is_kept_whole(bootstrap):
+    value = b"\xff" * (MAX_RECORD_BYTES + 32 * 1024)
+    (offset,) = send(bootstrap, (b"k" * 1000, value, [("h" * 100, b"v" * 20_000)]))
+    wait_for_results(bootstrap, [(0, offset)])
+    (letter,) = letters_of(bootstrap, offset)
+    assert letter.value == value
+    assert (letter.key, letter.headers) == (b"k" * 1000, (("h" * 100, b"v" * 20_000),))
+
+
+def test_a_record_that_unpacks_to_more_than_any_topic_takes_is_named_by_its_digest(stack, bootstrap):
+    settings = {"compression.type": "zstd"}
+    (offset,) = send(bootstrap, (b"k", bytes(40_000_000), None), **settings)
+    assert wait_for_results(bootstrap, [(0, offset)])[0, offset] == ["ERROR"]
+    told = show(stack, f"inference.requests/0/{offset}")
+    assert told["value_omitted"].startswith("40000000 bytes, sha256 ")
+    refused = stack.isos("dlq", "redrive", f"inference.requests/0/{offset}", check=False)
+    assert refused.returncode == 4
+    assert "too large to be kept" in refused.stderr
+
+
+def test_an_unknown_letter_and_an_empty_choice(stack):
+    missing = stack.isos("dlq", "show", "inference.requests/0/999999", check=False)
+    assert (missing.returncode, missing.stdout) == (3, "")
+    assert "isos dlq list" in missing.stderr
+    none = stack.isos_json("dlq", "redrive", "--code", "garbage", "--until", "2020-01-01")
+    assert none == {"sent": 0, "would_send": 0, "not_sent": 0, "letters": []}
+
+
+def limit(bootstrap, topic, num_bytes):
+    """Set a topic's largest record; the broker takes it at once."""
+    entry = ConfigEntry("max.message.bytes", str(num_bytes), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    for future in AdminClient({"bootstrap.servers": bootstrap}).incremental_alter_configs([resource]).values():
+        future.result(20)
+
+
+def committed(bootstrap, partition):
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "isos-edge"})
+    place = consumer.committed([TopicPartition(REQUESTS, partition)], timeout=10)[0]
+    consumer.close()
+    return place.offset
+
+
+def test_nothing_passes_a_letter_that_cannot_be_written(stack, bootstrap, schema_id):
+    restarts = stack.processes()["edge-0"]["restarts"]
+    before = int(next(e.value for n, e in configs(bootstrap, DLQ).items() if n == "max.message.bytes"))
+    limit(bootstrap, DLQ, 1_000)
+    try:
+        garbage, good = send(
+            bootstrap, (b"big", b"\xff" * 50_000, [("a", b"1")]), (b"good", request_value(schema_id), None), partition=1
+        )
+        wait_until(lambda: stack.processes()["edge-0"]["restarts"] >= restarts + 2, 90, "two restarts of the edge")
+        assert f"the dead letter of {REQUESTS}/1/{garbage}" in stack.log("edge-0")
+        assert "`isos doctor` checks the topic" in stack.log("edge-0")
+        found = statuses(bootstrap)
+        assert (1, garbage) not in found
+        assert (1, good) not in found
+        assert committed(bootstrap, 1) <= garbage
+        assert letters_of(bootstrap, garbage, 1) == []
+    finally:
+        limit(bootstrap, DLQ, before)
+    found = wait_for_results(bootstrap, [(1, garbage), (1, good)], 90)
+    assert (found[1, garbage], found[1, good]) == (["ERROR"], ["OK"])
+    (letter,) = letters_of(bootstrap, garbage, 1)
+    assert (letter.key, letter.headers) == (b"big", (("a", b"1"),))
+    stack.isos("ledger", "--drained")
+
+
+def configs(bootstrap, topic):
+    (future,) = (
+        AdminClient({"bootstrap.servers": bootstrap})
+        .describe_configs([ConfigResource(ResourceType.TOPIC, topic)])
+        .values()
+    )
+    return future.result(20)
+
+
+class Poison(threading.Thread):
+    """Sends records that cannot be read, ``rate`` a second over both partitions, until stopped."""
+
+    def __init__(self, bootstrap, values, rate):
+        super().__init__(daemon=True)
+        self.values, self.rate = values, rate
+        self.places, self.stopped = {}, threading.Event()
+        self.producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 2})
+
+    def run(self):
+        began, number = time.monotonic(), 0
+        while not self.stopped.wait(0.002):
+            while number < (time.monotonic() - began) * self.rate:
+                kind, value = self.values[number % len(self.values)]
+                self.producer.produce(
+                    REQUESTS, value(number), f"poison-{number}", number % 2, headers=[("n", str(number).encode())],
+                    on_delivery=lambda error, message, kind=kind: self.note(error, message, kind),
+                )  # fmt: skip
+                number += 1
+            self.producer.poll(0)
+        assert self.producer.flush(30) == 0
+
+    def note(self, error, message, kind):
+        assert error is None
+        self.places[message.partition(), message.offset()] = kind
+
+
+def next_schema(bootstrap):
+    """The requests schema with one more field, under the id that it will get; not registered yet."""
+    log = asyncio.run(read_schema_log(Connection(bootstrap)))
+    subject = subject_of("inference.requests")
+    newest = log.of(subject)[-1]
+    text = json.loads(newest.text)
+    field = {"name": "note", "type": ["null", "string"], "default": None, "doc": "Free text."}
+    text["fields"].append(field)
+    written = json.dumps(text)
+    return SchemaVersion(subject, newest.version + 1, log.next_id, written, normalise(written))
+
+
+def register(bootstrap, entry):
+    async def write():
+        writer = await FencedWriter.claim(Connection(bootstrap), SCHEMAS_TOPIC, 0)
+        await writer.send(*schema_record(entry))
+        await writer.stop()
+
+    asyncio.run(write())
+
+
+def test_two_percent_dead_letters_under_load_redriven_afterwards(stack, bootstrap, schema_id, tmp_path):
+    """Each old and each new coordinate has exactly one result; what was unknown and is registered by then ends OK."""
+    later = next_schema(bootstrap)
+    newer = template(Load(MODEL), later.schema_id, timeout_ms=PATIENCE_MS)
+    row = np.linspace(-1, 1, 256, dtype=np.float32).tobytes()
+    kinds = [
+        ("unknown_schema", lambda number: newer.value(f"later-{number}", row) + b"\x00"),
+        ("garbage", lambda number: b"\xff" + str(number).encode()),
+        ("unknown_schema", lambda number: newer.value(f"later-{number}", row) + b"\x02\x04ok"),
+        ("null_value", lambda number: None),
+    ]
+    poison = Poison(bootstrap, kinds, rate=20)
+    with LoadRun(tmp_path, bootstrap, schema_id, [Load(MODEL)], 980, timeout_ms=PATIENCE_MS, seconds=20.0) as load:
+        load.go()
+        poison.start()
+        record = load.wait()
+        poison.stopped.set()
+        poison.join()
+    assert record.complete
+    assert record.summary["ok"] == record.summary["sent"] > 0
+    assert len(poison.places) > 0.015 * record.summary["sent"]
+    found = wait_for_results(bootstrap, poison.places)
+    assert {tuple(found[place]) for place in poison.places} == {("ERROR",)}
+    listed = stack.isos_json("dlq", "list", "--limit", "0", "--since", "10m")
+    codes = {each["id"]: each["code"] for each in listed}
+    expected = {f"inference.requests/{p}/{o}": kind for (p, o), kind in poison.places.items()}
+    assert expected.items() <= codes.items()
+
+    register(bootstrap, later)
+    readable = next(name for name, kind in expected.items() if kind == "unknown_schema")
+    assert show(stack, readable)["what_to_do"].startswith("Its value can be read by now")
+    first = dict.fromkeys((0, 1), min(offset for _, offset in poison.places))
+    dry = stack.isos_json("dlq", "redrive", "--code", "unknown_schema", "--dry-run")
+    assert (dry["sent"], dry["would_send"]) == (0, sum(kind == "unknown_schema" for kind in expected.values()))
+    names = sorted(expected)
+    done = stack.isos_json("dlq", "redrive", *names)
+    assert (done["sent"], done["not_sent"]) == (len(names), 0)
+
+    copies = {}
+    for message in read(bootstrap, REQUESTS, first):
+        origin = dict(message.headers() or ()).get(REDRIVEN_FROM)
+        if origin is not None:
+            topic, partition, offset = origin.decode().partition("@")[0].split("/")
+            assert (topic, int(partition)) == (REQUESTS, message.partition())
+            if (place := (int(partition), int(offset))) in poison.places:
+                assert place not in copies
+                copies[place] = (message.partition(), message.offset())
+    assert copies.keys() == poison.places.keys()
+    found = wait_for_results(bootstrap, copies.values(), 90)
+    wanted = {"unknown_schema": ["OK"], "garbage": ["ERROR"], "null_value": ["ERROR"]}
+    for old, new in copies.items():
+        assert found[old] == ["ERROR"]
+        assert found[new] == wanted[poison.places[old]], (old, new)
+    ledger = stack.isos_json("ledger", "--drained")
+    assert (ledger["missing"], ledger["duplicated"], ledger["in_flight"], ledger["reaped"]) == (0, 0, 0, 0)
+    left = stack.isos_json("dlq", "redrive", "--all")
+    assert {
+        each["note"].startswith("it was sent again as")
+        for each in left["letters"]
+        if each["id"].partition("@")[0] in expected
+    } == {True}
