@@ -1,109 +1,65 @@
-"""Our client: send a request, get its one result. Many at once: start as many ``infer`` as wanted.
+"""Our client: send a request, get its one result.
 
     async with Client() as isos:
         answer = await isos.infer("digits", {"image": images})   # uint8 [n, 64], n at most 128
         answer.outputs["classes"]                                # int64 [n, 3]
 
-A result is found by coordinate: it stands on the partition that its request was written to and names its offset in a
-header, so results of others are passed over without decoding. The client reads from the end of the log at its start.
+Any number of calls may run at once; at most ``max_in_flight`` are under way, the others wait for a place. A result is
+found by coordinate and id: it stands on the partition that its request was written to and names its offset in a header,
+so results of others are passed over without decoding. Only those partitions are read, from their ends, without a group.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
-import time
-import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
+from itertools import count
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self, overload
 
-import numpy as np
-from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
-from numpy.typing import NDArray
-
-from schemas.request import InferenceRequest, Tensor
-from schemas.result import InferenceResult
+from schemas.request import BlobRef, InferenceRequest
+from streams.answer import (
+    Answer,
+    InferenceError,
+    NoResultError,
+    RequestExpiredError,
+    RequestFailedError,
+    RequestRejectedError,
+    RequestTooLargeError,
+    answer_of,
+)
+from streams.client_calls import Call, Calls, expected_ids
+from streams.client_codec import REQUESTS, RESULTS, ClientCodec
+from streams.client_partitions import Partitions
+from streams.client_request import DEFAULT_WAIT_S, Request, Requests, wait_for
+from streams.client_results import Results
+from streams.client_sender import Sender
+from streams.client_stream import stream
 from streams.codec import Codec
-from streams.connection import Connection, UnreachableError, bounded, consumer, producer, start, stop_quietly
-from streams.errors import IsosError, RetriableError
-from streams.ledger import source_of
-from streams.schema_log import read_schema_ids
-from streams.topics import full_name
+from streams.connection import Connection, UnreachableError
+from streams.errors import IsosError
+from streams.tensors import DTYPES, Array, to_array, to_tensor
+from streams.topics import MAX_RECORD_BYTES, full_name
 
-REQUESTS: Final = "inference.requests"
-RESULTS: Final = "inference.results"
-SEND_TIMEOUT_S: Final = 30.0
-DEFAULT_WAIT_S: Final = 60.0
-GRACE_S: Final = 15.0  # the server answers EXPIRED by itself; this is for its reaper and the way back
-FETCH_MS: Final = 200
+__all__ = [
+    "DTYPES",
+    "Answer",
+    "Array",
+    "Client",
+    "InferenceError",
+    "NoResultError",
+    "Request",
+    "RequestExpiredError",
+    "RequestFailedError",
+    "RequestRejectedError",
+    "RequestTooLargeError",
+    "default_bootstrap",
+    "to_array",
+    "to_tensor",
+]
 
-DTYPES: Final[dict[str, np.dtype[Any]]] = {
-    name: np.dtype(code)
-    for name, code in {
-        "BOOL": "?", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "i1", "INT16": "<i2",
-        "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
-    }.items()
-}  # fmt: skip
-"""Open Inference Protocol datatypes and the numpy types that carry them."""
-
-_DATATYPES: Final = {dtype: name for name, dtype in DTYPES.items()}
-
-Array = NDArray[Any]
-
-
-class InferenceError(IsosError):
-    """A request did not end OK: ``status``, ``code`` of the closed list, sentence, id, ms until a retry (0: none)."""
-
-    def __init__(self, result: InferenceResult) -> None:
-        error = result.error
-        self.status = result.status
-        self.code = error.code if error else "internal"
-        self.message = error.message if error else ""
-        self.retry_after_ms = error.retry_after_ms if error else 0
-        self.request_id = result.request_id
-        super().__init__(self.status, self.code, self.message, self.request_id)
-
-    def __str__(self) -> str:
-        return f"request {self.request_id}: {self.status} {self.code}: {self.message}"
-
-
-class RequestRejectedError(InferenceError):
-    """The request is refused as it stands; the same again will be refused again, unless ``retry_after_ms`` is set."""
-
-
-class RequestExpiredError(InferenceError):
-    """The deadline passed before there was an answer."""
-
-
-class RequestFailedError(InferenceError):
-    """The server could not answer."""
-
-
-class NoResultError(RetriableError):
-    """No result arrived within ``seconds``; the request may still be answered in the log."""
-
-    def __init__(self, request_id: str, seconds: float) -> None:
-        super().__init__(request_id, seconds)
-        self.request_id = request_id
-        self.seconds = seconds
-
-    def __str__(self) -> str:
-        return f"request {self.request_id} has no result after {self.seconds:g} s"
-
-
-_ERRORS: Final = {"REJECTED": RequestRejectedError, "EXPIRED": RequestExpiredError, "ERROR": RequestFailedError}
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A result: its output tensors by name (read-only views of the record), the record, when it was read (us)."""
-
-    outputs: Mapping[str, Array]
-    result: InferenceResult
-    read_us: int
+MAX_IN_FLIGHT: Final = 1_000
 
 
 def default_bootstrap() -> str:
@@ -111,39 +67,43 @@ def default_bootstrap() -> str:
     return os.environ.get("ISOS_BROKERS") or f"127.0.0.1:{os.environ.get('ISOS_BROKER_PORT', '19092')}"
 
 
-def to_tensor(name: str, values: Array) -> Tensor:
-    """Tensor of an array, row-major and little-endian; ValueError for a type without an Open Inference datatype."""
-    little = values.dtype.newbyteorder("<")
-    if little not in _DATATYPES:
-        raise ValueError(f"input {name} has the type {values.dtype}, which has no Open Inference Protocol datatype")
-    data = np.ascontiguousarray(values, dtype=little).tobytes()
-    return Tensor(name, _DATATYPES[little], values.shape, data)
-
-
-def to_array(tensor: Tensor) -> Array:
-    """Array of a tensor: a read-only view of its bytes."""
-    return np.frombuffer(tensor.data, DTYPES[tensor.datatype]).reshape(tensor.shape)
-
-
 class Client:
-    """Connects on ``async with``; safe for any number of concurrent calls on one loop."""
+    """Connects on ``async with``; safe for any number of concurrent calls on one loop.
+
+    ``max_in_flight``: calls under way at once. ``partitions``: how many partitions, chosen at random, take the requests
+    without a routing key; results of no others are read. ``topics``: names of requests and results on the broker.
+    """
 
     def __init__(
-        self, bootstrap: str | None = None, *, connection: Connection | None = None, tenant: str = "default"
+        self,
+        bootstrap: str | None = None,
+        *,
+        connection: Connection | None = None,
+        tenant: str = "default",
+        max_in_flight: int = MAX_IN_FLIGHT,
+        partitions: int = 1,
+        topics: tuple[str, str] = (full_name(REQUESTS), full_name(RESULTS)),
     ) -> None:
+        if max_in_flight < 1 or partitions < 1:
+            raise ValueError("max_in_flight and partitions are at least 1")
+        self.max_in_flight = max_in_flight
         self._connection = connection or Connection(bootstrap or default_bootstrap())
         self._tenant = tenant
-        self._waiting: dict[tuple[int, int], asyncio.Future[tuple[bytes, int]]] = {}
-        self._early: dict[tuple[int, int], tuple[bytes, int]] = {}
-        self._num_sending = 0
-        self._producer: Any = None
-        self._consumer: Any = None
-        self._codec: Codec | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._calls = Calls(max_in_flight)
+        self._topics = topics
+        self._sender = Sender(self._connection, topics[0], self._calls)
+        self._results = Results(self._connection, topics[1], self._calls.take, self._calls.fail_all)
+        self._partitions = Partitions(self._num_partitions, self._results, partitions)
+        self._codec: ClientCodec | None = None
+        run = os.urandom(10).hex()
+        self._ids = (f"{run}{number:012x}" for number in count())
 
     async def __aenter__(self) -> Self:
         try:
-            await self._open()
+            await self._sender.start()
+            self._codec = await ClientCodec.open(self._connection)
+            await self._results.start()
+            await self._partitions.start()
         except BaseException:  # also a cancelled start: leave no client behind
             await self.close()
             raise
@@ -154,40 +114,28 @@ class Client:
     ) -> None:
         await self.close()
 
-    async def _open(self) -> None:
-        self._producer = producer(self._connection, enable_idempotence=True)
-        await start(self._producer, "connecting to send requests")
-        self._codec = Codec(await read_schema_ids(self._connection))
-        partitions = await bounded(
-            self._producer.partitions_for(full_name(REQUESTS)), SEND_TIMEOUT_S, "asking for topics"
-        )
-        places = [TopicPartition(full_name(RESULTS), number) for number in sorted(partitions)]
-        self._consumer = consumer(self._connection, isolation_level="read_committed")
-        await start(self._consumer, "connecting to read results")
-        self._consumer.assign(places)
-        ends = await bounded(self._consumer.end_offsets(places), SEND_TIMEOUT_S, "asking for the end of the results")
-        for place, end in ends.items():
-            self._consumer.seek(place, end)
-        self._reader = asyncio.create_task(self._read(), name="isos-results")
-
     async def close(self) -> None:
-        """Disconnect; calls that still wait are cancelled."""
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
-        for future in self._waiting.values():
-            future.cancel()
-        for client in (self._consumer, self._producer):
-            if client is not None:
-                await stop_quietly(client)
-        self._consumer = self._producer = self._reader = None
+        """Disconnect; calls that still wait end with UnreachableError. May be repeated."""
+        self._codec = None
+        self._calls.shut(UnreachableError("waiting for a result", "the client was closed"))
+        await self._results.stop()
+        await self._sender.stop()
 
     @property
     def codec(self) -> Codec:
         """The codec of this connection; there is one between open and close."""
+        return self._open_codec().codec
+
+    def _open_codec(self) -> ClientCodec:
         if self._codec is None:
             raise UnreachableError("using the client", "it is not open: use `async with Client() as isos`")
+        if not self._results.is_alive:
+            raise UnreachableError("sending a request", "results are no longer read; open a new client")
         return self._codec
+
+    async def _num_partitions(self) -> int:
+        """Partitions that both topics have."""
+        return min([await self._sender.num_partitions(topic) for topic in self._topics])
 
     async def infer(
         self,
@@ -199,100 +147,153 @@ class Client:
         priority: int = 5,
         routing_key: str | None = None,
         request_id: str | None = None,
+        blob: BlobRef | None = None,
+        wait_s: float | None = None,
     ) -> Answer:
         """Outputs of a model for named input arrays, whose first axis is the batch (1 to 128 items).
 
-        ``timeout_ms`` 0 leaves the budget to the server's policy. Raises RequestRejectedError, RequestExpiredError or
-        RequestFailedError with a code; NoResultError when nothing came back; RetriableError when the broker is away.
+        ``timeout_ms`` is the server's budget, 0: its policy's; ``wait_s`` how long this call waits at most (default:
+        the budget and 15 s, or 60 s). A cancelled call leaves nothing behind. Raises RequestRejectedError,
+        RequestExpiredError or RequestFailedError with a code; NoResultError when nothing came back;
+        RequestTooLargeError above 12 MiB; RetriableError when the broker is away.
         """
-        request = InferenceRequest(
-            request_id=request_id or uuid.uuid4().hex,
-            model=model,
-            inputs=tuple(to_tensor(name, values) for name, values in inputs.items()),
-            tenant=self._tenant,
-            version=version,
-            priority=priority,
-            timeout_ms=timeout_ms,
-            routing_key=routing_key,
-        )
-        wait_s = timeout_ms / 1000 + GRACE_S if timeout_ms > 0 else DEFAULT_WAIT_S
-        answer = await self.submit(request, wait_s=wait_s)
-        if answer.result.status != "OK":
-            raise _ERRORS[answer.result.status](answer.result)
-        return answer
+        request = Request(model, inputs, version, priority, timeout_ms, routing_key, request_id, blob)
+        return (await self.submit(request, wait_s=wait_s)).raise_for_status()
 
-    async def submit(self, request: InferenceRequest, *, wait_s: float = DEFAULT_WAIT_S) -> Answer:
-        """Send a request as it is and return its result, whatever its status; raises like ``infer`` otherwise."""
-        key = (request.routing_key or request.request_id).encode()
-        return await self.exchange(self.codec.encode(REQUESTS, request), key, wait_s=wait_s, name=request.request_id)
+    async def submit(
+        self, request: Request | InferenceRequest, *, wait_s: float | None = None, partition: int | None = None
+    ) -> Answer:
+        """Send a request as it is and return its result, whatever its status; raises like ``infer`` otherwise.
+
+        ``partition`` chooses the place; the default is the client's own choice, or the routing key's.
+        """
+        return await self.finish(await self.begin(request, wait_s=wait_s, partition=partition))
 
     async def exchange(
-        self, value: bytes | None, key: bytes | None = None, *, wait_s: float = DEFAULT_WAIT_S, name: str = "(raw)"
+        self,
+        value: bytes | None,
+        key: bytes | None = None,
+        *,
+        wait_s: float = DEFAULT_WAIT_S,
+        name: str = "(raw)",
+        partition: int | None = None,
     ) -> Answer:
         """Send any bytes as a request record, also ones that are no request, and return the result of that record."""
-        place = await self._send(value, key)
-        arrived = self._early.pop(place, None)
-        if arrived is None:
-            future: asyncio.Future[tuple[bytes, int]] = asyncio.get_running_loop().create_future()
-            self._waiting[place] = future
-            self._sent()
-            try:
-                async with asyncio.timeout(wait_s):
-                    arrived = await future
-            except TimeoutError:
-                raise NoResultError(name, wait_s) from None
-            finally:
-                self._waiting.pop(place, None)
-        else:
-            self._sent()
-        result: InferenceResult = self.codec.decode(RESULTS, arrived[0])
-        outputs = {tensor.name: to_array(tensor) for tensor in result.outputs if tensor.datatype in DTYPES}
-        return Answer(outputs, result, arrived[1])
+        # The library refuses a record without value and key; an empty key is as good as none.
+        key = b"" if value is None and key is None else key
+        return await self.finish(await self._begin(name, None, key, lambda: value, wait_s, None, partition))
 
-    async def _send(self, value: bytes | None, key: bytes | None) -> tuple[int, int]:
-        """Partition and offset of the record. Until ``_sent`` is called, unknown results are kept: one may be ours."""
-        if self._reader is None or self._reader.done():
-            raise UnreachableError("sending a request", "results are no longer read; open a new client")
-        self._num_sending += 1
+    @overload
+    async def infer_many(
+        self, requests: Iterable[Request], *, wait_s: float | None = ..., return_exceptions: Literal[False] = ...
+    ) -> list[Answer]: ...
+    @overload
+    async def infer_many(
+        self, requests: Iterable[Request], *, wait_s: float | None = ..., return_exceptions: bool
+    ) -> list[Answer | IsosError]: ...
+    async def infer_many(
+        self, requests: Iterable[Request], *, wait_s: float | None = None, return_exceptions: bool = False
+    ) -> list[Answer] | list[Answer | IsosError]:
+        """Answers of many requests, in their order. The first error is raised, unless it is to stand in the list."""
+        answers: list[Any] = []
+        async with aclosing(self.stream(requests, ordered=True, wait_s=wait_s, return_exceptions=True)) as arriving:
+            async for answer in arriving:
+                error = answer if isinstance(answer, IsosError) else answer.error()
+                if error is not None and not return_exceptions:
+                    raise error
+                answers.append(error or answer)
+        return answers
+
+    async def submit_many(self, requests: Requests, *, wait_s: float | None = None) -> list[Answer]:
+        """Answers of many requests, in their order, whatever their status; raises like ``submit`` otherwise."""
+        async with aclosing(self.stream(requests, ordered=True, wait_s=wait_s)) as arriving:
+            return [answer async for answer in arriving]
+
+    @overload
+    def stream(
+        self,
+        requests: Requests,
+        *,
+        ordered: bool = ...,
+        wait_s: float | None = ...,
+        return_exceptions: Literal[False] = ...,
+    ) -> AsyncGenerator[Answer, None]: ...
+    @overload
+    def stream(
+        self, requests: Requests, *, ordered: bool = ..., wait_s: float | None = ..., return_exceptions: bool
+    ) -> AsyncGenerator[Answer | IsosError, None]: ...
+    def stream(
+        self,
+        requests: Requests,
+        *,
+        ordered: bool = False,
+        wait_s: float | None = None,
+        return_exceptions: bool = False,
+    ) -> AsyncGenerator[Any, None]:
+        """Answers as they come, whatever their status, or in the order of the requests (``ordered``).
+
+        Requests are taken from the iterable as there is room, so it may be endless. ``answer.raise_for_status()``
+        raises what ``infer`` would. NoResultError and RetriableError end the stream, unless they are to be returned.
+        """
+        return stream(self, requests, ordered=ordered, wait_s=wait_s, return_exceptions=return_exceptions)
+
+    async def begin(
+        self, request: Request | InferenceRequest, *, wait_s: float | None = None, partition: int | None = None
+    ) -> Call:
+        """Send a request when there is room for it, and do not wait for the result; ``finish`` does."""
+        codec = self._open_codec()
+        request_id = request.request_id if request.request_id is not None else next(self._ids)
+        key = (request.routing_key or request_id).encode()
+        return await self._begin(
+            request_id,
+            expected_ids(request_id, key),
+            key,
+            lambda: codec.encode(request, request_id, self._tenant),
+            wait_for(request.timeout_ms, wait_s),
+            request.routing_key,
+            partition,
+        )
+
+    async def finish(self, call: Call) -> Answer:
+        """The result of a call that was begun, whatever its status."""
         try:
-            # The library refuses a record without value and key; an empty key is as good as none.
-            key = b"" if value is None and key is None else key
-            sending = self._producer.send_and_wait(full_name(REQUESTS), value, key=key)
-            metadata = await bounded(sending, SEND_TIMEOUT_S, "sending a request")
-        except KafkaError as error:
-            self._sent()
-            raise UnreachableError("sending a request", str(error) or type(error).__name__) from error
-        except BaseException:  # also a cancelled call: the count of those under way must stay right
-            self._sent()
+            value, read_us = await call.future
+        finally:
+            self._calls.close(call)
+        codec = self._open_codec()
+        answer = answer_of(await codec.decode(value), read_us)
+        if answer.result.error is not None and answer.result.error.code == "unknown_schema":
+            await codec.learn()  # the schema's id is another one by now: the next request carries it
+        return answer
+
+    def drop(self, call: Call) -> None:
+        """Give a call up; its result is passed over when it comes."""
+        self._calls.close(call)
+
+    async def _begin(
+        self,
+        name: str,
+        ids: tuple[bytes, ...] | None,
+        key: bytes | None,
+        encode: Callable[[], bytes | None],
+        wait_s: float,
+        routing_key: str | None,
+        partition: int | None,
+    ) -> Call:
+        self._open_codec()
+        call = await self._calls.open(name, ids, wait_s)
+        try:
+            if self._partitions.is_due:
+                await self._partitions.look()
+            place = self._partitions.choose(routing_key) if partition is None else partition
+            if not self._partitions.is_ready(place):
+                await self._partitions.prepare(place)
+            value = encode()
+            if value is not None and len(value) > MAX_RECORD_BYTES:
+                raise RequestTooLargeError(name, len(value), MAX_RECORD_BYTES)
+            self._sender.put(call, place, key, value)
+            await self._sender.room()
+        except BaseException:  # whatever it was, also a cancelled call: no call is left behind
+            self._calls.close(call)
             raise
-        return metadata.partition, metadata.offset
-
-    def _sent(self) -> None:
-        self._num_sending -= 1
-        if not self._num_sending:
-            self._early.clear()
-
-    async def _read(self) -> None:
-        try:
-            while True:
-                batches = await self._consumer.getmany(timeout_ms=FETCH_MS)
-                now_us = time.time_ns() // 1000
-                for records in batches.values():
-                    for record in records:
-                        self._take(record, now_us)
-        except KafkaError as error:
-            failure = UnreachableError("reading results", str(error) or type(error).__name__)
-            for future in self._waiting.values():
-                if not future.done():
-                    future.set_exception(failure)
-
-    def _take(self, record: Any, now_us: int) -> None:
-        source = source_of(record.headers)
-        if source is None:
-            return
-        _, partition, offset = source
-        future = self._waiting.get((partition, offset))
-        if future is not None and not future.done():
-            future.set_result((record.value, now_us))
-        elif future is None and self._num_sending:
-            self._early[partition, offset] = (record.value, now_us)
+        return call
