@@ -1,7 +1,8 @@
 """Rules at the door: which requests may become rows of a frame. Pure; the edge's loop hands requests in.
 
 Every field is checked in a fixed order and the first failure wins, so that a request has one code. The order puts cheap
-and structural checks before those that look at tensor bytes.
+and structural checks before those that look at tensor bytes. A request whose data is in a blob is checked against what
+its shapes and datatypes imply; whether that data is finite cannot be said at the door.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from schemas.model import ModelVersion, TensorSpec
-from schemas.request import InferenceRequest, Tensor
+from schemas.request import BlobRef, InferenceRequest, Tensor
 from streams.columns import DATATYPE_BYTES, NUMPY_DTYPES
 from streams.memory_view import MemoryView, active_version, model_version, models
 
@@ -21,6 +22,7 @@ MAX_BATCH_ITEMS: Final = 128
 MAX_TENSOR_BYTES: Final = 10_000_000
 _MODEL: Final = re.compile(r"[a-zA-Z0-9_\-]{3,64}")
 _VERSION: Final = re.compile(r"v\d+\.\d+\.\d+")
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _TENANT: Final = re.compile(r"[a-zA-Z0-9_.\-]{1,64}")
 
 
@@ -45,12 +47,14 @@ class Refusal:
 class Admitted:
     """A request that passed: its batch items, its budget in ms, and its tensors in signature order.
 
-    ``blocks``: (name, datatype, item shape, row-major bytes) per input tensor.
+    ``blocks``: (name, datatype, item shape, row-major bytes) per input tensor. With a ``blob`` the bytes are empty and
+    the blocks stand in the request's order, which is that of their data in the blob.
     """
 
     items: int
     timeout_ms: int
     blocks: tuple[tuple[str, str, tuple[int, ...], bytes], ...]
+    blob: BlobRef | None = None
 
 
 def admit(request: InferenceRequest, memory: MemoryView, policy: AdmissionPolicy) -> Admitted | Refusal:
@@ -62,7 +66,7 @@ def admit(request: InferenceRequest, memory: MemoryView, policy: AdmissionPolicy
     if isinstance(target, Refusal):
         return target
     timeout_ms = request.timeout_ms or policy.default_timeout_ms
-    return check_tensors(request.inputs, target, timeout_ms)
+    return check_tensors(request.inputs, target, timeout_ms, request.blob)
 
 
 def check_fields(request: InferenceRequest, policy: AdmissionPolicy) -> Refusal | None:
@@ -85,9 +89,13 @@ def check_fields(request: InferenceRequest, policy: AdmissionPolicy) -> Refusal 
         return Refusal(
             "invalid_timeout", f"the timeout is {request.timeout_ms} ms, allowed are 0 to {policy.max_timeout_ms} ms"
         )
-    if request.blob is not None:
-        return Refusal("blob_unsupported", "this server takes tensors inline; send `inputs` instead of `blob`")
     size = sum(len(tensor.data) for tensor in request.inputs)
+    if request.blob is not None:
+        if not _DIGEST.fullmatch(request.blob.digest):
+            return Refusal("invalid_blob", "the blob's digest must be a SHA-256 of 64 characters 0-9 and a-f")
+        if size:
+            return Refusal("invalid_blob", f"the request carries {size} bytes of tensor data beside its blob")
+        size = request.blob.size_bytes
     if size > MAX_TENSOR_BYTES:
         return Refusal("payload_too_large", f"the tensors have {size} bytes, allowed are {MAX_TENSOR_BYTES}")
     return None
@@ -105,27 +113,45 @@ def signature_of(request: InferenceRequest, memory: MemoryView) -> ModelVersion 
     return found
 
 
-def check_tensors(inputs: tuple[Tensor, ...], model: ModelVersion, timeout_ms: int) -> Admitted | Refusal:
+def check_tensors(
+    inputs: tuple[Tensor, ...], model: ModelVersion, timeout_ms: int, blob: BlobRef | None = None
+) -> Admitted | Refusal:
     """The tensors against the signature; all must have the same first axis."""
     given = {tensor.name: tensor for tensor in inputs}
     expected = [spec.name for spec in model.inputs]
     if len(given) != len(inputs) or set(given) != set(expected):
         return Refusal("wrong_inputs", f"model {model.model} takes the inputs {', '.join(expected)}")
     items = -1
+    size = 0
     blocks = []
     for spec in model.inputs:
         tensor = given[spec.name]
-        refusal = _check_tensor(tensor, spec, model.max_batch_size)
+        refusal = _check_shape(tensor, spec, model.max_batch_size)
+        if refusal is None and blob is None:
+            refusal = _check_data(tensor, spec)
         if refusal is not None:
             return refusal
         if items not in (-1, tensor.shape[0]):
             return Refusal("wrong_shape", "the inputs differ in their first axis, which is the batch")
         items = tensor.shape[0]
+        size += _implied_bytes(tensor)
         blocks.append((tensor.name, tensor.datatype, tensor.shape[1:], tensor.data))
-    return Admitted(items, timeout_ms, tuple(blocks))
+    if blob is None:
+        return Admitted(items, timeout_ms, tuple(blocks))
+    if size != blob.size_bytes:
+        return Refusal("invalid_blob", f"the blob has {blob.size_bytes} bytes, the tensors' shapes take {size}")
+    return Admitted(items, timeout_ms, tuple((each.name, each.datatype, each.shape[1:], b"") for each in inputs), blob)
 
 
-def _check_tensor(tensor: Tensor, spec: TensorSpec, max_batch_size: int) -> Refusal | None:
+def _implied_bytes(tensor: Tensor) -> int:
+    """Bytes of a tensor by its shape and datatype."""
+    count = DATATYPE_BYTES[tensor.datatype]
+    for length in tensor.shape:
+        count *= length
+    return count
+
+
+def _check_shape(tensor: Tensor, spec: TensorSpec, max_batch_size: int) -> Refusal | None:
     where = f"input {spec.name}"
     if tensor.datatype != spec.datatype:
         return Refusal("wrong_datatype", f"{where} is {tensor.datatype[:16]}, the model takes {spec.datatype}")
@@ -140,14 +166,16 @@ def _check_tensor(tensor: Tensor, spec: TensorSpec, max_batch_size: int) -> Refu
     )
     if tensor.shape[0] < 1 or not fits:
         return Refusal("wrong_shape", f"{where} has the shape {list(tensor.shape)}, the model takes {wanted}")
-    count = 1
-    for length in tensor.shape:
-        count *= length
-    if count * DATATYPE_BYTES[spec.datatype] != len(tensor.data):
+    return None
+
+
+def _check_data(tensor: Tensor, spec: TensorSpec) -> Refusal | None:
+    where = f"input {spec.name}"
+    size = _implied_bytes(tensor)
+    if size != len(tensor.data):
         return Refusal(
             "wrong_shape",
-            f"{where} has {len(tensor.data)} bytes, its shape {list(tensor.shape)} of {spec.datatype} takes "
-            f"{count * DATATYPE_BYTES[spec.datatype]}",
+            f"{where} has {len(tensor.data)} bytes, its shape {list(tensor.shape)} of {spec.datatype} takes {size}",
         )
     if not spec.allow_nan and spec.datatype in ("FP16", "FP32", "FP64"):
         values = np.frombuffer(tensor.data, NUMPY_DTYPES[spec.datatype])

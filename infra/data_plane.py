@@ -14,18 +14,17 @@ from aiokafka import AIOKafkaProducer
 from agents.admission import AdmissionPolicy, admit
 from agents.router import ROUTER, RouterParams
 from agents.validator import VALIDATOR, ValidatorParams, ValidatorState
+from infra.edge import EdgeInputs, open_edge
 from infra.roles import RoleContext, together
 from schemas.frame import InferenceFrame
 from streams.codec import Codec
 from streams.connection import consumer, producer, start, stop_quietly
 from streams.deadletter import DeadLetters
-from streams.edge import Edge
 from streams.faust_app import METADATA_MAX_AGE_MS, create_app
 from streams.interpreter import FrameInterpreter
 from streams.ledger_log import LedgerLog, Rebuilt
 from streams.provision import topic_ids, topic_partitions
 from streams.pulse import Pulse, TelemetryWindow
-from streams.quota import QuotaStore
 from streams.schema_watch import SchemaWatch
 from streams.silence import watch_for_silence
 from streams.topic_watch import TopicRecreatedError, TopicWatch, edge_group
@@ -93,25 +92,20 @@ async def edge(context: RoleContext) -> None:
     policy = AdmissionPolicy(settings.default_timeout_ms, settings.max_timeout_ms)
     async with _parts(context) as parts:
         reader = _group(context, edge_group(parts.topic_id), isolation_level="read_committed", max_poll_records=5_000)
-        quota = QuotaStore(settings.redis_address, parts.topic_id, settings.tenant_rate_per_s, settings.tenant_burst)
-        loop = Edge(
+        given = EdgeInputs(
+            context.connection,
             reader,
             parts.producer,
-            parts.codec,
-            quota,
+            parts.schemas,
+            parts.dead_letters,
+            parts.topic_id,
             lambda request: admit(request, parts.memory.view, policy),
             lambda: parts.memory.view.sequence,
-            parts.dead_letters.write,
-            topic_id=parts.topic_id,
-            tick_ms=settings.tick_ms,
         )
         pulse, watch = _pulse(context, parts), TopicWatch(context.connection, REQUESTS, parts.topic_id)
-        try:
-            await start(reader, "starting the edge's consumer")
-            await together(loop.run(), pulse.run(), watch.run(), _when(loop.joined, context))
-        finally:
-            await stop_quietly(reader)
-            await quota.close()
+        async with open_edge(settings, given) as opened:
+            ready = _when(opened.source.joined, context)
+            await together(opened.loop.run(), opened.restore.run(), pulse.run(), watch.run(), ready)
 
 
 async def executor(context: RoleContext) -> None:
@@ -119,6 +113,7 @@ async def executor(context: RoleContext) -> None:
     from executors.loader import ModelLoader
     from executors.model_store import ModelStore
     from executors.worker import Worker
+    from streams.blob_store import LocalBlobStore
 
     settings = context.settings
     loaders: list[ModelLoader] = []
@@ -138,6 +133,7 @@ async def executor(context: RoleContext) -> None:
             parts.producer,
             parts.codec,
             loader,
+            LocalBlobStore.below(settings.data_dir),
             parts.dead_letters.write,
             name=f"executor-{context.instance}",
             tick_ms=settings.tick_ms,

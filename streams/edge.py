@@ -1,35 +1,37 @@
 """The edge's loop: request records in, frames out. The rules are pure functions that ``infra`` hands in.
 
 A tick's records of one source partition become frames on ``inference.admitted`` (rows that passed) and
-``inference.executed`` (rows that ended here), on the same partition number. Offsets are committed only behind frames
-that the broker has acknowledged; a redelivered request makes a row again, which the Validator drops by its coordinate.
-Reads ``read_committed``: markers and aborted records are gaps, noted in the row after them.
+``inference.executed`` (rows that ended here), on the same partition number. Dead letters stand before the frames are
+sent, and offsets are committed only behind frames that the broker has acknowledged; a redelivered request makes a row
+again, which the Validator drops by its coordinate. Rows that met an earlier request with their id, and large ones, wait
+beside the loop (``streams.late_rows``). Reads ``read_committed``: markers and aborted records are gaps, noted in the
+row after them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import TopicPartition
 
-from schemas.coordinate import RecordCoordinate
-from schemas.frame import InferenceFrame, RowError
-from schemas.request import InferenceRequest
+from schemas.request import BlobRef, InferenceRequest
 from streams.codec import Codec
-from streams.columns import ERROR, REJECTED, FrameBuilder, Row
-from streams.errors import CODES, PoisonRecordError, RetriableError
-from streams.ledger_log import fallback_id, identity_of
-from streams.ordering import InOrder
+from streams.columns import Row
+from streams.committed import CommittedConsumer, Holder, Progress
+from streams.errors import PoisonRecordError
+from streams.late_rows import LateRow, LateRows, late_row
+from streams.ledger_log import fallback_id
+from streams.letter import Letter
 from streams.quota import Charge, QuotaStore
+from streams.request_ids import CLAIM, Claim, RequestIds, Span
+from streams.request_row import blank_row, describe, end, input_digest, row_bytes
+from streams.row_outlet import RowOutlet
+from streams.schema_watch import SchemaWatch, decode_or_learn
 from streams.topics import full_name
-
-log = logging.getLogger(__name__)
 
 REQUESTS: Final = full_name("inference.requests")
 COMMIT_S: Final = 1.0
@@ -39,7 +41,6 @@ FRAMES_PER_S: Final = 100
 """Frame budget of a process: a frame costs every stage and the broker as much as some twenty rows do."""
 IDLE_MS: Final = 50
 DRAIN_MS: Final = 2
-MAX_MESSAGE: Final = 500  # characters; 5,000 refused rows of one tick must fit one frame
 
 
 class Verdict(Protocol):
@@ -48,21 +49,11 @@ class Verdict(Protocol):
     items: int
     timeout_ms: int
     blocks: tuple[tuple[str, str, tuple[int, ...], bytes], ...]
+    blob: BlobRef | None
 
 
 Admit = Callable[[InferenceRequest], Any]
-DeadLetter = Callable[[bytes | None, PoisonRecordError, RecordCoordinate], Awaitable[None]]
-
-
-@dataclass(slots=True)
-class _Partition:
-    """One assigned partition: next expected offset, the offset to commit, frames under way."""
-
-    expected: int
-    admitted: FrameBuilder
-    ended: FrameBuilder
-    window: InOrder[int] = field(default_factory=InOrder)
-    committable: int = -1
+WriteLetters = Callable[[Sequence[Letter]], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -70,73 +61,81 @@ class EdgeCounts:
     """What this process did since its start."""
 
     num_requests: int = 0
-    num_frames: int = 0
     num_refused: int = 0
 
 
-class Edge(ConsumerRebalanceListener):  # type: ignore[misc]
+@dataclass(slots=True)
+class _Candidate:
+    """A row of the tick under way; ``passed`` until something ends it."""
+
+    progress: Progress
+    row: Row
+    passed: bool
+
+
+class Edge:
     """One edge process. ``admit`` returns a ``Verdict`` or a refusal with ``code``, ``message``, ``retry_after_ms``."""
 
     def __init__(
         self,
-        consumer: AIOKafkaConsumer,
-        producer: AIOKafkaProducer,
+        source: CommittedConsumer,
         codec: Codec,
         quota: QuotaStore,
+        ids: RequestIds,
+        outlet: RowOutlet,
+        late: LateRows,
         admit: Admit,
-        memory_sequence: Callable[[], int],
-        dead_letter: DeadLetter,
+        write_letters: WriteLetters,
         *,
-        topic_id: bytes,
         tick_ms: int,
+        blob_bytes: int,
+        schemas: SchemaWatch | None = None,
     ) -> None:
-        self._consumer = consumer
-        self._producer = producer
+        self._source = source
         self._codec = codec
         self._quota = quota
+        self._ids = ids
+        self._outlet = outlet
+        self._late = late
         self._admit = admit
-        self._memory_sequence = memory_sequence
-        self._dead_letter = dead_letter
-        self._topic_id = topic_id
+        self._write_letters = write_letters
+        self._schemas = schemas
         self._tick_s = tick_ms / 1000
-        self._partitions: dict[int, _Partition] = {}
-        self._frame_id = 0
-        self._failure: BaseException | None = None
-        self._in_flight = 0
-        self._generation = 0
-        self.joined = asyncio.Event()
-        self._committed: dict[TopicPartition, int] = {}
+        self._blob_bytes = blob_bytes
+        self._expected: dict[TopicPartition, int] = {}
+        self._expected_generation = -1
         self.counts = EdgeCounts()
-
-    async def on_partitions_revoked(self, revoked: Any) -> None:
-        """Forget what is under way: another edge reads it again from the committed offset."""
-        self._generation += 1
-        self._partitions = {}
-
-    async def on_partitions_assigned(self, assigned: Any) -> None:
-        """Begin anew at the committed offsets."""
-        await self.on_partitions_revoked(assigned)
-        self._committed = {}
-        self.joined.set()
-        log.info("assigned %s", sorted(each.partition for each in assigned))
 
     async def run(self) -> None:
         """Run until cancelled. Raises RetriableError when a frame's fate is unknown: the process starts anew."""
-        self._consumer.subscribe([REQUESTS], listener=self)
+        late = asyncio.ensure_future(self._late.run())
+        late.add_done_callback(self._late_ended)
+        try:
+            await self._loop()
+        finally:
+            late.cancel()
+            await asyncio.wait({late})
+
+    def _late_ended(self, done: asyncio.Future[None]) -> None:
+        if not done.cancelled() and (error := done.exception()) is not None:
+            self._source.fail(error)
+
+    async def _loop(self) -> None:
+        source = self._source
+        source.subscribe()
         next_tick = next_commit = time.perf_counter()
         while True:
-            if self._failure is not None:
-                raise RetriableError(f"a frame could not be sent: {self._failure}")
+            source.check()
             fetched = await self._fetch()
             if fetched:
                 await self._take(fetched)
             now = time.perf_counter()
             if now >= next_commit:
-                await self._commit()
+                await source.commit()
                 next_commit = now + COMMIT_S
-            while self._in_flight >= MAX_IN_FLIGHT and self._failure is None:
+            while (source.in_flight >= MAX_IN_FLIGHT or self._late.is_full) and not source.failed:
                 await asyncio.sleep(self._tick_s)
-            next_tick = max(next_tick + max(self._tick_s, len(self._partitions) / FRAMES_PER_S), now)
+            next_tick = max(next_tick + max(self._tick_s, len(source.partitions) / FRAMES_PER_S), now)
             if next_tick > now:
                 await asyncio.sleep(next_tick - now)
 
@@ -146,14 +145,13 @@ class Edge(ConsumerRebalanceListener):  # type: ignore[misc]
         The client's buffer holds only what the broker had when the last fetch came, the first records after the last
         drain; the next fetch is sent now that it is empty and brings the others, which would else wait another tick.
         """
-        fetched: dict[TopicPartition, list[Any]] = await self._consumer.getmany(
-            timeout_ms=IDLE_MS, max_records=MAX_TICK_RECORDS
-        )
+        getmany = self._source.consumer.getmany
+        fetched: dict[TopicPartition, list[Any]] = await getmany(timeout_ms=IDLE_MS, max_records=MAX_TICK_RECORDS)
         if not fetched:
             return fetched
-        generation = self._generation
-        more = await self._consumer.getmany(timeout_ms=DRAIN_MS, max_records=MAX_TICK_RECORDS)
-        if generation != self._generation:
+        generation = self._source.generation
+        more = await getmany(timeout_ms=DRAIN_MS, max_records=MAX_TICK_RECORDS)
+        if generation != self._source.generation:
             return more  # type: ignore[no-any-return]  # aiokafka is untyped
         for place, records in more.items():
             fetched.setdefault(place, []).extend(records)
@@ -161,136 +159,146 @@ class Edge(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _take(self, fetched: dict[TopicPartition, list[Any]]) -> None:
         """Make the frames of one fetch. A rebalance meanwhile voids it: everything is read again."""
-        generation = self._generation
-        candidates: list[tuple[_Partition, Row, int]] = []
-        charges: list[Charge] = []
-        ends: list[tuple[_Partition, int]] = []
+        generation = self._source.generation
+        candidates: list[_Candidate] = []
+        letters: list[Letter] = []
+        spans: dict[int, Span] = {}
         for place, records in fetched.items():
-            partition = await self._partition(place, records[0].offset, generation)
+            first = await self._position(place, records[0].offset, generation)
+            if generation != self._source.generation:
+                return
+            progress = self._source.progress(place)
             for record in records:
-                row, passed = await self._row(partition, record)
-                candidates.append((partition, row, len(charges) if passed else -1))
-                if passed:
-                    charges.append(Charge(place.partition, record.offset, row.tenant, row.received_us))
-            ends.append((partition, records[-1].offset + 1))
-        waits = await self._quota.charge(charges)
-        if generation != self._generation:
+                row, passed = await self._row(place, record, letters)
+                candidates.append(_Candidate(progress, row, passed))
+            spans[place.partition] = Span(first, records[-1].offset + 1)
+        if letters:
+            await self._write_letters(letters)
+        await self._charge(candidates)
+        claims, large = self._claims(candidates)
+        met = await self._ids.claim([(key, claim) for _, key, claim in claims], spans)
+        if generation != self._source.generation:
             return
         self.counts.num_requests += len(candidates)
-        for partition, row, index in candidates:
-            if index >= 0 and waits[index] >= 0:
-                _end(row, "quota_exceeded", f"tenant {row.tenant} is above its request rate", -(-waits[index] // 1000))
-            if row.error is None:
-                partition.admitted.add(row)
-            else:
-                self.counts.num_refused += 1
-                partition.ended.add(row)
-        for partition, end in ends:
-            await self._flush(partition, end)
+        await self._flush(candidates, {id(claims[at][0]): (claims[at], held) for at, held in met.items()}, large, spans)
 
-    async def _partition(self, place: TopicPartition, first: int, generation: int) -> _Partition:
-        """The partition's state; one that a rebalance has voided meanwhile is not kept."""
-        partition = self._partitions.get(place.partition) if generation == self._generation else None
-        if partition is None:
-            partition = _Partition(
-                await self._start_of(place, first),
-                FrameBuilder(self._topic_id, place.partition),
-                FrameBuilder(self._topic_id, place.partition),
-            )
-            if generation == self._generation:
-                self._partitions[place.partition] = partition
-        return partition
+    async def _position(self, place: TopicPartition, first: int, generation: int) -> int:
+        """The offset expected next: behind what this generation read, else the committed one, else the log's start."""
+        if self._expected_generation != generation:
+            self._expected, self._expected_generation = {}, generation
+        expected = self._expected.get(place)
+        if expected is None:
+            consumer = self._source.consumer
+            committed = await consumer.committed(place)
+            if committed is None or committed > first:
+                committed = (await consumer.beginning_offsets([place]))[place]
+            expected = min(int(committed), first)
+            if generation == self._source.generation:
+                self._expected[place] = expected
+                self._ids.forget([place.partition])
+        return expected
 
-    async def _start_of(self, place: TopicPartition, first: int) -> int:
-        """Where this generation began to read: the committed offset, else the log's start."""
-        committed = await self._consumer.committed(place)
-        if committed is None or committed > first:
-            committed = (await self._consumer.beginning_offsets([place]))[place]
-        return min(int(committed), first)
-
-    async def _row(self, partition: _Partition, record: Any) -> tuple[Row, bool]:
-        gap = max(0, record.offset - partition.expected)
-        partition.expected = record.offset + 1
-        received_us = record.timestamp * 1000
-        row = Row(record.offset, gap, received_us, 0, 5, b"", "default", b"", "", "", 0, ())
+    async def _row(self, place: TopicPartition, record: Any, letters: list[Letter]) -> tuple[Row, bool]:
+        row = blank_row(record, max(0, record.offset - self._expected[place]))
+        self._expected[place] = record.offset + 1
         try:
-            request: InferenceRequest = self._codec.decode("inference.requests", record.value)
+            request = await self._decode(record.value)
         except PoisonRecordError as error:
             row.request_id = fallback_id(record.key, record.partition, record.offset)
-            await self._dead_letter(
-                record.value, error, RecordCoordinate(record.topic, record.partition, record.offset)
-            )
-            _end(row, error.code, error.message)
+            letters.append(Letter.of(record, error))
+            end(row, error.code, error.message)
             return row, False
         verdict = self._admit(request)
-        _describe(row, request, record)
+        describe(row, request, record)
         if hasattr(verdict, "code"):
-            _end(row, verdict.code, verdict.message, verdict.retry_after_ms)
+            end(row, verdict.code, verdict.message, verdict.retry_after_ms)
             return row, False
-        row.items, row.blocks = verdict.items, verdict.blocks
-        row.deadline_us = received_us + verdict.timeout_ms * 1000
+        row.items, row.blocks, row.blob = verdict.items, verdict.blocks, verdict.blob
+        row.deadline_us = row.received_us + verdict.timeout_ms * 1000
         return row, True
 
-    async def _flush(self, partition: _Partition, end: int) -> None:
-        entry = partition.window.start(end)
-        now_us = time.time_ns() // 1000
-        for topic, builder in (("inference.admitted", partition.admitted), ("inference.executed", partition.ended)):
-            for frame in builder.build(self._frame_id, now_us, self._memory_sequence()):
-                self._frame_id += 1
-                await self._send(topic, frame, partition, entry)
-        self._release(partition, entry)
-
-    async def _send(self, topic: str, frame: InferenceFrame, partition: _Partition, entry: Any) -> None:
-        value = self._codec.encode(topic, frame)
-        partition.window.add(entry)
-        self._in_flight += 1
-        self.counts.num_frames += 1
+    async def _decode(self, value: bytes | None) -> InferenceRequest:
         try:
-            future = await self._producer.send(full_name(topic), value, partition=frame.partition)
-        except KafkaError as error:
-            raise RetriableError(f"sending to {topic} failed: {error}") from error
-        future.add_done_callback(lambda done: self._sent(done, partition, entry))
+            request: InferenceRequest = self._codec.decode("inference.requests", value)
+        except PoisonRecordError as error:
+            if error.code != "unknown_schema":
+                raise
+            request = await decode_or_learn(self._codec, self._schemas, "inference.requests", value)
+        return request
 
-    def _sent(self, done: asyncio.Future[Any], partition: _Partition, entry: Any) -> None:
-        self._in_flight -= 1
-        error = None if done.cancelled() else done.exception()
-        if done.cancelled() or error is not None:
-            self._failure = self._failure or error or asyncio.CancelledError()
-            return
-        self._release(partition, entry)
+    async def _charge(self, candidates: Sequence[_Candidate]) -> None:
+        """End the rows whose tenant is above its rate."""
+        passed = [each for each in candidates if each.passed]
+        waits = await self._quota.charge(
+            [
+                Charge(each.progress.place.partition, each.row.offset, each.row.tenant, each.row.received_us)
+                for each in passed
+            ]
+        )
+        for each, wait in zip(passed, waits, strict=True):
+            if wait >= 0:
+                end(each.row, "quota_exceeded", f"tenant {each.row.tenant} is above its request rate", -(-wait // 1000))
+                each.passed = False
 
-    def _release(self, partition: _Partition, entry: Any) -> None:
-        for end in partition.window.finish(entry):
-            partition.committable = max(partition.committable, end)
+    def _claims(self, candidates: Sequence[_Candidate]) -> tuple[list[tuple[Row, bytes, bytes]], dict[int, bytes]]:
+        """Row, key and claim of each row that passed; the keys of large rows, by identity, which claim later."""
+        claims, large = [], {}
+        for each in candidates:
+            if not each.passed:
+                continue
+            row = each.row
+            key = self._ids.key(row.tenant, row.request_id)
+            if row.blob is not None or row_bytes(row) > self._blob_bytes:
+                large[id(row)] = key
+            else:
+                place = each.progress.place.partition
+                claims.append((row, key, CLAIM.pack(place, row.offset, row.received_us, input_digest(row))))
+        return claims, large
 
-    async def _commit(self) -> None:
-        offsets = {}
-        for number, partition in self._partitions.items():
-            place = TopicPartition(REQUESTS, number)
-            if partition.committable > self._committed.get(place, -1):
-                offsets[place] = partition.committable
-        if not offsets:
-            return
+    async def _flush(
+        self,
+        candidates: Sequence[_Candidate],
+        met: Mapping[int, tuple[tuple[Row, bytes, bytes], Claim]],
+        large: Mapping[int, bytes],
+        spans: Mapping[int, Span],
+    ) -> None:
+        """Send the tick's rows; what must wait keeps its partition's entry open."""
+        groups: dict[int, tuple[Holder, list[Row]]] = {}
+        storing: list[LateRow] = []
+        for each in candidates:
+            number, row = each.progress.place.partition, each.row
+            if number not in groups:
+                groups[number] = (each.progress, each.progress.window.start(spans[number].end)), []
+            holder, rows = groups[number]
+            if id(row) in large:
+                storing.append(late_row(holder, row, large[id(row)], number))
+            elif id(row) in met:
+                (_, key, claim), held = met[id(row)]
+                if not self._late.wait(LateRow(holder, row, key, Claim.unpack(claim), held)):
+                    rows.append(row)
+            else:
+                rows.append(row)
+            self.counts.num_refused += row.error is not None
+        self._late.store(storing)
+        for number, (holder, rows) in groups.items():
+            await self._outlet.send_rows(number, rows, [holder])
+            holder[0].finish(holder[1])
+
+
+def digest_of_record(codec: Codec, admit: Admit) -> Callable[[Any], bytes | None]:
+    """A function from a request record to its input digest; None for one that would not be admitted."""
+
+    def digest(record: Any) -> bytes | None:
         try:
-            async with asyncio.timeout(5):
-                await self._consumer.commit(offsets)
-        except (KafkaError, TimeoutError) as error:
-            log.info("offsets were not committed (%s); they will be with the next ones", type(error).__name__)
-        else:
-            self._committed.update(offsets)
+            request: InferenceRequest = codec.decode("inference.requests", record.value)
+        except PoisonRecordError:
+            return None
+        verdict = admit(request)
+        if hasattr(verdict, "code"):
+            return None
+        row = blank_row(record, 0)
+        describe(row, request, record)
+        row.items, row.blocks, row.blob = verdict.items, verdict.blocks, verdict.blob
+        return input_digest(row)
 
-
-def _describe(row: Row, request: InferenceRequest, record: Any) -> None:
-    """Copy the identity of a request into its row, cut to what a result may hold."""
-    row.request_id = identity_of(request.request_id, fallback_id(record.key, record.partition, record.offset))
-    row.tenant = request.tenant[:64]
-    row.model = request.model[:64]
-    row.version = (request.version or "")[:64]
-    row.priority = min(max(request.priority, 0), 9)
-    row.routing_key = (request.routing_key or "").encode()[:256]
-
-
-def _end(row: Row, code: str, message: str, retry_after_ms: int = 0) -> None:
-    row.status = REJECTED if CODES[code].status == "REJECTED" else ERROR
-    row.error = RowError(0, code, message[:MAX_MESSAGE], retry_after_ms)
-    row.items, row.blocks = 0, ()
+    return digest

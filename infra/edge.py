@@ -1,0 +1,89 @@
+"""Composition of an edge: the parts of ``streams`` around its loop, from settings."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from infra.settings import Settings
+from streams.blob_store import LocalBlobStore
+from streams.committed import CommittedConsumer
+from streams.connection import Connection, start, stop_quietly
+from streams.deadletter import DeadLetters
+from streams.earlier import EarlierResults
+from streams.edge import REQUESTS, Edge, digest_of_record
+from streams.id_restore import IdRestore
+from streams.late_rows import LateRows
+from streams.quota import QuotaStore
+from streams.request_ids import RequestIds
+from streams.row_outlet import RowOutlet
+from streams.schema_watch import SchemaWatch
+
+TOPIC: Final = "inference.requests"
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeInputs:
+    """What an edge is given: its started helpers, the rules, and the id of the requests topic."""
+
+    connection: Connection
+    reader: AIOKafkaConsumer
+    producer: AIOKafkaProducer
+    schemas: SchemaWatch
+    dead_letters: DeadLetters
+    topic_id: bytes
+    admit: Callable[[Any], Any]
+    memory_sequence: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenEdge:
+    """An edge whose consumer has started. Run ``loop`` and ``restore`` side by side."""
+
+    loop: Edge
+    restore: IdRestore
+    source: CommittedConsumer
+    ids: RequestIds
+    late: LateRows
+
+
+@contextlib.asynccontextmanager
+async def open_edge(settings: Settings, given: EdgeInputs) -> AsyncIterator[OpenEdge]:
+    """Open an edge and close all of it. Raises RetriableError when the broker cannot be reached."""
+    codec, topic_id = given.schemas.codec, given.topic_id
+    source = CommittedConsumer(given.reader, REQUESTS)
+    quota = QuotaStore(settings.redis_address, topic_id, settings.tenant_rate_per_s, settings.tenant_burst)
+    ids = RequestIds(settings.redis_address, topic_id, settings.request_id_window_s)
+    outlet = RowOutlet(source, given.producer, codec, given.memory_sequence, topic_id)
+    late = LateRows(
+        source,
+        outlet,
+        ids,
+        EarlierResults(given.connection, codec, topic_id),
+        LocalBlobStore.below(settings.data_dir),
+        digest_of_record(codec, given.admit),
+    )
+    loop = Edge(
+        source,
+        codec,
+        quota,
+        ids,
+        outlet,
+        late,
+        given.admit,
+        given.dead_letters.write_many,
+        tick_ms=settings.tick_ms,
+        blob_bytes=settings.blob_threshold_bytes,
+        schemas=given.schemas,
+    )
+    try:
+        await start(given.reader, "starting the edge's consumer")
+        yield OpenEdge(loop, IdRestore(given.connection, topic_id, ids), source, ids, late)
+    finally:
+        await stop_quietly(given.reader)
+        await quota.close()
+        await ids.close()

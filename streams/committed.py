@@ -1,0 +1,144 @@
+"""A consumer group's member whose offsets are committed only behind what was made of them: at least once.
+
+For the loops that are no Faust agents (edge, executor). Per assigned partition and generation a ``Progress`` holds what
+was begun, in order; an entry is finished when every record that was sent for it is acknowledged, and the offset behind
+the finished entries at the front is committed. A rebalance voids everything: whoever owns the partition next reads
+again from the committed offset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+
+from streams.errors import RetriableError
+from streams.ordering import Entry, InOrder
+
+log = logging.getLogger(__name__)
+
+COMMIT_TIMEOUT_S: Final = 5.0
+
+
+@dataclass(eq=False, slots=True)
+class Progress:
+    """One partition in one generation: what is under way, and the offset to commit (-1: none yet)."""
+
+    place: TopicPartition
+    generation: int
+    window: InOrder[int] = field(default_factory=InOrder)
+    committable: int = -1
+
+    def finish(self, entry: Entry[int]) -> None:
+        """Finish one part of an entry."""
+        for end in self.window.finish(entry):
+            self.committable = max(self.committable, end)
+
+
+Holder = tuple[Progress, Entry[int]]
+"""Who waits for a sent record: one part of an entry."""
+
+
+class CommittedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
+    """Assignment, sends and commits of one process. ``generation`` counts rebalances."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, topic: str) -> None:
+        self.consumer = consumer
+        self.topic = topic
+        self.generation = 0
+        self.in_flight = 0
+        self.joined = asyncio.Event()
+        self.partitions: dict[TopicPartition, Progress] = {}
+        self._committed: dict[TopicPartition, int] = {}
+        self._failure: BaseException | None = None
+
+    def subscribe(self) -> None:
+        """Join the group."""
+        self.consumer.subscribe([self.topic], listener=self)
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        """Forget what is under way: another process reads it again from the committed offset."""
+        self.generation += 1
+        self.partitions = {}
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        """Begin anew at the committed offsets."""
+        await self.on_partitions_revoked(assigned)
+        self._committed = {}
+        self.joined.set()
+        log.info("assigned %s", sorted(each.partition for each in assigned))
+
+    def progress(self, place: TopicPartition) -> Progress:
+        """The partition's progress in this generation."""
+        found = self.partitions.get(place)
+        if found is None:
+            found = self.partitions[place] = Progress(place, self.generation)
+        return found
+
+    def is_current(self, progress: Progress) -> bool:
+        """Whether the progress belongs to this generation; what does not is read again and must not be sent."""
+        return progress.generation == self.generation
+
+    async def send(
+        self, producer: AIOKafkaProducer, topic: str, value: bytes, partition: int, holders: Iterable[Holder]
+    ) -> None:
+        """Send a record; each holder's entry gets one part more, finished when the broker has acknowledged.
+
+        Raises RetriableError when the record is refused at once; a later failure is raised by ``check``.
+        """
+        waiting = tuple(holders)
+        for progress, entry in waiting:
+            progress.window.add(entry)
+        self.in_flight += 1
+        try:
+            future = await producer.send(topic, value, partition=partition)
+        except KafkaError as error:
+            raise RetriableError(f"sending to {topic} failed: {error}") from error
+        future.add_done_callback(lambda done: self._sent(done, waiting))
+
+    def _sent(self, done: asyncio.Future[Any], holders: tuple[Holder, ...]) -> None:
+        self.in_flight -= 1
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        if error is not None:
+            self.fail(error)
+            return
+        for progress, entry in holders:
+            progress.finish(entry)
+
+    def fail(self, error: BaseException) -> None:
+        """Note that something's fate is unknown: ``check`` raises, and the process starts anew."""
+        self._failure = self._failure or error
+
+    @property
+    def failed(self) -> bool:
+        """Whether ``check`` would raise."""
+        return self._failure is not None
+
+    def check(self) -> None:
+        """Raise RetriableError when something failed since the start."""
+        if isinstance(self._failure, RetriableError):
+            raise self._failure
+        if self._failure is not None:
+            raise RetriableError(f"a record could not be sent: {self._failure!r}")
+
+    async def commit(self) -> None:
+        """Commit what is finished; a failure is only logged, the next commit covers it."""
+        offsets = {
+            place: progress.committable
+            for place, progress in self.partitions.items()
+            if progress.committable > self._committed.get(place, -1)
+        }
+        if not offsets:
+            return
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                await self.consumer.commit(offsets)
+        except (KafkaError, TimeoutError) as error:
+            log.info("offsets were not committed (%s); they will be with the next ones", type(error).__name__)
+        else:
+            self._committed.update(offsets)
