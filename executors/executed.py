@@ -14,7 +14,8 @@ from typing import Any, Final
 import numpy as np
 
 from executors.batcher import RowSlice
-from schemas.frame import InferenceFrame, RowError, Segment
+from executors.blob_fetch import Fetched
+from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
 from streams.columns import Array, block_array, num_rows, segment_starts, take
 
 MAX_FRAME_BYTES: Final = 1 << 20
@@ -42,7 +43,8 @@ class Work:
     """A routed frame under way.
 
     ``bare``: the frame without tensors; ``starts``: first row per segment; ``left``: rows that stand in no executed
-    frame yet; ``pieces``: rows finished since the last flush. ``lane`` and ``entry`` are the worker's own.
+    frame yet; ``pieces``: rows finished since the last flush; ``fetched``: inputs of unfinished segments with a blob.
+    ``lane`` and ``entry`` are the worker's own.
     """
 
     frame: InferenceFrame
@@ -53,12 +55,18 @@ class Work:
     left: int
     num_bytes: int = 0
     pieces: list[Piece] = field(default_factory=list)
+    fetched: dict[int, Fetched] = field(default_factory=dict)
 
     @classmethod
     def of(cls, frame: InferenceFrame, lane: Any, entry: Any, num_bytes: int) -> Work:
         """Begin a frame whose record had ``num_bytes``."""
-        bare = replace(frame, segments=tuple(replace(segment, inputs=()) for segment in frame.segments))
+        bare = replace(frame, segments=tuple(replace(segment, inputs=(), blob=None) for segment in frame.segments))
         return cls(frame, bare, lane, entry, segment_starts(frame), num_rows(frame), num_bytes)
+
+    def inputs(self, segment: int) -> tuple[TensorBlock, ...]:
+        """The inputs of a segment, those of a blob once they are fetched."""
+        fetched = self.fetched.get(segment)
+        return self.frame.segments[segment].inputs if fetched is None else fetched.inputs
 
 
 def executed_frames(work: Work, now_us: int) -> list[InferenceFrame]:
@@ -105,8 +113,7 @@ def gather(slices: Sequence[RowSlice]) -> dict[str, Array]:
     """Inputs of a batch by name, ``[items, *item_shape]``; one slice is passed on without a copy."""
     parts: dict[str, list[Array]] = {}
     for row_slice in slices:
-        segment = row_slice.frame.frame.segments[row_slice.segment]
-        for block in segment.inputs:
+        for block in row_slice.frame.inputs(row_slice.segment):
             array = block_array(block)[row_slice.first_item : row_slice.first_item + row_slice.num_items]
             parts.setdefault(block.name, []).append(array)
     return {name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays) for name, arrays in parts.items()}

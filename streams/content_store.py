@@ -40,7 +40,7 @@ class BlobMissingError(IsosError):
 
 
 class BlobCorruptError(IsosError):
-    """A stored blob's bytes are not those of its name."""
+    """A stored blob's bytes are not those of its name; ``found`` says what they are."""
 
     def __init__(self, digest: str, found: str) -> None:
         super().__init__(digest, found)
@@ -48,7 +48,7 @@ class BlobCorruptError(IsosError):
         self.found = found
 
     def __str__(self) -> str:
-        return f"the stored blob {self.digest[:12]} holds other bytes ({self.found[:12]})"
+        return f"the stored blob {self.digest[:12]} holds other bytes ({self.found})"
 
 
 class StoreUnwritableError(RetriableError):
@@ -129,7 +129,7 @@ class ContentStore:
             raise StoreUnreadableError(self.root, _reason(error)) from error
         found = digest_of(data)
         if found != digest:
-            raise BlobCorruptError(digest, found)
+            raise BlobCorruptError(digest, found[:12])
         return data
 
     def touch(self, digest: str) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +20,14 @@ from executors.batcher import Profile
 from executors.session import ExecutionError
 from executors.worker import ROUTED, Worker
 from schemas.frame import InferenceFrame
+from schemas.request import BlobRef
+from streams.blob_store import BlobCorruptError, BlobMissingError, StoreUnreadableError
 from streams.codec import Codec, SchemaIds
-from streams.columns import ERROR, EXPIRED, OK, Columns, block_array
+from streams.columns import ERROR, EXPIRED, OK, REJECTED, Columns, Row, block_array
 from streams.errors import RetriableError
 from streams.topics import full_name
 from tests.support.fake_kafka import FakeConsumer, FakeProducer, record, turns, until
-from tests.support.frames import MODEL, frame, row
+from tests.support.frames import MODEL, frame, row, with_blob
 
 CODEC = Codec(SchemaIds.local())
 PLACE = TopicPartition(ROUTED, 0)
@@ -70,6 +74,38 @@ class FakeLoader:
         return self.failed
 
 
+class FakeBlobs:
+    """A store in memory; ``broken`` makes it unreadable, ``gate`` holds every fetch back."""
+
+    def __init__(self) -> None:
+        self.data: dict[str, bytes] = {}
+        self.broken = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.asked: list[str] = []
+
+    def store(self, plain: Row) -> Row:
+        """The row with its tensors in the store."""
+        data = b"".join(block[3] for block in plain.blocks)
+        stored = with_blob(plain)
+        assert stored.blob is not None
+        self.data[stored.blob.digest] = data
+        return stored
+
+    async def get(self, ref: BlobRef) -> bytes:
+        self.asked.append(ref.digest)
+        await self.gate.wait()
+        if self.broken:
+            self.broken -= 1
+            raise StoreUnreadableError(Path("store"), "Input/output error")
+        if ref.digest not in self.data:
+            raise BlobMissingError(ref.digest)
+        data = self.data[ref.digest]
+        if hashlib.sha256(data).hexdigest() != ref.digest:
+            raise BlobCorruptError(ref.digest, hashlib.sha256(data).hexdigest())
+        return data
+
+
 class Bench:
     """A worker under the test's hands."""
 
@@ -77,9 +113,10 @@ class Bench:
         self.consumer = FakeConsumer()
         self.producer = FakeProducer()
         self.loader = FakeLoader(session)
+        self.blobs = FakeBlobs()
         self.letters: list[str] = []
         self.worker = Worker(
-            self.consumer, self.producer, CODEC, self.loader, self._letter, name="executor-0", tick_ms=1  # type: ignore[arg-type]
+            self.consumer, self.producer, CODEC, self.loader, self.blobs, self._letter, name="executor-0", tick_ms=1  # type: ignore[arg-type]
         )  # fmt: skip
 
     async def _letter(self, value: bytes | None, error: Any, where: Any) -> None:
@@ -261,3 +298,82 @@ async def test_an_unknown_fate_ends_the_process(at_once: bool) -> None:
         await asyncio.wait({task}, timeout=5)
         assert isinstance(task.exception(), RetriableError)
     assert bench.consumer.commits == []
+
+
+def with_blobs(bench: Bench, *offsets: int, **given: Any) -> list[Row]:
+    given = {"version": "v1.0.0", "deadline_us": LATER, **given}
+    return [bench.blobs.store(row(offset, **given)) for offset in offsets]
+
+
+async def test_rows_with_a_blob_ride_in_batches_once_they_are_fetched() -> None:
+    bench = Bench(FakeSession())
+    bench.blobs.gate.clear()
+    bench.deliver(frame([row(0, version="v1.0.0", deadline_us=LATER), *with_blobs(bench, 1, 2, items=2)]))
+    async with running(bench):
+        await until(lambda: 0 in bench.rows())  # the inline row does not wait for the others
+        assert len(bench.blobs.asked) == 2
+        assert bench.worker.queue_depth == 4
+        assert bench.consumer.commits == []
+        bench.blobs.gate.set()
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 1)
+    assert bench.rows() == {0: (OK, "", [0.0]), 1: (OK, "", [1.0, 1.0]), 2: (OK, "", [2.0, 2.0])}
+    assert bench.worker.held_bytes == bench.worker.queue_depth == 0
+    assert bench.worker.counts.num_blobs == 2
+
+
+async def test_a_blob_that_is_gone_or_changed_ends_only_its_row() -> None:
+    bench = Bench(FakeSession())
+    gone, changed, sound = with_blobs(bench, 0, 1, 2)
+    assert gone.blob
+    assert changed.blob
+    del bench.blobs.data[gone.blob.digest]
+    bench.blobs.data[changed.blob.digest] = b"other..."
+    bench.deliver(frame([gone, changed, sound]))
+    async with running(bench):
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 1)
+    assert bench.rows() == {0: (ERROR, "blob_missing", []), 1: (ERROR, "blob_corrupt", []), 2: (OK, "", [2.0])}
+    assert bench.worker.held_bytes == bench.worker.queue_depth == 0
+
+
+async def test_what_the_door_could_not_see_in_a_blob_is_refused_here() -> None:
+    bench = Bench(FakeSession())
+    bad = row(0, version="v1.0.0", deadline_us=LATER)
+    bad.blocks = (("x", "FP32", (2,), np.array([1, np.nan], "<f4").tobytes()),)
+    bench.deliver(frame([bench.blobs.store(bad), *with_blobs(bench, 1)]))
+    async with running(bench):
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 1)
+    assert bench.rows() == {0: (REJECTED, "not_finite", []), 1: (OK, "", [1.0])}
+
+
+async def test_a_rebalance_forgets_blobs_under_way() -> None:
+    bench = Bench(FakeSession())
+    bench.blobs.gate.clear()
+    bench.deliver(frame(with_blobs(bench, 0, 1)))
+    async with running(bench):
+        await until(lambda: len(bench.blobs.asked) == 2)
+        assert bench.worker.held_bytes > 0
+        await bench.consumer.listener.on_partitions_assigned({PLACE})
+        assert (bench.worker.queue_depth, bench.worker.held_bytes) == (0, 0)
+        bench.blobs.gate.set()
+        await turns(100)
+        assert bench.producer.sent == []
+        assert (bench.worker.queue_depth, bench.worker.held_bytes) == (0, 0)
+        bench.deliver(frame(with_blobs(bench, 0, 1)))
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 1)
+    assert {offset: made[0] for offset, made in bench.rows().items()} == {0: OK, 1: OK}
+
+
+async def test_a_batch_that_a_rebalance_overtakes_is_not_answered_here() -> None:
+    session = FakeSession(output=lambda x: (time.sleep(0.05), np.repeat(x[:, :1], 3, axis=1))[1])
+    session.profile = Profile(1e6, 1.0, 64)  # slow: runs in a thread
+    bench = Bench(session)
+    bench.deliver(frame(with_blobs(bench, 0)))
+    async with running(bench):
+        await until(lambda: session.batches)
+        await bench.consumer.listener.on_partitions_assigned({PLACE})
+        await until(lambda: len(session.batches) == 1)
+        bench.deliver(frame(with_blobs(bench, 0)))
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 1)
+    assert len(session.batches) == 2
+    assert bench.rows() == {0: (OK, "", [0.0])}
+    assert bench.worker.held_bytes == 0
