@@ -151,12 +151,6 @@ _TABLE: Final = (
         "Clean the input.",
     ),
     Code(
-        "blob_unsupported",
-        "REJECTED",
-        "The request names a blob; this server takes tensors inline only.",
-        "Send the tensors in `inputs`.",
-    ),
-    Code(
         "invalid_blob",
         "REJECTED",
         "The blob reference is malformed, or the request carries tensor data beside it.",

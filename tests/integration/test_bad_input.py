@@ -55,6 +55,7 @@ def not_finite(value):
 
 
 TOO_LARGE = b"\0" * 11_000_000
+NO_DATA = tensor(data=b"")
 
 BAD_REQUESTS = {
     "unknown model": ("REJECTED", "unknown_model", {"model": "nobody-registered-this"}),
@@ -75,7 +76,10 @@ BAD_REQUESTS = {
     "version form": ("REJECTED", "invalid_version", {"version": "latest"}),
     "tenant": ("REJECTED", "invalid_tenant", {"tenant": "a b"}),
     "priority": ("REJECTED", "invalid_priority", {"priority": 10}),
-    "blob": ("REJECTED", "blob_unsupported", {"inputs": (), "blob": BlobRef("0" * 64, 1)}),
+    "data beside a blob": ("REJECTED", "invalid_blob", {"blob": BlobRef("0" * 64, 1024)}),
+    "blob of another size": ("REJECTED", "invalid_blob", {"inputs": (NO_DATA,), "blob": BlobRef("0" * 64, 1)}),
+    "blob name": ("REJECTED", "invalid_blob", {"inputs": (NO_DATA,), "blob": BlobRef("0" * 63 + "G", 1024)}),
+    "blob that nobody stored": ("ERROR", "blob_missing", {"inputs": (NO_DATA,), "blob": BlobRef("0" * 64, 1024)}),
     "unusable datatype": ("REJECTED", "wrong_datatype", {"inputs": (Tensor("x", "COMPLEX", (1, 256), b"\0" * 1024),)}),
 }
 

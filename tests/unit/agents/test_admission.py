@@ -34,6 +34,7 @@ def tensor(*shape: int, name: str = "x", datatype: str = "FP32", width: int = 4)
 
 
 GOOD = InferenceRequest("r1", "digits", (tensor(1, 2),))
+NO_DATA = Tensor("x", "FP32", (1, 2), b"")
 PAIRED = InferenceRequest("r1", "pair", (tensor(2, 5, 3, name="b", datatype="INT64", width=8), tensor(2, 2, name="a")))
 
 
@@ -62,7 +63,10 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("invalid_priority", {"priority": 10}),
     ("invalid_timeout", {"timeout_ms": -1}),
     ("invalid_timeout", {"timeout_ms": 120_001}),
-    ("blob_unsupported", {"blob": BlobRef("ab" * 32, 5)}),
+    ("invalid_blob", {"blob": BlobRef("ab" * 32, 8)}),
+    ("invalid_blob", {"blob": BlobRef("AB" * 32, 8), "inputs": (NO_DATA,)}),
+    ("invalid_blob", {"blob": BlobRef("ab" * 32, 9), "inputs": (NO_DATA,)}),
+    ("payload_too_large", {"blob": BlobRef("ab" * 32, MAX_TENSOR_BYTES + 1), "inputs": (NO_DATA,)}),
     ("payload_too_large", {"inputs": (Tensor("x", "FP32", (1, 2), bytes(MAX_TENSOR_BYTES + 1)),)}),
     ("unknown_model", {"model": "nobody"}),
     ("unknown_version", {"version": "v9.9.9"}),
@@ -89,7 +93,7 @@ def test_refused_with_its_code(code: str, change: dict[str, Any]) -> None:
 
 
 def test_every_code_of_the_door_is_tested() -> None:
-    elsewhere = {"quota_exceeded"}
+    elsewhere = {"quota_exceeded", "duplicate_in_flight", "id_conflict"}
     assert {code for code, _ in REFUSED} == {
         name for name, code in CODES.items() if code.status == "REJECTED"
     } - elsewhere
@@ -137,7 +141,7 @@ def test_the_first_failing_rule_gives_the_code() -> None:
         seen.append(code_of(request))
     assert seen == [
         *("not_finite", "batch_too_large", "wrong_shape", "wrong_datatype", "wrong_inputs", "unknown_version"),
-        *("unknown_model", "payload_too_large", "blob_unsupported", "invalid_timeout", "invalid_priority"),
+        *("unknown_model", "payload_too_large", "invalid_blob", "invalid_timeout", "invalid_priority"),
         *("invalid_version", "invalid_model_name", "invalid_tenant", "invalid_request_id"),
     ]
 
@@ -145,6 +149,13 @@ def test_the_first_failing_rule_gives_the_code() -> None:
 def test_tensors_come_out_in_signature_order_without_the_batch_axis() -> None:
     verdict = admit(PAIRED, VIEW, POLICY)
     assert verdict == Admitted(2, 30_000, (("a", "FP32", (2,), bytes(16)), ("b", "INT64", (5, 3), bytes(240))))
+
+
+def test_a_blob_keeps_the_requests_order_and_is_not_looked_into() -> None:
+    bare = tuple(replace(each, data=b"") for each in PAIRED.inputs)
+    ref = BlobRef("ab" * 32, 256)
+    verdict = admit(replace(PAIRED, inputs=bare, blob=ref), VIEW, POLICY)
+    assert verdict == Admitted(2, 30_000, (("b", "INT64", (5, 3), b""), ("a", "FP32", (2,), b"")), ref)
 
 
 def test_inputs_must_agree_on_the_batch() -> None:
