@@ -25,7 +25,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but
 
 from streams.codec import SchemaIds
 from streams.connection import Connection, TimedOutError, UnreachableError
-from streams.errors import IsosError
+from streams.errors import InvariantError, IsosError, RetriableError
 from streams.fenced import FencedWriter
 from streams.schema_log import missing, read_schema_log, schema_ids, schema_record
 from streams.topics import DAY_MS, FOREVER, HOUR_MS, MIB, SCHEMAS_TOPIC, TOPICS, Topic, full_name
@@ -33,8 +33,17 @@ from streams.topics import DAY_MS, FOREVER, HOUR_MS, MIB, SCHEMAS_TOPIC, TOPICS,
 ADMIN_TIMEOUT_S: Final = 15.0
 KNOCK_TIMEOUT_S: Final = 5.0
 POLL_S: Final = 0.05
+CLAIMS: Final = 5
 SCHEMAS: Final = Topic(
-    SCHEMAS_TOPIC, None, 1, "compact", FOREVER, ("provision",), ("everybody",), fenced=True, segment_bytes=16 * MIB
+    SCHEMAS_TOPIC,
+    None,
+    1,
+    "compact",
+    FOREVER,
+    ("provision", "registry"),
+    ("everybody",),
+    fenced=True,
+    segment_bytes=16 * MIB,
 )
 ALL: Final[dict[str, Topic]] = {**TOPICS, SCHEMAS_TOPIC: SCHEMAS}
 
@@ -102,16 +111,27 @@ async def provision(connection: Connection, *, partitions: int, lanes: int, repl
 
 
 async def register_schemas(connection: Connection) -> tuple[int, SchemaIds]:
-    """Add our schemas that the log lacks, as its one writer; returns how many and the ids."""
-    log = await read_schema_log(connection)
-    if not missing(log):
-        return 0, schema_ids(log)
+    """Add our schemas that the log lacks; returns how many and the ids. Shares the log with registries that write."""
+    for attempt in range(1, CLAIMS + 1):
+        log = await read_schema_log(connection)
+        if not missing(log):
+            return 0, schema_ids(log)
+        try:
+            return await _register(connection)
+        except RetriableError:
+            if attempt == CLAIMS:
+                raise
+            await asyncio.sleep(POLL_S * attempt)  # another writer took the log over, or died: claim again
+    raise InvariantError("unreachable")
+
+
+async def _register(connection: Connection) -> tuple[int, SchemaIds]:
     writer = await FencedWriter.claim(connection, SCHEMAS_TOPIC, 0)
     try:
         added = missing(await read_schema_log(connection))  # again: another one may have written before the claim
-        for entry in added:
-            key, value = schema_record(entry)
-            await writer.send(key, value)
+        if added:
+            records = [(key, value, ()) for key, value in map(schema_record, added)]
+            await writer.confirm(await writer.submit(records))
     finally:
         await writer.stop()
     return len(added), schema_ids(await read_schema_log(connection))

@@ -1,8 +1,10 @@
 """The schema registry as a fold of the compacted ``_schemas`` topic, in the format Confluent's registry writes.
 
 Keys are JSON: ``{"keytype":"SCHEMA","subject","version","magic":1}``; values ``{"subject","version","id","schema",
-"deleted"}`` or a tombstone. NOOP, CONFIG, MODE and CLEAR_SUBJECT records are passed over; DELETE_SUBJECT hides
-versions. Ids are dense from 1, and one normalised schema has one id in all subjects.
+"deleted"}`` or a tombstone. DELETE_SUBJECT hides versions; CONFIG and MODE set a subject's compatibility level and
+mode, or with no subject everybody's. What is unknown is passed over. Ids are dense from 1, and one normalised schema
+has one id in all subjects. HIGHEST_ID is our own: the highest id in use before versions were deleted for good, so that
+no id is ever given out twice.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Final
 
 from aiokafka import TopicPartition
@@ -40,14 +43,21 @@ class SchemaLog:
     """State of the schema log: versions by subject and number. Frozen; ``fold`` gives a new one."""
 
     versions: Mapping[tuple[str, int], SchemaVersion] = field(default_factory=dict)
+    levels: Mapping[str, str] = field(default_factory=dict)
+    """Compatibility level by subject, as set; "" is everybody's."""
+    modes: Mapping[str, str] = field(default_factory=dict)
+    """Mode by subject, as set; "" is everybody's."""
+    highest_id: int = 0
 
-    def subjects(self) -> list[str]:
-        """Names of the subjects that have a live version, sorted."""
-        return sorted({subject for (subject, _), found in self.versions.items() if not found.deleted})
+    def subjects(self, *, deleted: bool = False) -> list[str]:
+        """Names of the subjects that have a live version, or with ``deleted`` any, sorted."""
+        return sorted({subject for (subject, _), found in self.versions.items() if deleted or not found.deleted})
 
-    def of(self, subject: str) -> list[SchemaVersion]:
-        """Live versions of a subject, oldest first."""
-        found = (entry for (name, _), entry in self.versions.items() if name == subject and not entry.deleted)
+    def of(self, subject: str, *, deleted: bool = False) -> list[SchemaVersion]:
+        """Live versions of a subject, or with ``deleted`` all, oldest first."""
+        found = (
+            entry for (name, _), entry in self.versions.items() if name == subject and (deleted or not entry.deleted)
+        )
         return sorted(found, key=lambda entry: entry.version)
 
     def by_id(self, schema_id: int) -> list[SchemaVersion]:
@@ -67,9 +77,10 @@ class SchemaLog:
     @property
     def next_id(self) -> int:
         """The id that the next new schema gets."""
-        return 1 + max((entry.schema_id for entry in self.versions.values()), default=0)
+        return 1 + max(self.highest_id, max((entry.schema_id for entry in self.versions.values()), default=0))
 
 
+@lru_cache(maxsize=1_024)
 def _normal(text: str) -> str:
     try:
         return normalise(text)
@@ -87,18 +98,37 @@ def _json(data: bytes | None) -> dict[str, Any] | None:
 
 def fold(log: SchemaLog, records: Iterable[tuple[bytes | None, bytes | None]]) -> SchemaLog:
     """The log after more (key, value) records; what it does not know, it passes over."""
-    versions = dict(log.versions)
+    versions, levels, modes, highest_id = dict(log.versions), dict(log.levels), dict(log.modes), log.highest_id
     for raw_key, raw_value in records:
         key, value = _json(raw_key), _json(raw_value)
-        if key is None:
+        kind = None if key is None else key.get("keytype")
+        if key is None or kind is None:
             continue
-        if key.get("keytype") == "SCHEMA":
-            _fold_schema(versions, (str(key.get("subject")), int(key.get("version", 0))), value)
-        elif key.get("keytype") == "DELETE_SUBJECT" and value is not None:
-            for name, entry in list(versions.items()):
-                if name[0] == value.get("subject") and name[1] <= int(value.get("version", 0)):
-                    versions[name] = replace(entry, deleted=True)
-    return replace(log, versions=versions)
+        if kind == "SCHEMA" and isinstance(key.get("version"), int):
+            _fold_schema(versions, (str(key.get("subject")), key["version"]), value)
+        elif kind == "DELETE_SUBJECT" and value is not None:
+            _hide(versions, value)
+        elif kind == "CONFIG":
+            _fold_setting(levels, key, value, "compatibilityLevel")
+        elif kind == "MODE":
+            _fold_setting(modes, key, value, "mode")
+        elif kind == "HIGHEST_ID" and value is not None and isinstance(value.get("id"), int):
+            highest_id = max(highest_id, value["id"])
+    return SchemaLog(versions, levels, modes, highest_id)
+
+
+def _hide(versions: dict[tuple[str, int], SchemaVersion], value: dict[str, Any]) -> None:
+    up_to = value.get("version")
+    for name, entry in list(versions.items()):
+        if isinstance(up_to, int) and name[0] == value.get("subject") and name[1] <= up_to:
+            versions[name] = replace(entry, deleted=True)
+
+
+def _fold_setting(settings: dict[str, str], key: dict[str, Any], value: dict[str, Any] | None, name: str) -> None:
+    subject = str(key.get("subject") or "")
+    settings.pop(subject, None)
+    if value is not None and isinstance(value.get(name), str):
+        settings[subject] = value[name]
 
 
 def _fold_schema(
@@ -114,8 +144,7 @@ def _fold_schema(
 
 
 def schema_record(entry: SchemaVersion) -> tuple[bytes, bytes]:
-    """Key and value of the record that registers a version."""
-    key = {"keytype": "SCHEMA", "subject": entry.subject, "version": entry.version, "magic": 1}
+    """Key and value of the record that registers a version, or with ``deleted`` hides it."""
     value = {
         "subject": entry.subject,
         "version": entry.version,
@@ -123,8 +152,43 @@ def schema_record(entry: SchemaVersion) -> tuple[bytes, bytes]:
         "schema": entry.text,
         "deleted": entry.deleted,
     }
-    compact = {"separators": (",", ":")}
-    return json.dumps(key, **compact).encode(), json.dumps(value, **compact).encode()  # type: ignore[arg-type]
+    return _compact(_schema_key(entry)), _compact(value)
+
+
+def erased_record(entry: SchemaVersion) -> tuple[bytes, None]:
+    """Key and tombstone that delete a version for good."""
+    return _compact(_schema_key(entry)), None
+
+
+def hidden_record(subject: str, up_to: int) -> tuple[bytes, bytes]:
+    """Key and value of the record that hides the versions of a subject up to a number."""
+    key = {"keytype": "DELETE_SUBJECT", "subject": subject, "magic": 0}
+    return _compact(key), _compact({"subject": subject, "version": up_to})
+
+
+def level_record(subject: str, level: str | None) -> tuple[bytes, bytes | None]:
+    """Record that sets the compatibility level of a subject ("": everybody's), or with None unsets it."""
+    key = {"keytype": "CONFIG", "subject": subject or None, "magic": 0}
+    return _compact(key), None if level is None else _compact({"compatibilityLevel": level})
+
+
+def mode_record(subject: str, mode: str | None) -> tuple[bytes, bytes | None]:
+    """Record that sets the mode of a subject ("": everybody's), or with None unsets it."""
+    key = {"keytype": "MODE", "subject": subject or None, "magic": 0}
+    return _compact(key), None if mode is None else _compact({"mode": mode})
+
+
+def highest_id_record(highest_id: int) -> tuple[bytes, bytes]:
+    """Record that keeps every id up to ``highest_id`` from being given out again."""
+    return _compact({"keytype": "HIGHEST_ID", "magic": 0}), _compact({"id": highest_id})
+
+
+def _schema_key(entry: SchemaVersion) -> dict[str, Any]:
+    return {"keytype": "SCHEMA", "subject": entry.subject, "version": entry.version, "magic": 1}
+
+
+def _compact(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def missing(log: SchemaLog) -> list[SchemaVersion]:
@@ -157,9 +221,10 @@ def schema_ids(log: SchemaLog) -> SchemaIds:
     for topic in TOPICS.values():
         if topic.record is not None:
             subject, normal = subject_of(topic.name), normal_text(topic.record)
-            entry = next((entry for entry in log.of(subject) if entry.normal == normal), None)
-            if entry is not None:
-                write_ids[subject] = entry.schema_id
+            # A hidden version still serves: whoever hid it must not stop the processes that write with it.
+            same = [entry for entry in log.of(subject, deleted=True) if entry.normal == normal]
+            if same:
+                write_ids[subject] = min(same, key=lambda entry: (entry.deleted, entry.version)).schema_id
     by_id: dict[int, RegisteredSchema] = {}
     for version in log.versions.values():
         known = by_id.get(version.schema_id)
@@ -168,6 +233,7 @@ def schema_ids(log: SchemaLog) -> SchemaIds:
     return SchemaIds(write_ids, by_id)
 
 
+@lru_cache(maxsize=1_024)
 def _linted(text: str) -> str:
     try:
         return lint(text)

@@ -11,7 +11,18 @@ from typing import Any, Final
 
 PRIMITIVES: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 MAX_DEPTH: Final = 16
-_ATTRIBUTES: Final = frozenset({"type", "name", "namespace"})
+_OWN: Final = {
+    "record": ("fields",),
+    "error": ("fields",),
+    "enum": ("symbols",),
+    "fixed": ("size",),
+    "array": ("items",),
+    "map": ("values",),
+}
+_COMPLEX: Final = frozenset(_OWN)
+_NAMED: Final = frozenset({"record", "error", "enum", "fixed"})
+_PARTS: Final = frozenset({"fields", "symbols", "size", "items", "values"})
+_ATTRIBUTES: Final = frozenset({"type", "name", "namespace"}) | _PARTS
 
 
 class SchemaRefusedError(ValueError):
@@ -45,27 +56,45 @@ def _normal(schema: Any, namespace: str, depth: int) -> Any:
     if isinstance(schema, str):
         return schema if schema in PRIMITIVES or "." in schema or not namespace else f"{namespace}.{schema}"
     if isinstance(schema, list):
+        if not schema:
+            raise SchemaRefusedError("a union has at least one branch")
         return [_normal(branch, namespace, depth + 1) for branch in schema]
     if not isinstance(schema, dict) or "type" not in schema:
         raise SchemaRefusedError("a schema is a name, a union or an object with a type")
     kind = schema["type"]
-    if not isinstance(kind, str) or kind in PRIMITIVES:
+    if not isinstance(kind, str) or kind not in _COMPLEX:
         rest = {key: value for key, value in schema.items() if key not in _ATTRIBUTES}
         inner = _normal(kind, namespace, depth + 1)
         return {"type": inner, **rest} if rest else inner
-    out = {key: value for key, value in schema.items() if key != "namespace"}
-    if kind in ("record", "error", "enum", "fixed"):
+    strange = (_PARTS - {*_OWN[kind]}) | {"namespace"}
+    out = {key: value for key, value in schema.items() if key not in strange}
+    if kind in _NAMED:
+        if not isinstance(schema.get("name"), str) or not isinstance(schema.get("namespace", ""), str):
+            raise SchemaRefusedError(f"the name of a {kind} is text")
         out["name"] = full_type_name(schema, namespace)
         namespace = out["name"].rpartition(".")[0]
-    for key in ("items", "values"):
-        if key in out:
-            out[key] = _normal(out[key], namespace, depth + 1)
-    if "fields" in out:
-        fields = out["fields"]
-        if not isinstance(fields, list) or not all(isinstance(f, dict) and "type" in f and "name" in f for f in fields):
-            raise SchemaRefusedError("fields is a list of objects with a name and a type")
-        out["fields"] = [{**field, "type": _normal(field["type"], namespace, depth + 1)} for field in fields]
-    return out
+    return out | _normal_part(kind, schema, namespace, depth + 1)
+
+
+def _normal_part(kind: str, schema: dict[str, Any], namespace: str, depth: int) -> dict[str, Any]:
+    """What a complex type is made of, checked and normalised."""
+    (key,) = _OWN[kind]
+    given = schema.get(key)
+    if kind in ("array", "map"):
+        if key not in schema:
+            raise SchemaRefusedError(f"the type of the {key} of a {kind} is missing")
+        return {key: _normal(given, namespace, depth)}
+    if kind == "enum":
+        if not isinstance(given, list) or not all(isinstance(symbol, str) for symbol in given):
+            raise SchemaRefusedError("symbols is a list of names")
+        return {}
+    if kind == "fixed":
+        if not isinstance(given, int) or isinstance(given, bool) or given < 0:
+            raise SchemaRefusedError("the size of a fixed is a number of bytes")
+        return {}
+    if not isinstance(given, list) or not all(isinstance(f, dict) and "type" in f and "name" in f for f in given):
+        raise SchemaRefusedError("fields is a list of objects with a name and a type")
+    return {key: [{**field, "type": _normal(field["type"], namespace, depth)} for field in given]}
 
 
 def named_types(schema: Any, found: dict[str, dict[str, Any]] | None = None) -> dict[str, dict[str, Any]]:

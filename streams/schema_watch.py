@@ -8,21 +8,16 @@ unknown is not asked for again for some seconds. A value whose schema is known c
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
-from aiokafka.errors import KafkaError
-
 from streams.codec import MAGIC, PREFIX_BYTES, Codec, SchemaIds, schema_id_of
-from streams.connection import Connection, UnreachableError, bounded, consumer, start, stop_quietly
+from streams.connection import Connection
 from streams.errors import PoisonRecordError
-from streams.partition_log import LogRecord
-from streams.schema_log import PARTITION, SchemaLog, fold, schema_ids
-from streams.topics import SCHEMAS_TOPIC
-from streams.watch import PartitionWatch
+from streams.schema_follower import START_S, SchemaFollower
+from streams.schema_log import SchemaLog, schema_ids
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +27,6 @@ NEAR_IDS: Final = 1_000
 """Ids up to this far above the highest one in use count as near: registries hand ids out densely."""
 UNKNOWN_S: Final = 5.0
 MAX_UNKNOWN: Final = 1_024
-CATCH_UP_S: Final = 10.0
-START_S: Final = 30.0
 
 Clock = Callable[[], float]
 
@@ -92,14 +85,10 @@ class SchemaWatch:
 
     def __init__(self, connection: Connection, codec: Codec, *, clock: Clock = time.monotonic) -> None:
         self.codec = codec
-        self.schemas = SchemaLog()
         self.num_questions = 0
-        self._connection = connection
-        self._watch = PartitionWatch(connection, SCHEMAS_TOPIC, self._fold)
+        self._follower = SchemaFollower(connection, self._refresh)
         self._unknown = UnknownIds(clock)
         self._any, self._far = RateLimit(QUESTIONS_PER_S, clock), RateLimit(FAR_QUESTIONS_PER_S, clock)
-        self._asker: Any = None
-        self._asking = asyncio.Lock()
 
     @classmethod
     async def open(cls, connection: Connection, timeout_s: float = START_S) -> SchemaWatch:
@@ -112,17 +101,18 @@ class SchemaWatch:
             raise
         return watch
 
+    @property
+    def schemas(self) -> SchemaLog:
+        """What is registered, as of a moment ago."""
+        return self._follower.log
+
     async def start(self, timeout_s: float = START_S) -> None:
         """Start following; the codec is current when this returns. Raises WatchTimeoutError."""
-        await self._watch.start(timeout_s)
-        self._refresh()
+        await self._follower.start(timeout_s)
 
     async def stop(self) -> None:
         """Stop following."""
-        await self._watch.stop()
-        asker, self._asker = self._asker, None
-        if asker is not None:
-            await stop_quietly(asker)
+        await self._follower.stop()
 
     async def learn(self, schema_id: int, *, surely: bool = False) -> bool:
         """Whether the codec reads more than before, after a look at what is registered now.
@@ -142,8 +132,7 @@ class SchemaWatch:
 
     async def catch_up(self) -> None:
         """Fold everything that is registered as of now. Raises RetriableError."""
-        end = await self._end()
-        await self._watch.wait_for(lambda: self._watch.position >= end, CATCH_UP_S, "reading the newest schemas")
+        await self._follower.catch_up()
 
     async def prepare(self, topic: str, value: bytes | None, *, surely: bool = False) -> None:
         """Learn the schema of a value of ``topic`` (short name) that is to be decoded later, if it is not known."""
@@ -154,36 +143,12 @@ class SchemaWatch:
         far = schema_id > self.schemas.next_id + NEAR_IDS
         return self._far.take() and self._any.take() if far else self._any.take()
 
-    async def _end(self) -> int:
-        async with self._asking:
-            try:
-                if self._asker is None:
-                    # A client of its own: on the follower's connection the question waits behind an idle fetch.
-                    client = consumer(self._connection)
-                    await start(client, "connecting to ask for the newest schemas", CATCH_UP_S)
-                    self._asker = client
-                asked = self._asker.end_offsets([PARTITION])
-                return int((await bounded(asked, CATCH_UP_S, "asking for the newest schemas"))[PARTITION])
-            except BaseException as error:  # also a cancelled question: its client is in an unknown state
-                asker, self._asker = self._asker, None
-                if asker is not None:
-                    await stop_quietly(asker)
-                if isinstance(error, KafkaError | OSError):
-                    raise UnreachableError("asking for the newest schemas", str(error)) from error
-                raise
-
-    def _fold(self, batch: Sequence[LogRecord]) -> None:
-        before = self.schemas
-        self.schemas = fold(before, ((record.key, record.value) for record in batch))
-        if self._watch.is_ready and self.schemas != before:
-            self._refresh()
-
-    def _refresh(self) -> None:
-        ids = schema_ids(self.schemas)
+    def _refresh(self, schemas: SchemaLog) -> None:
+        ids = schema_ids(schemas)
         if ids != self.codec.ids:
             self.codec.refresh(ids)
             self._unknown.clear()
-            log.info("schemas up to id %d are known", self.schemas.next_id - 1)
+            log.info("schemas up to id %d are known", schemas.next_id - 1)
 
 
 def is_prefixed(value: bytes) -> bool:

@@ -7,7 +7,19 @@ import json
 import pytest
 
 from streams.codec import SCHEMA_TEXTS, SchemaIds, subject_of
-from streams.schema_log import SchemaLog, SchemaVersion, fold, missing, schema_ids, schema_record
+from streams.schema_log import (
+    SchemaLog,
+    SchemaVersion,
+    erased_record,
+    fold,
+    hidden_record,
+    highest_id_record,
+    level_record,
+    missing,
+    mode_record,
+    schema_ids,
+    schema_record,
+)
 from streams.schema_text import SchemaRefusedError
 
 S = subject_of("inference.requests")
@@ -36,7 +48,10 @@ def test_versions_in_order_and_tombstones() -> None:
 def test_what_other_registries_write_beside_schemas_is_passed_over() -> None:
     records = [
         (key(keytype="NOOP", magic=0), None),
-        (key(keytype="CONFIG", subject=None, magic=0), b'{"compatibilityLevel":"FULL"}'),
+        (key(keytype="CONFIG", subject="a", magic=0), b'{"compatibilityLevel":7}'),
+        (key(keytype="DELETE_SUBJECT", subject="a", magic=0), b'{"subject":"a"}'),
+        (key(keytype="HIGHEST_ID", magic=0), b'{"id":"many"}'),
+        (key(keytype="SCHEMA", subject="a", version="x", magic=1), b'{"id":1,"schema":"x"}'),
         (b"not json", b"{}"),
         (None, b"{}"),
         (b'"text"', b"{}"),
@@ -51,6 +66,31 @@ def test_a_deleted_subject_is_hidden_but_its_ids_stay_readable() -> None:
     log = fold(log, [(key(keytype="DELETE_SUBJECT", subject="a", magic=0), b'{"subject":"a","version":1}')])
     assert [found.version for found in log.of("a")] == [2]
     assert len(log.by_id(3)) == 1
+
+
+def test_levels_and_modes_are_set_and_unset() -> None:
+    log = fold(SchemaLog(), [level_record("", "FULL"), level_record("a", "NONE"), mode_record("a", "READONLY")])
+    assert (log.levels, log.modes) == ({"": "FULL", "a": "NONE"}, {"a": "READONLY"})
+    log = fold(log, [level_record("a", None), mode_record("a", None)])
+    assert (log.levels, log.modes) == ({"": "FULL"}, {})
+
+
+def test_ids_above_the_highest_ever_given_out() -> None:
+    log = fold(SchemaLog(), [entry("a", 1, 7, LONG), highest_id_record(7)])
+    log = fold(log, [erased_record(log.of("a")[0])])
+    assert log.versions == {}
+    assert log.next_id == 8
+
+
+def test_a_hidden_schema_of_ours_is_still_written_with() -> None:
+    log = fold(SchemaLog(), map(schema_record, missing(SchemaLog())))
+    hidden = fold(log, [hidden_record(S, 1)])
+    assert S not in hidden.subjects()
+    assert S in hidden.subjects(deleted=True)
+    assert schema_ids(hidden).write_ids == schema_ids(log).write_ids
+    again = fold(hidden, map(schema_record, missing(hidden)))
+    assert schema_ids(again).write_ids == schema_ids(log).write_ids
+    assert [found.version for found in again.of(S)] == [2]
 
 
 def test_a_deleted_version_is_hidden() -> None:
