@@ -26,6 +26,7 @@ from tests.support.stack import wait_until
 
 Service = Mapping[str, Any]
 _RESTART_S = 0.1
+_MAX_RESTARTS = 3
 _SERVED_ELSEWHERE = ("broker", "redis")
 
 
@@ -165,8 +166,10 @@ class Container:
         """Check at the file's interval for the start until it succeeds."""
         check = self.service["healthcheck"]
         give_up = time.monotonic() + seconds(check["start_period"])
+        num_before = len(self.exits)
         while (said := self.check()) is not None:
-            assert time.monotonic() < give_up, f"{self.name}: {said}\n{self.tail()}"
+            hopeless = len(self.exits) >= num_before + _MAX_RESTARTS or time.monotonic() > give_up
+            assert not hopeless, f"{self.name}: {said}\n{self.tail()}"
             self.stopping.wait(seconds(check["start_interval"]))
 
     def wait_completed(self) -> None:
