@@ -290,7 +290,10 @@ async def _release(tenure: Tenure, watches: Sequence[PartitionWatch]) -> None:
 async def _wait(wake: asyncio.Event, until_s: float | None) -> None:
     wake.clear()
     try:
-        await asyncio.wait_for(wake.wait(), None if until_s is None else max(0.0, until_s - time.monotonic()))
+        # Not wait_for: on Python 3.11 it drops a cancellation that comes together with the wake-up, and a generation
+        # that was ended would go on for ever.
+        async with asyncio.timeout(None if until_s is None else max(0.0, until_s - time.monotonic())):
+            await wake.wait()
     except TimeoutError:
         return
 
