@@ -92,6 +92,7 @@ async def edge(context: RoleContext) -> None:
     policy = AdmissionPolicy(settings.default_timeout_ms, settings.max_timeout_ms)
     async with _parts(context) as parts:
         reader = _group(context, edge_group(parts.topic_id), isolation_level="read_committed", max_poll_records=5_000)
+        watch = TopicWatch(context.connection, REQUESTS, parts.topic_id)
         given = EdgeInputs(
             context.connection,
             reader,
@@ -101,8 +102,9 @@ async def edge(context: RoleContext) -> None:
             parts.topic_id,
             lambda request: admit(request, parts.memory.view, policy),
             lambda: parts.memory.view.sequence,
+            watch,
         )
-        pulse, watch = _pulse(context, parts), TopicWatch(context.connection, REQUESTS, parts.topic_id)
+        pulse = _pulse(context, parts)
         async with open_edge(settings, given) as opened:
             ready = _when(opened.source.joined, context)
             await together(opened.loop.run(), opened.restore.run(), pulse.run(), watch.run(), ready)

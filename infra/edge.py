@@ -22,6 +22,7 @@ from streams.quota import QuotaStore
 from streams.request_ids import RequestIds
 from streams.row_outlet import RowOutlet
 from streams.schema_watch import SchemaWatch
+from streams.topic_watch import Doubt, TopicWatch
 
 TOPIC: Final = "inference.requests"
 
@@ -38,6 +39,7 @@ class EdgeInputs:
     topic_id: bytes
     admit: Callable[[Any], Any]
     memory_sequence: Callable[[], int]
+    watch: TopicWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class OpenEdge:
 async def open_edge(settings: Settings, given: EdgeInputs) -> AsyncIterator[OpenEdge]:
     """Open an edge and close all of it. Raises RetriableError when the broker cannot be reached."""
     codec, topic_id = given.schemas.codec, given.topic_id
+    doubt = Doubt(given.watch)
     source = CommittedConsumer(given.reader, REQUESTS)
     quota = QuotaStore(settings.redis_address, topic_id, settings.tenant_rate_per_s, settings.tenant_burst)
     ids = RequestIds(settings.redis_address, topic_id, settings.request_id_window_s)
@@ -79,9 +82,11 @@ async def open_edge(settings: Settings, given: EdgeInputs) -> AsyncIterator[Open
         tick_ms=settings.tick_ms,
         blob_bytes=settings.blob_threshold_bytes,
         schemas=given.schemas,
+        doubt=doubt,
     )
     try:
         await start(given.reader, "starting the edge's consumer")
+        doubt.follow(given.reader)
         yield OpenEdge(loop, IdRestore(given.connection, topic_id, ids), source, ids, late)
     finally:
         await stop_quietly(given.reader)

@@ -23,6 +23,7 @@ _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 FIRST_DELAY_S: Final = 0.2
 LAST_DELAY_S: Final = 10.0
+LIVED_S: Final = 1.0
 HEALTHY_S: Final = 30.0
 FROZEN_S: Final = 10.0
 _POLL_S: Final = 0.02
@@ -72,17 +73,24 @@ class Process:
     _ready: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def supervise(self) -> None:
-        """Keep the child running until told to stop: restart it after 0.2 s, doubling to 10 s while it fails."""
+        """Keep the child running until told to stop: restart it after 0.2 s, doubling to 10 s while it fails.
+
+        A child that lived and ended with status 0 was asked to end, for a restart: its successor starts at once.
+        """
         delay_s = FIRST_DELAY_S
         while not self._stopping.is_set():
             started = time.monotonic()
             await self.run_once()
             if self._stopping.is_set():
                 break
-            if time.monotonic() - started >= HEALTHY_S:
+            lived_s = time.monotonic() - started
+            if lived_s >= HEALTHY_S:
                 delay_s = FIRST_DELAY_S
             self.num_restarts += 1
             self._enter(Phase.BACKING_OFF)
+            if self.last_exit == 0 and lived_s >= LIVED_S:
+                delay_s = FIRST_DELAY_S
+                continue
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), delay_s)
             delay_s = min(delay_s * 2, LAST_DELAY_S)

@@ -25,6 +25,7 @@ from infra.stack_state import claim, write_state
 
 START_S: Final = 90.0
 MAX_EARLY_RESTARTS: Final = 3
+STOP_S: Final = 10.0  # a role finishes what it has begun, commits and leaves its groups
 
 Report = Callable[[str, str, float], None]
 """Called with a process name, what happened to it, and the seconds since the start."""
@@ -172,6 +173,7 @@ class Stack:
             env={**child_environment(self.settings, os.environ), "ISOS_PROCESS_NAME": name},
             log_path=self.settings.log_dir / f"{name}.log",
             ready=ready,
+            stop_s=STOP_S,
         )
 
     async def _shut_down(self) -> None:

@@ -31,6 +31,7 @@ from streams.request_ids import CLAIM, Claim, RequestIds, Span
 from streams.request_row import blank_row, describe, end, input_digest, row_bytes
 from streams.row_outlet import RowOutlet
 from streams.schema_watch import SchemaWatch, decode_or_learn
+from streams.topic_watch import Doubt
 from streams.topics import full_name
 
 REQUESTS: Final = full_name("inference.requests")
@@ -90,8 +91,10 @@ class Edge:
         tick_ms: int,
         blob_bytes: int,
         schemas: SchemaWatch | None = None,
+        doubt: Doubt | None = None,
     ) -> None:
         self._source = source
+        self._doubt = doubt
         self._codec = codec
         self._quota = quota
         self._ids = ids
@@ -128,6 +131,7 @@ class Edge:
             source.check()
             fetched = await self._fetch()
             if fetched:
+                await self._settle(fetched)
                 await self._take(fetched)
             now = time.perf_counter()
             if now >= next_commit:
@@ -156,6 +160,16 @@ class Edge:
         for place, records in more.items():
             fetched.setdefault(place, []).extend(records)
         return fetched
+
+    async def _settle(self, fetched: dict[TopicPartition, list[Any]]) -> None:
+        """Make sure that what was fetched is of the topic that this process knows."""
+        if self._doubt is None:
+            return
+        if self._expected_generation != self._source.generation or any(
+            records[0].offset < self._expected.get(place, 0) for place, records in fetched.items()
+        ):
+            self._doubt.rise()
+        await self._doubt.settle()
 
     async def _take(self, fetched: dict[TopicPartition, list[Any]]) -> None:
         """Make the frames of one fetch. A rebalance meanwhile voids it: everything is read again."""

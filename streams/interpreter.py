@@ -51,7 +51,10 @@ class FrameCounts:
 
 
 class FrameInterpreter:
-    """One agent in one process. ``ledger_of`` opens a partition's ledger (the Validator); None for a plain sender."""
+    """One agent in one process. ``ledger_of`` opens a partition's ledger (the Validator); None for a plain sender.
+
+    ``check`` is asked before a frame is decided on; what it raises ends the partition's run with the frame unfinished.
+    """
 
     def __init__(
         self,
@@ -63,6 +66,7 @@ class FrameInterpreter:
         *,
         ledger_of: Callable[[int], LedgerLog] | None = None,
         initial: Callable[[int, Any], Any] | None = None,
+        check: Callable[[InferenceFrame], Awaitable[None]] | None = None,
         on_defect: Callable[[BaseException], None],
         dead_letter: Callable[[bytes | None, PoisonRecordError, RecordCoordinate], Awaitable[None]],
         schemas: SchemaWatch | None = None,
@@ -78,6 +82,7 @@ class FrameInterpreter:
         self._ledger_of = ledger_of
         self._initial = initial or (lambda _partition, _rebuilt: spec.initial(spec.params))
         self.dead_letter = dead_letter
+        self.check = check
         self._schemas = schemas
         self.takeover = Takeover(app, self._own, on_defect)
         self._consumed = spec.consumes[0]

@@ -126,6 +126,8 @@ class PartitionRun:
             self.shell.counts.num_poison += 1
             await self.shell.dead_letter(message.value, error, coordinate)
         else:
+            if self.shell.check is not None:
+                await self.shell.check(frame)
             self.shell.counts.num_frames += 1
             self.shell.counts.num_rows += len(frame.statuses)
             await self._step(frame, coordinate, entry)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from infra import data_plane
-from infra.data_plane import _app, _group, _together, _when
-from infra.roles import RoleContext
+from infra.data_plane import _app, _group, _when
+from infra.roles import RoleContext, together
 from infra.settings import load_settings
 from streams.connection import Connection
 from streams.errors import RetriableError
@@ -37,7 +37,7 @@ async def test_the_first_failure_ends_all_jobs_and_is_raised() -> None:
         raise RetriableError("a claim was lost")
 
     with pytest.raises(RetriableError):
-        await _together(forever(), failing(), forever())
+        await together(forever(), failing(), forever())
     assert ended == [1, 1]
 
 
@@ -50,7 +50,7 @@ async def test_a_stop_ends_all_jobs() -> None:
         finally:
             ended.append(1)
 
-    running = asyncio.ensure_future(_together(forever(), forever()))
+    running = asyncio.ensure_future(together(forever(), forever()))
     await turns()
     running.cancel()
     await asyncio.wait({running})
@@ -72,7 +72,7 @@ def test_a_groups_heartbeat_fits_its_session(tmp_path: Path, monkeypatch: pytest
     given: dict[str, Any] = {}
     monkeypatch.setattr(data_plane, "consumer", lambda connection, **settings: given.update(settings))
     here = context(tmp_path)
-    _group(here, "edge", isolation_level="read_committed")
+    _group(here, "isos-edge", isolation_level="read_committed")
     assert given["group_id"] == "isos-edge"
     assert given["isolation_level"] == "read_committed"
     assert given["session_timeout_ms"] == here.settings.session_timeout_s * 1000

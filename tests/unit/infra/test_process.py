@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.process import Phase, Process, ProcessSpec, is_alive, process_state, ready_file
+from infra.process import FIRST_DELAY_S, LIVED_S, Phase, Process, ProcessSpec, is_alive, process_state, ready_file
 
 
 async def always(pid: int) -> bool:
@@ -62,6 +62,32 @@ async def test_a_failing_child_is_restarted_with_growing_delays(tmp_path: Path) 
     first, second = times[1] - times[0], times[2] - times[1]
     assert 0.2 <= first < 0.5
     assert 0.4 <= second < 1.0
+
+
+async def test_a_child_that_was_asked_to_end_has_a_successor_at_once(tmp_path: Path) -> None:
+    program = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); signal.pause()"
+    process = Process(spec(tmp_path, sys.executable, "-c", program))
+    loop = asyncio.get_running_loop()
+    ended, began = [], []
+
+    def note() -> None:
+        if process.phase is Phase.BACKING_OFF:
+            ended.append(loop.time())
+        if process.phase is Phase.STARTING:
+            began.append(loop.time())
+
+    process.on_change = note
+    task = asyncio.create_task(process.supervise())
+    for number in range(3):
+        await until(lambda wanted=number + 1: len(began) == wanted)
+        await asyncio.sleep(LIVED_S)  # the age from which an end counts as asked for
+        assert process.pid is not None
+        os.killpg(process.pid, signal.SIGTERM)
+    await until(lambda: len(began) == 4)
+    process.ask_to_stop()
+    await asyncio.wait_for(task, 5)
+    assert max(after - before for before, after in zip(ended, began[1:], strict=False)) < FIRST_DELAY_S
+    assert process.num_restarts == 3
 
 
 async def test_a_program_that_is_not_there_stands_in_the_log(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -81,6 +81,7 @@ class Shell:
         self.memory = SimpleNamespace(view=memory(MODEL))
         self.counts = FrameCounts()
         self.current = True
+        self.check: Callable[[InferenceFrame], Awaitable[None]] | None = None
         self.takeover = SimpleNamespace(is_current=lambda _held: self.current)
         self.letters: list[tuple[bytes | None, str, int]] = []
         self._topic = topic
@@ -206,6 +207,19 @@ async def test_a_topic_that_was_not_declared_is_a_defect() -> None:
     async with sender(emits=()) as bench:
         await bench.feed(frame([row(1)]), 0)
         assert isinstance(await bench.failure(), InvariantError)
+
+
+async def test_a_frame_that_the_check_refuses_stays_unfinished() -> None:
+    async with sender() as bench:
+
+        async def refuse(_frame: InferenceFrame) -> None:
+            raise SendFailedError("not this one")
+
+        bench.shell.check = refuse
+        event = await bench.feed(frame([row(1)]), 0)
+        assert isinstance(await bench.failure(), SendFailedError)
+        assert bench.held.backlog == [event]
+        assert event.acks == 0
 
 
 async def test_nothing_is_acknowledged_for_an_older_generation() -> None:
