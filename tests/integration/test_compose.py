@@ -1,7 +1,7 @@
 """compose.yaml and the image's build stage, without a container engine: from a clean checkout to an answered request.
 
 The build stage of infra/Containerfile is carried out as it stands there; then every service of ours is started by the
-command and environment of compose.yaml. Broker and Redis are the suite's.
+command and environment of compose.yaml. The broker is a local one, with the settings that compose.yaml gives it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ import json
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
 import numpy as np
 import pytest
 
+from infra.settings import Settings
 from isos import Client
-from tests.support.broker import Servers, free_ports, local_servers
-from tests.support.compose import Composition, Ground, read_compose, seconds
+from tests.support.broker import free_ports, local_servers
+from tests.support.compose import Composition, Ground, broker_properties, read_compose, seconds
 from tests.support.containerfile import build_stage, read_containerfile
 from tests.support.leftovers import processes_of
 from tests.support.stack import wait_until
@@ -60,16 +62,39 @@ def built(image: Path) -> set[tuple[str, int, int]]:
     return files_of(image)
 
 
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """Broker and Redis: their addresses for our services, and the broker's for clients outside."""
+
+    broker: str
+    redis_url: str
+    bootstrap: str
+
+
 @pytest.fixture(scope="module")
-def broker() -> Iterator[Servers]:
-    """A broker of its own: the topics have their real names."""
-    with local_servers() as servers:
-        yield servers
+def backing(checkout: Path) -> Iterator[Backing]:
+    """A broker of its own with the settings and both listeners of compose.yaml, and a Redis."""
+    inside = free_ports(1)[0]
+    service = read_compose(checkout / "compose.yaml")["services"]["broker"]
+
+    def properties(settings: Settings) -> str:
+        places = {
+            "INSIDE://broker:9092": f"INSIDE://127.0.0.1:{inside}",
+            "INSIDE://:9092": f"INSIDE://127.0.0.1:{inside}",
+            "CLIENT://:19092": f"CLIENT://127.0.0.1:{settings.broker_port}",
+            "CLIENT://127.0.0.1:19092": f"CLIENT://127.0.0.1:{settings.broker_port}",
+            "localhost:19093": f"127.0.0.1:{settings.controller_port}",
+            "/var/lib/kafka/data": str(settings.data_dir / "kafka" / "log"),
+        }
+        return broker_properties(service, places)
+
+    with local_servers(properties) as servers:
+        yield Backing(f"127.0.0.1:{inside}", servers.redis_url, servers.bootstrap)
 
 
 @pytest.fixture(scope="module")
 def up(
-    base: Path, checkout: Path, image: Path, built: set[tuple[str, int, int]], broker: Servers
+    base: Path, checkout: Path, image: Path, built: set[tuple[str, int, int]], backing: Backing
 ) -> Iterator[Composition]:
     """``docker compose up --wait``."""
     registry = str(free_ports(1)[0])
@@ -78,8 +103,8 @@ def up(
         volumes=base / "volumes",
         services=base / "services",
         addresses={
-            "broker:9092": broker.bootstrap,
-            "redis://redis:6379/0": broker.redis_url,
+            "broker:9092": backing.broker,
+            "redis://redis:6379/0": backing.redis_url,
             "0.0.0.0": "127.0.0.1",
             "registry:18081": f"127.0.0.1:{registry}",
             "18081": registry,
@@ -128,9 +153,9 @@ def test_the_environment_holds_the_lock_and_the_wheel_and_no_tool(image: Path, c
     )
 
 
-async def test_a_request_is_answered_and_the_ledger_is_clean(registered: Composition, broker: Servers) -> None:
+async def test_a_request_is_answered_and_the_ledger_is_clean(registered: Composition, backing: Backing) -> None:
     image = np.zeros((2, 64), np.uint8)
-    async with Client(broker.bootstrap) as client:
+    async with Client(backing.bootstrap) as client:
         answers = [await client.infer("digits", {"image": image}, timeout_ms=60_000) for _ in range(20)]
     assert {answer.outputs["classes"].shape for answer in answers} == {(2, 3)}
     cli = registered.containers["cli"]
@@ -148,13 +173,13 @@ def test_the_registry_answers_on_the_published_port(up: Composition) -> None:
 
 @pytest.mark.parametrize("name", ["registry", "orchestrator", "control", "edge", "router", "validator", "executor"])
 async def test_a_killed_service_turns_unhealthy_and_comes_back(
-    registered: Composition, broker: Servers, name: str
+    registered: Composition, backing: Backing, name: str
 ) -> None:
     each = registered.containers[name]
     each.kill()
     wait_until(lambda: each.check() is not None, 20, f"bad health of {name}")
     each.wait_healthy()
-    async with Client(broker.bootstrap) as client:
+    async with Client(backing.bootstrap) as client:
         await client.infer("digits", {"image": np.zeros((1, 64), np.uint8)}, timeout_ms=60_000)
 
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,12 +83,17 @@ def _settings(folder: Path, **flags: object) -> Settings:
 
 
 @contextlib.contextmanager
-def local_servers() -> Iterator[Servers]:
-    """Give a broker and a Redis of one's own, started here, whatever ``TEST_BROKER`` says."""
+def local_servers(properties: Callable[[Settings], str] | None = None) -> Iterator[Servers]:
+    """Give a broker and a Redis of one's own, started here, whatever ``TEST_BROKER`` says.
+
+    ``properties`` gives another text for the broker's server.properties than the program's.
+    """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         settings = _settings(Path(folder), brokers="", redis_url="")
         settings.run_dir.mkdir(parents=True)
         format_storage(settings)
+        if properties is not None:
+            (settings.data_dir / "kafka" / "server.properties").write_text(properties(settings))
         processes = [Process(broker_process(settings)), Process(redis_process(settings))]
         with _supervised(processes):
             yield Servers(settings.bootstrap, settings.redis_address, settings)

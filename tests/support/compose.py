@@ -43,6 +43,17 @@ def seconds(text: str) -> float:
     return int(match.group(1)) * {"ms": 0.001, "s": 1.0, "m": 60.0}[match.group(2)]
 
 
+def broker_properties(service: Service, addresses: Mapping[str, str]) -> str:
+    """Give server.properties as the broker's image makes it of ``KAFKA_`` variables; ``addresses`` are replaced."""
+    environment: dict[str, str] = service["environment"]
+    lines = [
+        f"{name.removeprefix('KAFKA_').lower().replace('_', '.')}={relocate(value, addresses)}"
+        for name, value in environment.items()
+        if name != "KAFKA_HEAP_OPTS"
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def mounts(service: Service) -> dict[str, str]:
     """Volume by the container path at which a service has it."""
     return {path: name for name, _, path in (each.partition(":") for each in service.get("volumes", ()))}
