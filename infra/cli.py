@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, str]] = {
     "memory": "Show the memory, its history, or its state at a time.",
     "ledger": "Account for every request: missing, duplicated, in flight.",
     "dlq": "List, show and send again dead letters.",
+    "blobs": "List and show stored tensors, or collect those that no record names.",
     "reviews": "List and show requests for a review.",
     "topics": "List the topics, or create what is missing.",
     "tail": "Print the records of a topic as they come.",

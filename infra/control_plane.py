@@ -14,6 +14,7 @@ from agents.researcher import RESEARCHER
 from agents.researcher import Params as ResearcherParams
 from agents.reviewer import REVIEWER
 from agents.scaler import SCALER
+from infra.blobs import collect_regularly
 from infra.roles import RoleContext, together
 from infra.rules import load_rules
 from infra.settings import Settings
@@ -34,8 +35,9 @@ async def orchestrator(context: RoleContext) -> None:
 
 
 async def control(context: RoleContext) -> None:
-    """All other control agents, one Faust app each."""
-    await run_agents(context, control_specs(context.settings))
+    """All other control agents, one Faust app each, and the collection of blobs."""
+    agents = run_agents(context, control_specs(context.settings))
+    await together(agents, collect_regularly(context.settings, context.connection))
 
 
 def control_specs(settings: Settings) -> tuple[AgentSpec, ...]:
