@@ -1,109 +1,190 @@
-"""Tensors there and back, errors by status, and the race between an acknowledgement and its result."""
+"""The client's promises, with a log that is a list: answers and errors, options, many at once, cancellation, limits."""
 
 import asyncio
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 import isos
-from schemas.request import Tensor
-from schemas.result import InferenceResult, Provenance, ResultError, Source, Timing
-from streams.client import DTYPES, Client, InferenceError, NoResultError, default_bootstrap, to_array, to_tensor
-from streams.codec import Codec, SchemaIds
+from isos import Client, Request
+from schemas.request import BlobRef, InferenceRequest
+from streams.client import NoResultError, RequestRejectedError, RequestTooLargeError, default_bootstrap
 from streams.connection import UnreachableError
-from streams.ledger import SOURCE
+from streams.tensors import to_tensor
+from tests.support.client_records import CODEC
+from tests.support.loopback_client import LoopbackClient
+
+IMAGE = {"image": np.arange(4, dtype=np.uint8)[np.newaxis]}
 
 
-def result(status="OK", error=None, outputs=(), offset=0):
-    return InferenceResult(
-        request_id="r-1",
-        tenant="default",
-        received_us=1,
-        source=Source(bytes(16), 0, offset),
-        status=status,
-        error=error,
-        model="digits",
-        model_version="v1.0.0",
-        provenance=Provenance("", 0, "", "", 0, 0, "", "", False),
-        timing=Timing(0, 0, 0, 0),
-        outputs=outputs,
-    )
-
-
-@given(hnp.arrays(st.sampled_from(list(DTYPES.values())), hnp.array_shapes(max_dims=3)))
-def test_tensor_round_trip(values):
-    tensor = to_tensor("x", values)
-    back = to_array(tensor)
-    assert (back.dtype, back.shape, back.tobytes()) == (values.dtype, values.shape, values.tobytes())
-
-
-def test_big_endian_and_strided_arrays_become_little_endian_and_row_major():
-    values = np.arange(12, dtype=">i4").reshape(3, 4).T
-    tensor = to_tensor("x", values)
-    assert (tensor.datatype, tensor.shape) == ("INT32", (4, 3))
-    assert tensor.data == values.astype("<i4").tobytes(order="C")
-
-
-def test_types_without_a_datatype_are_refused():
-    with pytest.raises(ValueError, match="no Open Inference Protocol datatype"):
-        to_tensor("x", np.array(["a"]))
-
-
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [
-        ("REJECTED", isos.RequestRejectedError),
-        ("EXPIRED", isos.RequestExpiredError),
-        ("ERROR", isos.RequestFailedError),
-    ],
-)
-async def test_a_result_that_is_not_ok_is_raised_with_its_code(status, kind):
-    client = ready_client()
-    client.send_result(result(status, ResultError("quota_exceeded", "wait", 20)))
-    with pytest.raises(kind) as raised:
-        await client.infer("digits", {"image": np.zeros((1, 4), np.uint8)})
-    assert (raised.value.code, raised.value.retry_after_ms, raised.value.request_id) == ("quota_exceeded", 20, "r-1")
-    assert isinstance(raised.value, InferenceError)
+def sent_by(client, index=0):
+    return CODEC.decode("inference.requests", client.sent[index][2])
 
 
 async def test_outputs_are_arrays():
-    client = ready_client()
-    client.send_result(result(outputs=(Tensor("scores", "FP32", (1, 2), np.array([1, 2], "<f4").tobytes()),)))
-    answer = await client.infer("digits", {"image": np.zeros((1, 4), np.uint8)})
-    assert answer.outputs["scores"].tolist() == [[1.0, 2.0]]
+    async with LoopbackClient() as client:
+        answer = await client.infer("digits", IMAGE)
+    assert answer.outputs["image"].tolist() == [[0, 1, 2, 3]]
+    assert (answer.ok, answer.read_us) == (True, 5)
 
 
-async def test_a_result_before_its_acknowledgement_is_found():
-    client = ready_client(result_first=True)
-    client.send_result(result())
-    assert (await client.infer("digits", {})).result.status == "OK"
-    assert client._early == {}
+async def test_a_result_that_is_not_ok_is_raised_by_infer_and_returned_by_submit():
+    async with LoopbackClient() as client:
+        with pytest.raises(RequestRejectedError) as raised:
+            await client.infer("refuse", IMAGE)
+        answer = await client.submit(Request("refuse", IMAGE))
+    assert (raised.value.code, raised.value.retry_after_ms) == ("quota_exceeded", 20)
+    assert answer.result.status == "REJECTED"
 
 
-async def test_results_of_others_are_not_kept():
-    client = ready_client()
-    client._take(record(result(offset=77)), 1)
-    assert client._early == {}
-    client.send_result(result())
-    client._take(record(result(offset=78)), 1)
-    await client.infer("digits", {})
-    assert (client._early, client._waiting) == ({}, {})
+async def test_every_option_goes_into_the_request():
+    async with LoopbackClient(tenant="me") as client:
+        await client.infer(
+            "digits",
+            IMAGE,
+            version="v1.2.3",
+            timeout_ms=100,
+            priority=2,
+            routing_key="customer",
+            request_id="mine",
+            blob=BlobRef("0" * 64, 7),
+        )
+        expected = InferenceRequest(
+            "mine",
+            "digits",
+            (to_tensor("image", IMAGE["image"]),),
+            "me",
+            "v1.2.3",
+            2,
+            100,
+            "customer",
+            BlobRef("0" * 64, 7),
+        )
+        assert sent_by(client) == expected
+        assert client.sent[0][1] == b"customer"
 
 
-async def test_no_result_is_a_time_out_that_names_the_request():
-    client = ready_client()
-    with pytest.raises(NoResultError, match="request raw has no result after 0"):
-        await client.exchange(b"garbage", wait_s=0.01, name="raw")
-    assert client._waiting == {}
+async def test_a_record_is_sent_as_it_is_and_to_the_partition_that_is_named():
+    async with LoopbackClient(tenant="me") as client:
+        request = InferenceRequest("r-9", "digits", (), tenant="you")
+        assert (await client.submit(request, partition=3)).request_id == "r-9"
+        assert sent_by(client) == request
+        assert client.sent[0][:2] == (3, b"r-9")
+        assert 3 in client.reading
+
+
+async def test_ids_of_their_own_are_unique_and_usable():
+    async with LoopbackClient() as client, LoopbackClient() as other:
+        ids = [(await each.infer("digits", IMAGE)).request_id for each in (client, other) for _ in range(50)]
+    assert len(set(ids)) == 100
+    assert {len(each) for each in ids} == {32}
+
+
+async def test_a_key_chooses_the_partition_and_its_results_are_read_before_it_is_sent_there():
+    class Checked(LoopbackClient):
+        def put(self, call, partition, key, value):
+            assert partition in self.reading
+            super().put(call, partition, key, value)
+
+    async with Checked(num_partitions=64) as client:
+        for number in range(40):
+            await client.infer("digits", IMAGE, routing_key=f"key-{number % 20}")
+        places = {key: {place for place, each, _ in client.sent if each == key} for _, key, _ in client.sent}
+        assert {len(found) for found in places.values()} == {1}
+        assert len(set.union(*places.values())) > 5
+        await client.infer("digits", IMAGE)
+        await client.infer("digits", IMAGE)
+        assert client.sent[-1][0] == client.sent[-2][0] == client.reading[0]
+
+
+@pytest.mark.parametrize("value", [b"garbage", None])
+async def test_any_bytes_can_be_exchanged(value):
+    async with LoopbackClient() as client:
+        answer = await client.exchange(value)
+        assert answer.result.error.code == "garbage"
+        assert client.sent[0][1:] == (None if value else b"", value)
+
+
+async def test_many_in_their_order():
+    async with LoopbackClient() as client:
+        inputs = [{"x": np.full((1, 1), number, np.int64)} for number in range(50)]
+        answers = await client.infer_many(Request("digits", each) for each in inputs)
+        assert [int(answer.outputs["x"][0, 0]) for answer in answers] == list(range(50))
+        mixed = [Request("digits", IMAGE), Request("refuse", IMAGE)]
+        with pytest.raises(RequestRejectedError):
+            await client.infer_many(mixed)
+        found = await client.infer_many(mixed, return_exceptions=True)
+        assert [type(each) for each in found] == [isos.Answer, RequestRejectedError]
+        assert [answer.result.status for answer in await client.submit_many(mixed)] == ["OK", "REJECTED"]
+        assert len(client._calls) == 0
+
+
+async def test_no_more_than_allowed_are_under_way():
+    async with LoopbackClient(held=True, max_in_flight=3) as client:
+        calls = [asyncio.create_task(client.infer("digits", IMAGE)) for _ in range(10)]
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert len(client.sent) == 3
+        client.held = False
+        client.release()
+        assert len(await asyncio.gather(*calls)) == 10
+
+
+async def test_a_cancelled_call_leaves_nothing_and_its_late_result_is_dropped():
+    async with LoopbackClient(held=True, max_in_flight=1) as client:
+        call = asyncio.create_task(client.infer("digits", IMAGE))
+        await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert len(client._calls) == 0
+        client.release()
+        client.held = False
+        assert (await client.infer("digits", IMAGE)).ok
+
+
+async def test_no_result_is_a_time_out_of_the_call_that_may_be_shorter_than_the_servers_budget():
+    async with LoopbackClient() as client:
+        with pytest.raises(NoResultError, match=r"has no result after 0\.01 s"):
+            await client.infer("silent", IMAGE, timeout_ms=60_000, wait_s=0.01)
+        assert len(client._calls) == 0
+
+
+async def test_what_cannot_be_sent_is_said_at_once_and_leaves_nothing():
+    async with LoopbackClient() as client:
+        with pytest.raises(ValueError, match="no Open Inference Protocol datatype"):
+            await client.infer("digits", {"image": np.array(["a"])})
+        with pytest.raises(RequestTooLargeError, match="a record may have 12582912"):
+            await client.infer("digits", {"image": np.zeros((1, 13_000_000), np.uint8)})
+        assert (len(client._calls), client.sent) == (0, [])
 
 
 async def test_a_closed_client_says_so():
     with pytest.raises(UnreachableError, match="async with"):
         await Client("127.0.0.1:1").infer("digits", {})
+
+
+async def test_closing_ends_what_waits():
+    client = await LoopbackClient(held=True).__aenter__()
+    call = asyncio.create_task(client.infer("digits", IMAGE))
+    await asyncio.sleep(0)
+    await client.close()
+    with pytest.raises(UnreachableError, match="the client was closed"):
+        await call
+    await client.close()
+
+
+async def test_a_client_that_does_not_read_any_more_says_so():
+    async with LoopbackClient() as client:
+        client.is_alive = False
+        with pytest.raises(UnreachableError, match="open a new client"):
+            await client.infer("digits", IMAGE)
+
+
+async def test_limits_are_checked():
+    for options in ({"max_in_flight": 0}, {"partitions": 0}):
+        with pytest.raises(ValueError, match="at least 1"):
+            Client("nowhere", **options)
 
 
 def test_bootstrap_comes_from_the_environment(monkeypatch):
@@ -114,32 +195,5 @@ def test_bootstrap_comes_from_the_environment(monkeypatch):
     assert default_bootstrap() == "broker:9"
 
 
-CODEC = Codec(SchemaIds.local())
-
-
-def record(answer):
-    headers = [("isos-source", SOURCE.pack(bytes(16), answer.source.partition, answer.source.offset))]
-    return SimpleNamespace(headers=headers, value=CODEC.encode("inference.results", answer))
-
-
-class ready_client(Client):  # noqa: N801
-    """A client whose log is two lines of Python: every send lands on partition 0, offset 0, and gets the set result."""
-
-    def __init__(self, *, result_first=False):
-        super().__init__("nowhere")
-        self._codec = CODEC
-        self._producer = self
-        self._result_first = result_first
-        self._answer = None
-        self._reader = asyncio.get_running_loop().create_future()
-
-    def send_result(self, answer):
-        self._answer = answer
-
-    async def send_and_wait(self, topic, value, key):
-        if self._answer is not None:
-            if self._result_first:
-                self._take(record(self._answer), 5)
-            else:
-                asyncio.get_running_loop().call_later(0, self._take, record(self._answer), 5)
-        return SimpleNamespace(partition=0, offset=0)
+def test_the_public_face_names_what_it_has():
+    assert all(hasattr(isos, name) for name in isos.__all__)
