@@ -204,8 +204,10 @@ class Edge:
         if expected is None:
             consumer = self._source.consumer
             committed = await consumer.committed(place)
-            if committed is None or committed > first:
+            if committed is None:
                 committed = (await consumer.beginning_offsets([place]))[place]
+            # Beyond what was read here: committed by another edge, of whose generation this one has not heard yet. Where
+            # this one began is not known then, and no offset may be called a gap.
             expected = min(int(committed), first)
             if generation == self._source.generation:
                 self._expected[place] = expected
