@@ -23,7 +23,7 @@ from streams.connection import Connection, UnreachableError, bounded, consumer, 
 from streams.errors import PoisonRecordError
 from streams.ledger import SOURCE, SOURCE_HEADER, STATUS_HEADER
 from streams.request_ids import Claim
-from streams.topics import full_name
+from streams.topics import MIB, full_name
 
 REQUESTS: Final = full_name("inference.requests")
 RESULTS: Final = full_name("inference.results")
@@ -101,7 +101,7 @@ class EarlierResults:
 
     async def _open(self, place: TopicPartition) -> AIOKafkaConsumer:
         if self._reader is None:
-            reader = consumer(self._connection, isolation_level="read_committed")
+            reader = consumer(self._connection, isolation_level="read_committed", max_partition_fetch_bytes=MIB)
             await start(reader, "connecting to look for earlier requests")
             self._reader = reader
         if self._reader.assignment() != {place}:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from streams.answered import answer_frame
+from schemas.result import InferenceResult
+from streams.answered import answer_frames
 from streams.blob_store import BlobStore
 from streams.columns import Row
 from streams.committed import CommittedConsumer, Holder
@@ -42,13 +43,14 @@ DigestOf = Callable[[Any], bytes | None]
 
 @dataclass(eq=False, slots=True)
 class LateRow:
-    """A row, who holds its offset back, and its claim; ``earlier`` is the claim that it met."""
+    """A row, the holder of its offset, and its claim; ``earlier`` is the claim that it met, ``answer`` its result."""
 
     holder: Holder
     row: Row
     key: bytes
     claim: Claim
     earlier: Claim | None = None
+    answer: InferenceResult | None = None
     num_holders: int = 0
 
 
@@ -182,8 +184,7 @@ class LateRows:
             self._tell(late, f"{_named(earlier)} has this id and is still being processed")
         else:
             self.counts.num_answered_again += 1
-            await self._answer(late, outcome)
-            return False
+            late.answer = outcome.answer
         return True
 
     async def _digest_at(self, earlier: Claim) -> bytes | None:
@@ -210,14 +211,6 @@ class LateRows:
         self.counts.num_in_flight += 1
         end(late.row, "duplicate_in_flight", message, retry_after_ms)
 
-    async def _answer(self, late: LateRow, outcome: Outcome) -> None:
-        assert outcome.answer is not None
-        progress, _ = late.holder
-        if self._source.is_current(progress):
-            frame = answer_frame(late.row, outcome.answer, self._outlet.topic_id, progress.place.partition)
-            await self._outlet.send_frame("inference.executed", frame, [late.holder])
-            self._release(late)
-
     async def _leave(self, rows: Sequence[LateRow]) -> None:
         """Send what passed or ended; a row of an older generation is read again by whoever owns its partition."""
         groups: dict[int, list[LateRow]] = {}
@@ -226,7 +219,10 @@ class LateRows:
                 groups.setdefault(late.holder[0].place.partition, []).append(late)
         for partition, group in groups.items():
             holders = list({id(late.holder[1]): late.holder for late in group}.values())
-            await self._outlet.send_rows(partition, [late.row for late in group], holders)
+            answered = [(late.row, late.answer) for late in group if late.answer is not None]
+            for frame in answer_frames(answered, self._outlet.topic_id, partition):
+                await self._outlet.send_frame("inference.executed", frame, holders)
+            await self._outlet.send_rows(partition, [late.row for late in group if late.answer is None], holders)
             for late in group:
                 self._release(late)
 
