@@ -206,8 +206,8 @@ class Edge:
             committed = await consumer.committed(place)
             if committed is None:
                 committed = (await consumer.beginning_offsets([place]))[place]
-            # Beyond what was read here: committed by another edge, of whose generation this one has not heard yet. Where
-            # this one began is not known then, and no offset may be called a gap.
+            # An offset behind what was read is another edge's, of whose generation this one has not heard yet. Where
+            # this one began is not known then, and nothing may be called a gap.
             expected = min(int(committed), first)
             if generation == self._source.generation:
                 self._expected[place] = expected
