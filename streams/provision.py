@@ -90,6 +90,9 @@ def topic_settings(topic: Topic) -> dict[str, str]:
         "message.timestamp.type": "LogAppendTime" if topic.log_append_time else "CreateTime",
         "unclean.leader.election.enable": "false",
     }
+    if "clients" in topic.writers:
+        # Any codec of a client's choice is unpacked by the broker, and refused there when that makes it too large.
+        settings["compression.type"] = "uncompressed"
     if topic.cleanup == "compact":
         settings |= {
             "min.cleanable.dirty.ratio": "0.1",
