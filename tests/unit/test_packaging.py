@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import re
 import subprocess
@@ -12,6 +13,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+SERVER_MODULES = (
+    *("faust", "mode", "numba", "onnx", "onnxruntime", "redis", "confluent_kafka", "pydantic", "typer", "rich"),
+    *("aiohttp", "sklearn", "uvloop", "avro", "agents", "executors", "infra"),
+)
 OURS = ("schemas", "streams", "agents", "executors", "infra", "isos")
 
 
@@ -52,7 +57,17 @@ def test_the_lock_names_what_is_asked_for() -> None:
 def test_what_the_package_depends_on_is_asked_for_with_the_same_bounds() -> None:
     asked = set((ROOT / "requirements.in").read_text().splitlines())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert [name for name in project["dependencies"] if name not in asked] == []
+    wanted = project["dependencies"] + project["optional-dependencies"]["server"]
+    assert [name for name in wanted if name not in asked] == []
+
+
+def test_the_client_depends_on_three_packages_and_its_modules_import_nothing_else() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [re.match(r"[a-z]+", name) for name in project["dependencies"]]
+    assert [name.group() for name in names if name] == ["aiokafka", "fastavro", "numpy"]
+    code = "import sys, isos; print(sorted({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert set(SERVER_MODULES) & set(ast.literal_eval(done.stdout)) == set()
 
 
 def test_agents_import_nothing_of_the_outside_world() -> None:
