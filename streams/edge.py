@@ -131,8 +131,10 @@ class Edge:
             source.check()
             fetched = await self._fetch()
             if fetched:
+                generation = source.generation
                 await self._settle(fetched)
-                await self._take(fetched)
+                if generation == source.generation:
+                    await self._take(fetched)
             now = time.perf_counter()
             if now >= next_commit:
                 await source.commit()
