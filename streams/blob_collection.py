@@ -97,7 +97,7 @@ async def collect(store: BlobStore, connection: Connection, margin_us: int, *, d
     """Remove what may go. Raises RetriableError, before anything went, when it cannot be known what may."""
     now_us = time.time_ns() // 1000
     # In this order: a record that becomes a letter meanwhile is still retained when the oldest records are asked for.
-    horizon = horizon_of(now_us, await oldest_records(connection), margin_us)
+    horizon = horizon_of(now_us, await oldest_records(connection, NAMING), margin_us)
     blobs = await store.blobs()
     old = [blob for blob in blobs if blob.touched_us < horizon.cutoff_us]
     named = await named_by_letters(connection, (blob.digest for blob in old)) if old else frozenset()
@@ -113,7 +113,7 @@ async def collect(store: BlobStore, connection: Connection, margin_us: int, *, d
     )
 
 
-async def oldest_records(connection: Connection, topics: Sequence[str] = NAMING) -> dict[str, int | None]:
+async def oldest_records(connection: Connection, topics: Sequence[str]) -> dict[str, int | None]:
     """Timestamp (microseconds) of the first record of each partition, None where there is none, by topic-partition.
 
     ``topics`` by their short names.
@@ -142,12 +142,29 @@ async def _oldest(client: Any, topic: str, places: list[TopicPartition]) -> dict
     found: dict[str, int | None] = {}
     for place in places:
         name, stamp = f"{topic}-{place.partition}", stamps.get(place)
-        if stamp is None and first[place] < ends[place]:
+        if (
+            stamp is None
+            and first[place] < ends[place]
+            and await _has_records(client, place, first[place], ends[place])
+        ):
             raise RetentionUnknownError(name, "it has records, and the broker names no time")
         if stamp is not None and stamp.timestamp < 0:
             raise RetentionUnknownError(name, "its oldest record has no time")
         found[name] = None if stamp is None else stamp.timestamp * 1000
     return found
+
+
+async def _has_records(client: Any, place: TopicPartition, first: int, end: int) -> bool:
+    """Whether more than markers of transactions stands between two offsets."""
+    client.assign([place])
+    client.seek(place, first)
+    until = time.monotonic() + ASK_S
+    while await client.position(place) < end:
+        if await bounded(client.getmany(place, timeout_ms=500, max_records=1), ASK_S, f"reading {place.topic}"):
+            return True
+        if time.monotonic() > until:
+            raise RetentionUnknownError(f"{place.topic}-{place.partition}", f"nothing was read for {ASK_S:g} s")
+    return False
 
 
 async def _places(connection: Connection, topics: Sequence[str]) -> dict[str, list[TopicPartition]]:

@@ -144,8 +144,8 @@ async def test_any_doubt_collects_nothing(store: LocalBlobStore, retained: Calla
 class FakeBroker:
     """Answers what a partition retains: start, end and the time of the first record."""
 
-    def __init__(self, first: int, end: int, stamp_ms: int | None) -> None:
-        self.first, self.end, self.stamp_ms = first, end, stamp_ms
+    def __init__(self, first: int, end: int, stamp_ms: int | None, markers: bool = False) -> None:
+        self.first, self.end, self.stamp_ms, self.markers, self.at = first, end, stamp_ms, markers, 0
 
     async def beginning_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(places, self.first)
@@ -156,6 +156,19 @@ class FakeBroker:
     async def offsets_for_times(self, places: dict[TopicPartition, int]) -> dict[TopicPartition, Any]:
         stamp = None if self.stamp_ms is None else SimpleNamespace(offset=self.first, timestamp=self.stamp_ms)
         return dict.fromkeys(places, stamp)
+
+    def assign(self, places: list[TopicPartition]) -> None:
+        self.at = self.first
+
+    def seek(self, place: TopicPartition, offset: int) -> None:
+        self.at = offset
+
+    async def position(self, place: TopicPartition) -> int:
+        return self.at
+
+    async def getmany(self, *_: Any, **__: Any) -> dict[TopicPartition, list[Any]]:
+        self.at = self.end
+        return {} if self.markers else {TopicPartition("t", 0): [object()]}
 
 
 @pytest.mark.parametrize(
@@ -171,3 +184,8 @@ async def test_a_partition_with_records_must_have_a_time(
             await asked
     else:
         assert await asked == {"t-0": expected}
+
+
+async def test_markers_alone_bound_nothing() -> None:
+    asked = blob_collection._oldest(FakeBroker(3, 9, None, markers=True), "t", [TopicPartition("t", 0)])
+    assert await asked == {"t-0": None}
