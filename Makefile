@@ -2,7 +2,7 @@ STARTED_AT := $(shell date +%s.%N)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down fmt check test bench sim integration chaos lock
+.PHONY: help setup demo up down fmt check test bench sim integration chaos lock image image-test
 
 # The first Python on PATH that is new enough and not too new; `make PYTHON=... target` names another.
 PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11; do \
@@ -13,9 +13,10 @@ KEEP ?=
 SCENARIO ?= headline
 PYTEST := $(BIN)/python -m pytest -q
 TALLY := $(CURDIR)/.isos/test-tally
+LOCK := --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
 help: ## Say what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | column -t -s "$$(printf '\t')"
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | column -t -s "$$(printf '\t')"
 
 setup: ## Install what is missing: system packages, .venv, broker jars
 	@$(PYTHON) -m infra.bootstrap
@@ -44,6 +45,7 @@ sim: setup ## All agents on an in-memory log under a seeded scheduler
 	@$(PYTEST) -s tests/sim
 
 integration: setup ## Real broker and Redis (TEST_BROKER=local|container|host:port)
+	@$(BIN)/python -m tests.support.node
 	@$(PYTEST) --durations=10 -m broker tests/integration $(wildcard tests/contract)
 
 chaos: setup ## Kill, freeze and restart processes under load; the ledger after each
@@ -57,6 +59,14 @@ test: setup ## Everything: check, sim, integration, chaos; the last line counts 
 bench: setup ## Measure: make bench SCENARIO=headline|smoke
 	@$(BIN)/python -m infra.bench $(SCENARIO)
 
-lock: ## Renew requirements.txt from requirements.in (needs uv)
-	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
-		requirements.in -o requirements.txt
+image: ## Build the container image (needs docker)
+	docker build -f infra/Containerfile -t ml-isos:0.1.0 .
+
+image-test: setup ## Build the image and run compose.yaml with it; not part of `make test` (needs docker)
+	@$(PYTEST) -s tests/image
+
+lock: ## Renew requirements.txt from requirements.in, and the image's two locks out of it (needs uv)
+	uv pip compile $(LOCK) requirements.in -o requirements.txt
+	uv pip compile $(LOCK) --no-annotate -c requirements.txt --extra server pyproject.toml \
+		-o infra/locks/image.txt
+	printf 'hatchling\neditables\n' | uv pip compile $(LOCK) --no-annotate -c requirements.txt - -o infra/locks/build.txt

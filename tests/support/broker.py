@@ -145,7 +145,10 @@ def _container_servers() -> Iterator[Servers]:
     # In a process of its own: without an engine the client leaves sockets behind, which this suite counts as an error.
     probe = [sys.executable, "-c", "import docker; docker.from_env(timeout=10).ping()"]
     if subprocess.run(probe, capture_output=True, check=False).returncode != 0:
-        raise RuntimeError("TEST_BROKER=container needs a container engine, and none answers.")
+        raise RuntimeError(
+            "TEST_BROKER=container needs a container engine, and none answers (`docker info`); "
+            "without TEST_BROKER the tests start a broker of their own."
+        )
     from testcontainers.community.kafka import KafkaContainer
     from testcontainers.community.redis import RedisContainer
 
