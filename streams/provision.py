@@ -1,7 +1,8 @@
 """Create every topic with its settings, check those that exist, register the schemas: the only user of confluent-kafka.
 
 Repeating it changes nothing. A topic that exists with other settings or another number of partitions is never altered:
-partitions carry the identity of requests, so a person decides. Lanes do not, and are added when more are asked for.
+partitions carry the identity of requests, so a person decides (``streams/growth.py``). Lanes do not, and are added when
+more are asked for.
 """
 
 from __future__ import annotations
@@ -145,6 +146,14 @@ async def topic_ids(connection: Connection, names: Iterable[str]) -> dict[str, b
     return await asyncio.to_thread(_topic_ids, connection, tuple(names))
 
 
+async def add_partitions(connection: Connection, name: str, count: int) -> None:
+    """Give the topic ``count`` partitions in all, and return when the broker shows them; having them is no error.
+
+    ``name`` is short. Raises RetriableError when the broker does not answer or refuses.
+    """
+    await asyncio.to_thread(_add_partitions, connection, name, count)
+
+
 async def topic_partitions(connection: Connection, names: Iterable[str]) -> dict[str, int]:
     """Number of partitions by short name, for topics that exist."""
     found = await asyncio.to_thread(_describe, _admin(connection), tuple(names))
@@ -155,7 +164,12 @@ def differences(name: str, wanted: Mapping[str, str], found: Mapping[str, str], 
     """One sentence per setting of an existing topic that is not as wanted; ``counts`` are partitions wanted, found."""
     out = []
     if counts[0] != counts[1]:
-        out.append(f"topic {name} has {counts[1]} partitions, the settings ask for {counts[0]}")
+        remedy = (
+            f"`isos topics grow --partitions {counts[0]}` adds some"
+            if counts[1] < counts[0]
+            else f"none can be taken away: set partitions to {counts[1]}"
+        )
+        out.append(f"topic {name} has {counts[1]} partitions, the settings ask for {counts[0]}; {remedy}")
     for setting, value in wanted.items():
         if found.get(setting) != value:
             out.append(f"topic {name} has {setting} = {found.get(setting)}, this program needs {value}")
@@ -242,6 +256,15 @@ def _grow_lanes(admin: AdminClient, existing: Mapping[str, Any], lanes: int) -> 
     ]
     if more:
         _wait("adding lanes", admin.create_partitions(more, operation_timeout=ADMIN_TIMEOUT_S))
+
+
+def _add_partitions(connection: Connection, name: str, count: int) -> None:
+    admin = _admin(connection)
+    more = [NewPartitions(full_name(name), count)]
+    futures = admin.create_partitions(more, operation_timeout=ADMIN_TIMEOUT_S, request_timeout=ADMIN_TIMEOUT_S)
+    # Another one, or an attempt whose answer was lost, may have added them meanwhile.
+    _wait(f"adding partitions to {full_name(name)}", futures, (KafkaError.INVALID_PARTITIONS,))
+    _until(lambda: len(_describe(admin, [name])[name].partitions) >= count, f"waiting for {count} partitions of {name}")
 
 
 def _differences(admin: AdminClient, existing: Mapping[str, Any], partitions: int, lanes: int) -> list[str]:

@@ -34,9 +34,19 @@ def list_topics(
         typer.echo(f"{missing} topics are missing; `isos topics provision` creates them.", err=True)
 
 
-@app.command(epilog=examples("isos topics provision", "isos --set brokers=10.0.0.5:9092 topics provision"))
-def provision(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
-    """Create missing topics and schemas. Topics that exist are checked and never altered.
+@app.command(
+    epilog=examples(
+        "isos topics provision", "isos topics provision --repair", "isos --set brokers=10.0.0.5:9092 topics provision"
+    )
+)
+def provision(
+    ctx: typer.Context,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="First set what differs in a topic's settings; never its partitions.")
+    ] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Create missing topics and schemas. Topics that exist are checked, and altered only with --repair.
 
     Exit code 1 when a topic differs from its table; each difference is named.
     """
@@ -48,6 +58,8 @@ def provision(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
     work = run(Connection(settings.bootstrap), partitions=settings.partitions, lanes=settings.num_lanes)
     with broker_answers():
         try:
+            if repair:
+                asyncio.run(_repair(settings))
             done = asyncio.run(work)
         except ProvisionError as error:
             for sentence in error.differences:
@@ -63,6 +75,63 @@ def provision(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
         ],
         output,
     )
+
+
+async def _repair(settings: Settings) -> None:
+    """Put every setting right that differs, and say which."""
+    from streams.connection import Connection
+    from streams.topic_check import PARTITIONS, check_topics, repair_topics
+
+    connection = Connection(settings.bootstrap)
+    found = await check_topics(connection, partitions=settings.partitions, lanes=settings.num_lanes)
+    faults = [fault for fault in found.faults if fault.setting != PARTITIONS]
+    await repair_topics(connection, faults)
+    for fault in faults:
+        typer.echo(f"repaired: {fault}", err=True)
+
+
+@app.command(epilog=examples("isos topics grow --partitions 4 --dry-run", "isos topics grow --partitions 4 --lanes 4"))
+def grow(
+    ctx: typer.Context,
+    partitions: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Partitions of requests, admitted, executed, results.")
+    ] = None,
+    lanes: Annotated[int | None, typer.Option(min=1, max=256, help="Partitions of inference.routed.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Add partitions while the stack runs, results first and requests last; again, to complete what was interrupted.
+
+    The processes notice new partitions by themselves. Exit code 4 for less than there are, 3 when a topic is missing.
+    """
+    from streams.connection import Connection
+    from streams.growth import GrowthRefusedError, TopicMissingError, steps
+    from streams.growth import grow as run
+
+    if partitions is None and lanes is None:
+        raise typer.BadParameter("give --partitions, --lanes or both", param_hint="--partitions")
+    settings = settings_of(ctx)
+    try:
+        plan = steps(_ask(settings), partitions=partitions, lanes=lanes)
+    except (GrowthRefusedError, TopicMissingError) as error:
+        typer.echo(f"{error}.", err=True)
+        raise typer.Exit(4 if isinstance(error, GrowthRefusedError) else 3) from None
+    if not dry_run:
+        with broker_answers():
+            asyncio.run(run(Connection(settings.bootstrap), plan, report=lambda line: typer.echo(line, err=True)))
+    write([{"topic": each.topic, "before": each.before, "after": each.after} for each in plan], output)
+    for sentence in _afterwards(settings, partitions, lanes):
+        typer.echo(sentence, err=True)
+
+
+def _afterwards(settings: Settings, partitions: int | None, lanes: int | None) -> list[str]:
+    """What is left for the person to do."""
+    out = []
+    if partitions is not None and partitions != settings.partitions:
+        out.append(f"Set partitions to {partitions} before the next `isos up`, which compares the two.")
+    if lanes is not None:
+        out.append("Routers use new lanes after `isos restart router`.")
+    return out
 
 
 def rows(settings: Settings, found: Mapping[str, int] | None) -> list[dict[str, Any]]:

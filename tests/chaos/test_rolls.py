@@ -1,11 +1,19 @@
-"""Rolling restarts under 1,000 requests/s: every request ends OK, exactly once."""
+"""Rolling restarts and releases under 1,000 requests/s: every request ends OK, exactly once."""
 
+import asyncio
 import json
 
 import numpy as np
 import pytest
 
-from tests.support.faults import chaos_seed, ledger, traffic, two_of_each
+from executors.model_store import ModelStore
+from infra.bench.models import bench_model
+from infra.registration import Registrar
+from streams.connection import Connection
+from streams.topics import full_name
+from tests.support.faults import FAST, chaos_seed, ledger, traffic, two_of_each
+from tests.support.release import SourceTree
+from tests.support.wire import schema_ids_on
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -51,3 +59,54 @@ def test_rolling_restart_of_every_process(stack, tmp_path):
         assert (row["pid"] != before[name]["pid"]) == (name in restarted), name
         assert row["phase"] == "ready"
     assert not [name for name, each in restarted.items() if each["killed"]]
+
+
+WRITTEN = (
+    *("inference.requests", "inference.admitted", "inference.routed", "inference.executed", "inference.results"),
+    *("inference.ledger-checkpoints", "control.heartbeats", "control.telemetry", "control.plans", "control.journal"),
+    *("memory.commands", "memory.events", "memory.state"),
+)
+"""The topics whose records are written while the test runs."""
+
+
+def ask(stack):
+    """Send a request with a client of the release that is installed."""
+    stack.isos("infer", FAST[0], "--json", json.dumps([[0.5] * 256]), "--timeout-ms", "60000")
+
+
+def register(stack, name):
+    """Register a model with a client of this release, and wait for its plan."""
+
+    async def run():
+        async with Registrar(Connection(stack.settings.bootstrap), ModelStore(stack.settings.data_dir)) as registrar:
+            await registrar.register(*bench_model(name, 3))
+
+    asyncio.run(run())
+
+
+def roll(stack):
+    stack.isos("topics", "provision")
+    ask(stack)
+    done = json.loads(stack.isos("restart", "--rolling", "--output", "json", seconds=RESTART_S).stdout)
+    assert not [each["process"] for each in done if each["killed"]]
+    ask(stack)
+
+
+def test_a_release_with_another_version_of_every_schema_and_back(tmp_path):
+    release = SourceTree(tmp_path / "source")
+    with (
+        two_of_each(tmp_path, source=release.folder, edges=1, routers=1, executors=1) as stack,
+        traffic(stack, tmp_path, chaos_seed()) as run,
+    ):
+        release.upgrade()
+        roll(stack)
+        register(stack, "bench-after-upgrade")
+        written = {name: schema_ids_on(stack.settings.bootstrap, full_name(name)) for name in WRITTEN}
+        release.downgrade()
+        roll(stack)
+        register(stack, "bench-after-downgrade")
+        run.num_probes += 4
+        run.probe()
+        check(run, run.finish(), stack)
+    print({name: sorted(ids) for name, ids in written.items()})
+    assert {name: len(ids) for name, ids in written.items()} == dict.fromkeys(WRITTEN, 2)

@@ -150,10 +150,10 @@ def table(rows: Sequence[tuple[Fault, float | None]]) -> str:
 
 
 @contextlib.contextmanager
-def two_of_each(folder: Path, **flags: Any) -> Iterator[RunningStack]:
-    """A stack with two instances of every stage, three fast models and a slow one."""
-    settings = stack_settings(folder, edges=2, routers=2, executors=2, validators=2, **flags)
-    with RunningStack(settings) as stack:
+def two_of_each(folder: Path, *, source: Path | None = None, **flags: Any) -> Iterator[RunningStack]:
+    """A stack with two instances of every stage, three fast models and a slow one; ``source`` as in RunningStack."""
+    settings = stack_settings(folder, **{"edges": 2, "routers": 2, "executors": 2, "validators": 2, **flags})
+    with RunningStack(settings, source=source) as stack:
         stack.wait_ready()
         asyncio.run(_register(stack))
         yield stack

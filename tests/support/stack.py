@@ -39,21 +39,32 @@ def stack_settings(folder: Path, **flags: Any) -> Settings:
 
 
 class RunningStack:
-    """A supervisor with its processes. ``with RunningStack(settings) as stack`` leaves nothing behind."""
+    """A supervisor with its processes. ``with RunningStack(settings) as stack`` leaves nothing behind.
 
-    def __init__(self, settings: Settings, argv: Sequence[str] = (sys.executable, "-m", "infra.stack")) -> None:
+    ``source``: the folder whose source tree it and its commands run from, in place of this checkout.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        argv: Sequence[str] = (sys.executable, "-m", "infra.stack"),
+        *,
+        source: Path | None = None,
+    ) -> None:
         self.settings = settings
+        self._source = source
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         self.log_path = settings.data_dir / "supervisor.log"
         self._log = self.log_path.open("ab")
         self._supervisor = subprocess.Popen(
-            argv, env=self.environment, stdout=self._log, stderr=self._log, start_new_session=True
+            argv, env=self.environment, stdout=self._log, stderr=self._log, start_new_session=True, cwd=source
         )
 
     @property
     def environment(self) -> dict[str, str]:
         """Environment in which every command of ours finds this stack."""
-        return child_environment(self.settings, os.environ)
+        path = {} if self._source is None else {"PYTHONPATH": str(self._source)}
+        return {**child_environment(self.settings, os.environ), **path}
 
     def wait_ready(self, seconds: float = 90.0) -> None:
         """Wait until every process is ready."""
@@ -111,7 +122,7 @@ class RunningStack:
         """Run the command line against this stack."""
         done = subprocess.run(
             [sys.executable, "-m", "infra.cli", *arguments],
-            env=self.environment, capture_output=True, text=True, timeout=seconds, check=False,
+            env=self.environment, capture_output=True, text=True, timeout=seconds, check=False, cwd=self._source,
         )  # fmt: skip
         if check and done.returncode != 0:
             raise AssertionError(f"isos {' '.join(arguments)} ended with {done.returncode}: {done.stderr[-1500:]}")

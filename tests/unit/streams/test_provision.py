@@ -50,7 +50,7 @@ def test_partitions_come_from_the_two_settings_or_the_table() -> None:
 def test_differences_are_sentences() -> None:
     found = differences("t", {"a": "1", "b": "2"}, {"a": "1", "b": "3"}, (2, 4))
     assert found == [
-        "topic t has 4 partitions, the settings ask for 2",
+        "topic t has 4 partitions, the settings ask for 2; none can be taken away: set partitions to 4",
         "topic t has b = 3, this program needs 2",
     ]
     assert str(ProvisionError(tuple(found))) == "; ".join(found)
