@@ -32,6 +32,12 @@ def test_none_at_all_is_one_sentence(no_path: Path) -> None:
     assert caught.value.exit_code == 6
 
 
+def test_a_full_one_forgets_what_would_expire_first(tmp_path: Path) -> None:
+    argv = redis_process(load_settings(data_dir=tmp_path)).argv
+    pairs = dict(zip(argv[1::2], argv[2::2], strict=True))
+    assert (pairs["--maxmemory"], pairs["--maxmemory-policy"]) == ("256mb", "volatile-ttl")
+
+
 def test_it_listens_on_loopback_only_and_keeps_nothing(tmp_path: Path) -> None:
     argv = redis_process(load_settings(data_dir=tmp_path, redis_port=12345)).argv
     pairs = dict(zip(argv[1::2], argv[2::2], strict=True))
