@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -181,6 +183,17 @@ async def test_a_killed_service_turns_unhealthy_and_comes_back(
     each.wait_healthy()
     async with Client(backing.bootstrap) as client:
         await client.infer("digits", {"image": np.zeros((1, 64), np.uint8)}, timeout_ms=60_000)
+
+
+def test_a_frozen_service_turns_unhealthy_and_thaws(registered: Composition) -> None:
+    each = registered.containers["router"]
+    pid = each.wait_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: each.check() is not None, 20, "bad health")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    each.wait_healthy()
 
 
 def test_a_stop_ends_every_service_in_its_time_and_leaves_nothing(

@@ -188,11 +188,13 @@ class Container:
         wait_until(lambda: self.exits, 120, f"the end of {self.name}")
         assert self.exits == [0], self.tail()
 
-    def kill(self) -> int:
-        """Kill -9; the process id that is gone."""
-        pid = wait_until(lambda: self.pid, 30, f"a process of {self.name}")
-        os.kill(pid, signal.SIGKILL)
-        return int(pid)
+    def wait_pid(self) -> int:
+        """Id of its process, once there is one."""
+        return int(wait_until(lambda: self.pid, 30, f"a process of {self.name}"))
+
+    def kill(self) -> None:
+        """Kill -9."""
+        os.kill(self.wait_pid(), signal.SIGKILL)
 
     def stop(self) -> float:
         """SIGTERM, and SIGKILL when the time to stop is over; the seconds it took."""
