@@ -32,6 +32,7 @@ COMMANDS: Final[dict[str, str]] = {
     "reviews": "List and show requests for a review.",
     "topics": "List the topics, or create what is missing.",
     "tail": "Print the records of a topic as they come.",
+    "doctor": "Check everything the program needs, and say what to do.",
     "config": "Show the settings and where each comes from, or check them.",
     "bench": "Measure throughput and latency.",
     "demo": "Run the main job once.",

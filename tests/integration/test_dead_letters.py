@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from infra.bench.template import template
@@ -17,12 +17,12 @@ from streams.client import to_tensor
 from streams.codec import encode_body, subject_of
 from streams.connection import Connection
 from streams.fenced import FencedWriter
-from streams.ledger import SOURCE, STATUS_LETTERS
+from streams.ledger import SOURCE
 from streams.letter import REDRIVEN_FROM, parse_letter
-from streams.provision import topic_ids
+from streams.provision import topic_ids, topic_settings
 from streams.schema_log import SchemaVersion, read_schema_ids, read_schema_log, schema_record
 from streams.schema_text import normalise
-from streams.topics import MAX_RECORD_BYTES, SCHEMAS_TOPIC, full_name
+from streams.topics import MAX_RECORD_BYTES, SCHEMAS_TOPIC, TOPICS, full_name
 from tests.support.broker import unique
 from tests.support.load import Load, LoadRun
 from tests.support.served import MODEL, register_models
@@ -30,6 +30,7 @@ from tests.support.stack import RunningStack, stack_settings, wait_until
 
 REQUESTS, RESULTS, DLQ = (full_name(f"inference.{name}") for name in ("requests", "results", "dlq"))
 PATIENCE_MS = 120_000
+STATUSES = {b"O": "OK", b"E": "ERROR", b"R": "REJECTED", b"X": "EXPIRED"}
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -67,23 +68,18 @@ def send(bootstrap, *records, partition=0, **settings):
 
 def read(bootstrap, topic, first=None):
     """Every record of a topic, or those from ``first`` (an offset by partition) on."""
-    consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": unique("read"), "fetch.message.max.bytes": 1 << 25}
-    )
+    settings = {"enable.partition.eof": True, "fetch.message.max.bytes": 1 << 25, "group.id": unique("read")}
+    consumer = Consumer({"bootstrap.servers": bootstrap, **settings})
     found = []
     for number in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
         place = TopicPartition(topic, number, (first or {}).get(number, 0))
-        end = consumer.get_watermark_offsets(place, timeout=10)[1]
-        if place.offset >= end:
+        if place.offset >= consumer.get_watermark_offsets(place, timeout=10)[1]:
             continue
         consumer.assign([place])
-        # The log may end in a marker, which is no record: only the position says that the end was reached.
-        while (at := consumer.position([place])[0].offset) < end:
-            message = consumer.poll(5)
-            assert message is not None or at >= 0, f"nothing came from {topic}-{number}"
-            if message is not None:
-                assert message.error() is None, message.error()
-                found.append(message)
+        while (message := consumer.poll(20)) is not None and message.error() is None:
+            found.append(message)
+        assert message is not None, f"nothing came from {topic}-{number}"
+        assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
     consumer.close()
     return found
 
@@ -94,7 +90,7 @@ def statuses(bootstrap):
     for message in read(bootstrap, RESULTS):
         headers = dict(message.headers() or ())
         _, partition, offset = SOURCE.unpack(headers["isos-source"])
-        found[partition, offset].append(STATUS_LETTERS[headers["isos-status"]])
+        found[partition, offset].append(STATUSES[headers["isos-status"]])
     return found
 
 
@@ -174,9 +170,24 @@ def test_a_record_at_the_size_limit_is_kept_whole(bootstrap):
     assert (letter.key, letter.headers) == (b"k" * 1000, (("h" * 100, b"v" * 20_000),))
 
 
-def test_a_record_that_unpacks_to_more_than_any_topic_takes_is_named_by_its_digest(stack, bootstrap):
-    settings = {"compression.type": "zstd"}
-    (offset,) = send(bootstrap, (b"k", bytes(40_000_000), None), **settings)
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+def test_every_codec_of_a_client_is_read(bootstrap, schema_id, codec):
+    (offset,) = send(bootstrap, (b"k", request_value(schema_id), None), **{"compression.type": codec})
+    assert wait_for_results(bootstrap, [(0, offset)])[0, offset] == ["OK"]
+
+
+def test_a_record_that_unpacks_to_more_than_a_topic_takes_is_refused_by_the_broker(bootstrap):
+    (error,) = send(bootstrap, (b"k", bytes(40_000_000), None), **{"compression.type": "zstd"})
+    assert error.code() == KafkaError.MSG_SIZE_TOO_LARGE
+
+
+def test_a_record_that_no_topic_takes_is_named_by_its_digest(stack, bootstrap):
+    """A topic that somebody else made may keep batches packed; then a letter cannot hold what comes out."""
+    alter(bootstrap, REQUESTS, "compression.type", "producer")
+    try:
+        (offset,) = send(bootstrap, (b"k", bytes(40_000_000), None), **{"compression.type": "gzip"})
+    finally:
+        alter(bootstrap, REQUESTS, "compression.type", "uncompressed")
     assert wait_for_results(bootstrap, [(0, offset)])[0, offset] == ["ERROR"]
     told = show(stack, f"inference.requests/0/{offset}")
     assert told["value_omitted"].startswith("40000000 bytes, sha256 ")
@@ -193,11 +204,12 @@ def test_an_unknown_letter_and_an_empty_choice(stack):
     assert none == {"sent": 0, "would_send": 0, "not_sent": 0, "letters": []}
 
 
-def limit(bootstrap, topic, num_bytes):
-    """Set a topic's largest record; the broker takes it at once."""
-    entry = ConfigEntry("max.message.bytes", str(num_bytes), incremental_operation=AlterConfigOpType.SET)
+def alter(bootstrap, topic, setting, value):
+    """Set one setting of a topic; the broker takes it at once."""
+    entry = ConfigEntry(setting, value, incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-    for future in AdminClient({"bootstrap.servers": bootstrap}).incremental_alter_configs([resource]).values():
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for future in admin.incremental_alter_configs([resource]).values():
         future.result(20)
 
 
@@ -210,8 +222,8 @@ def committed(bootstrap, partition):
 
 def test_nothing_passes_a_letter_that_cannot_be_written(stack, bootstrap, schema_id):
     restarts = stack.processes()["edge-0"]["restarts"]
-    before = int(next(e.value for n, e in configs(bootstrap, DLQ).items() if n == "max.message.bytes"))
-    limit(bootstrap, DLQ, 1_000)
+    before = topic_settings(TOPICS["inference.dlq"])["max.message.bytes"]
+    alter(bootstrap, DLQ, "max.message.bytes", "1000")
     try:
         garbage, good = send(
             bootstrap, (b"big", b"\xff" * 50_000, [("a", b"1")]), (b"good", request_value(schema_id), None), partition=1
@@ -225,21 +237,12 @@ def test_nothing_passes_a_letter_that_cannot_be_written(stack, bootstrap, schema
         assert committed(bootstrap, 1) <= garbage
         assert letters_of(bootstrap, garbage, 1) == []
     finally:
-        limit(bootstrap, DLQ, before)
+        alter(bootstrap, DLQ, "max.message.bytes", before)
     found = wait_for_results(bootstrap, [(1, garbage), (1, good)], 90)
     assert (found[1, garbage], found[1, good]) == (["ERROR"], ["OK"])
     (letter,) = letters_of(bootstrap, garbage, 1)
     assert (letter.key, letter.headers) == (b"big", (("a", b"1"),))
     stack.isos("ledger", "--drained")
-
-
-def configs(bootstrap, topic):
-    (future,) = (
-        AdminClient({"bootstrap.servers": bootstrap})
-        .describe_configs([ConfigResource(ResourceType.TOPIC, topic)])
-        .values()
-    )
-    return future.result(20)
 
 
 class Poison(threading.Thread):
