@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,9 @@ from streams.varint import write_long, write_string
 
 MARK: Final = bytes(range(100, 116))
 RECEIVED_US: Final = 1
+LOOK_S: Final = 0.5
+"""Time between two looks at the number of partitions."""
+
 Headers = list[tuple[str, str | bytes | None]]
 OUTPUTS: Final = (Tensor("y", "FP32", (1, 10), bytes(40)),)
 
@@ -90,14 +94,15 @@ def run(config: Config, stop: threading.Event) -> None:
         "linger.ms": 2,
         "socket.nagle.disable": True,
         "queue.buffering.max.messages": 1_000_000,
+        "topic.metadata.refresh.interval.ms": int(LOOK_S * 1000),
     })  # fmt: skip
-    topic = consumer.list_topics(config.requests_topic, timeout=10).topics[config.requests_topic]
-    places = [ck.TopicPartition(config.requests_topic, number) for number in topic.partitions]
-    for place in places:
-        place.offset = consumer.get_watermark_offsets(place, timeout=10)[1]
-    consumer.assign(places)
+    num = _assign(consumer, config.requests_topic, 0)
     print("ready", flush=True)
+    look_at = time.monotonic() + LOOK_S
     while not stop.is_set():
+        if time.monotonic() >= look_at:
+            num = _assign(consumer, config.requests_topic, num)
+            look_at = time.monotonic() + LOOK_S
         first = consumer.poll(0.1)
         if first is not None:
             for message in (first, *consumer.consume(1000, 0)):
@@ -105,6 +110,21 @@ def run(config: Config, stop: threading.Event) -> None:
         producer.poll(0)
     producer.flush(10)
     consumer.close()
+
+
+def _assign(consumer: ck.Consumer, topic: str, num_known: int) -> int:
+    """Read partitions beyond the first ``num_known`` too: the first ones from their ends, new ones from the start."""
+    try:
+        num = len(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
+    except ck.KafkaException:  # a broker that is away for a while
+        return num_known
+    added = [ck.TopicPartition(topic, number, 0) for number in range(num_known, num)]
+    if not num_known:
+        for place in added:
+            place.offset = consumer.get_watermark_offsets(place, timeout=10)[1]
+    if added:
+        consumer.incremental_assign(added)
+    return max(num, num_known)
 
 
 def _answer(message: ck.Message, splice: Splice, producer: ck.Producer, topic: str) -> None:
@@ -119,6 +139,10 @@ def _answer(message: ck.Message, splice: Splice, producer: ck.Producer, topic: s
             return
         except BufferError:
             producer.poll(0.01)
+        except ck.KafkaException as error:
+            if error.args[0].code() != ck.KafkaError._UNKNOWN_PARTITION:
+                raise
+            producer.poll(0.05)  # a new partition, which its metadata will show soon
 
 
 def main() -> None:
