@@ -27,10 +27,14 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from streams.errors import RetriableError
-from streams.quota import CALL_TIMEOUT_S, RETRY_AFTER_S
 
 log = logging.getLogger(__name__)
 
+CALL_S: Final = 2.0
+"""How long an answering Redis may take: an edge that goes on without it processes repeated ids again."""
+PROBE_S: Final = 0.25
+"""How long one that did not answer may take when it is tried again."""
+RETRY_AFTER_S: Final = 1.0
 CLAIM: Final = Struct(">iqq16s")
 PLACE_BYTES: Final = 12
 KEY_BYTES: Final = 16
@@ -120,7 +124,7 @@ class RequestIds:
 
     def __init__(self, url: str, topic_id: bytes, window_s: int, *, max_local: int = MAX_LOCAL) -> None:
         self._redis = redis.asyncio.Redis.from_url(
-            url, socket_timeout=CALL_TIMEOUT_S, socket_connect_timeout=CALL_TIMEOUT_S, retry=None
+            url, socket_timeout=CALL_S, socket_connect_timeout=CALL_S, retry=None
         )
         self._claim = self._redis.register_script(_CLAIM)
         self._take_over = self._redis.register_script(_TAKE_OVER)
@@ -131,6 +135,7 @@ class RequestIds:
         self._max_local = max_local
         self._retry_at = 0.0
         self._ends: dict[int, int] = {}
+        self._missed: set[int] = set()
         self.degraded = False
         self.num_outages = 0
         self.incomplete: set[int] = set()
@@ -175,6 +180,7 @@ class RequestIds:
         """Add to ``met`` what Redis knows; without it only this process's own claims count."""
         if time.monotonic() < self._retry_at:
             self.num_outages += 1
+            self._missed.update(spans)
             return
         asked = [index for index in range(len(claims)) if index not in met]
         if not asked and not spans:
@@ -186,14 +192,17 @@ class RequestIds:
         ]
         for partition, span in spans.items():
             arguments += (f"{self._prefix}{partition}", span.first, span.end)
+            self._ends[partition] = max(span.end, self._ends.get(partition, 0))
+        known = frozenset(self.incomplete)
         try:
             held, lost = await self._call(self._claim, arguments)
         except RetriableError:
+            self._missed.update(spans)
             return
         numbers = list(spans)
-        self._found_incomplete({numbers[at] for at in lost} - self.incomplete)
-        for partition, span in spans.items():
-            self._ends[partition] = max(span.end, self._ends.get(partition, 0))
+        # One that was being restored when the call began may stand by now: its mark is not what the call saw.
+        self._found_incomplete(({numbers[at] for at in lost} - known) | self._missed)
+        self._missed.clear()
         for at, claim in zip(held[::2], held[1::2], strict=True):
             await self._meet(claims, asked[at], claim, met)
 
@@ -245,12 +254,13 @@ class RequestIds:
 
     def forget(self, partitions: Iterable[int]) -> None:
         """A rebalance: nothing is known of these partitions' completeness until their first tick."""
-        self.incomplete.difference_update(partitions)
         for partition in partitions:
+            self.incomplete.discard(partition)
+            self._missed.discard(partition)
             self._ends.pop(partition, None)
 
     def _found_incomplete(self, partitions: set[int]) -> None:
-        if partitions:
+        if partitions - self.incomplete:
             log.warning(
                 "request ids of partitions %s are not all in Redis; they are restored from results, meanwhile a "
                 "repeated id may be taken for a new one",
@@ -261,7 +271,7 @@ class RequestIds:
 
     async def _call(self, what: Any, arguments: Sequence[Any]) -> Any:
         try:
-            async with asyncio.timeout(CALL_TIMEOUT_S):
+            async with asyncio.timeout(PROBE_S if self.degraded else CALL_S):
                 answer = await what(args=arguments)
         except (RedisError, OSError, TimeoutError) as error:
             self._retry_at = time.monotonic() + RETRY_AFTER_S

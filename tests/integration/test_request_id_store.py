@@ -15,7 +15,7 @@ import redis.asyncio
 
 from infra.redis_server import MAX_MEMORY, redis_process
 from infra.settings import load_settings
-from streams import quota, request_ids
+from streams import request_ids
 from streams.errors import RetriableError
 from streams.request_ids import KEY_BYTES, Claim, RequestIds, Span
 from tests.integration.test_quota import Line
@@ -126,8 +126,7 @@ async def _forget(client: redis.asyncio.Redis, topic_id: bytes, keys: list[bytes
 
 async def test_redis_away_and_back(redis_url: str, topic_id: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Away: own claims count and it is said. Back: the hole in the marks is seen, whoever looks first."""
-    for module in (quota, request_ids):
-        monkeypatch.setattr(module, "RETRY_AFTER_S", 0.0)
+    monkeypatch.setattr(request_ids, "RETRY_AFTER_S", 0.0)
     line = Line(redis_url)
     await line.mend()
     async with index(line.url, topic_id) as edge, index(redis_url, topic_id) as other:
