@@ -33,6 +33,11 @@ class Exchange:
         self._results: dict[Place, InferenceResult] = {}
         self._changed = asyncio.Condition()
 
+    @property
+    def num_answered(self) -> int:
+        """Results collected so far."""
+        return len(self._results)
+
     async def send(self, request: InferenceRequest, partition: int = 0) -> Place:
         """Write a request; its place once the broker has it."""
         value = self.codec.encode("inference.requests", request)
