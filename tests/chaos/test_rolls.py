@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -10,9 +13,12 @@ from executors.model_store import ModelStore
 from infra.bench.models import bench_model
 from infra.registration import Registrar
 from streams.connection import Connection
+from streams.growth import ORDER
+from streams.provision import topic_partitions
 from streams.topics import full_name
-from tests.support.faults import FAST, chaos_seed, ledger, traffic, two_of_each
+from tests.support.faults import FAST, RATE, chaos_seed, ledger, traffic, two_of_each
 from tests.support.release import SourceTree
+from tests.support.stack import wait_until
 from tests.support.wire import schema_ids_on
 
 pytestmark = pytest.mark.timeout(600)
@@ -24,6 +30,11 @@ RESTART_S = 400.0
 def stack(tmp_path_factory):
     with two_of_each(tmp_path_factory.mktemp("rolls")) as running:
         yield running
+
+
+def moments(seconds):
+    """Let traffic flow for a while; the length of a phase, not a wait for something."""
+    threading.Event().wait(seconds)
 
 
 def longest_gap_s(record):
@@ -59,6 +70,45 @@ def test_rolling_restart_of_every_process(stack, tmp_path):
         assert (row["pid"] != before[name]["pid"]) == (name in restarted), name
         assert row["phase"] == "ready"
     assert not [name for name, each in restarted.items() if each["killed"]]
+
+
+def num_partitions(stack):
+    return asyncio.run(topic_partitions(Connection(stack.settings.bootstrap), ORDER))
+
+
+def cut_off_before_requests(stack, count):
+    """Begin to grow, and kill the command when everything but the requests topic has grown."""
+    argv = [sys.executable, "-m", "infra.cli", "topics", "grow", "--partitions", str(count)]
+    with subprocess.Popen(argv, env=stack.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as command:
+        wait_until(lambda: num_partitions(stack)["inference.admitted"] == count, 60, "growth of inference.admitted")
+        command.kill()
+    assert num_partitions(stack) == {**dict.fromkeys(ORDER, count), "inference.requests": stack.settings.partitions}
+
+
+def test_partitions_are_added_under_load(stack, tmp_path):
+    count, half = stack.settings.partitions + 2, RATE / 2
+    with traffic(stack, tmp_path, chaos_seed(), half) as before:
+        cut_off_before_requests(stack, count)
+        before.probe()
+        grown = json.loads(stack.isos("topics", "grow", "--partitions", str(count), "--output", "json").stdout)
+        assert grown == [{"topic": "inference.requests", "before": stack.settings.partitions, "after": count}]
+        with traffic(stack, tmp_path, chaos_seed(), half) as after:
+            moments(5.0)
+            records = [after.finish(), before.finish()]
+    for record in records:
+        counts = record.summary
+        print({name: counts[name] for name in ("sent", "ok", "missing", "duplicated", "reaped", "max_ms")})
+        print(f"longest time without an answer: {longest_gap_s(record):.2f} s")
+        assert counts["ok"] == counts["sent"] == counts["acknowledged"], counts
+        assert (counts["unacknowledged"], counts["missing"], counts["duplicated"], counts["reaped"]) == (0, 0, 0, 0)
+    assert set(records[0].sent.partition.tolist()) == set(range(count))
+    books = ledger(stack)
+    assert books["exit_status"] == 0, books
+    assert (books["missing"], books["duplicated"], books["reaped"], books["in_flight"]) == (0, 0, 0, 0)
+    assert [each["partition"] for each in books["partitions"] if each["ok"] > 0] == list(range(count))
+    refused = stack.isos("topics", "grow", "--partitions", "1", check=False)
+    assert refused.returncode == 4
+    assert "take some away" in refused.stderr
 
 
 WRITTEN = (

@@ -32,7 +32,7 @@ from tests.support.stack import RunningStack, stack_settings, wait_until
 
 FAST = ("bench-00", "bench-01", "bench-02")
 SLOW = "slow-20ms"
-RATE = 1_000.0
+RATE = float(os.environ.get("CHAOS_RATE") or 1_000.0)
 TIMEOUT_MS = 60_000
 FREEZE_S = 15.0
 BACKLOG_S = 3.0
@@ -170,12 +170,12 @@ async def _register(stack: RunningStack) -> None:
 
 
 @contextlib.contextmanager
-def traffic(stack: RunningStack, folder: Path, seed: int) -> Iterator[FaultRun]:
-    """1,000 requests a second, one in fifty to the slow model, with 60 s to answer."""
+def traffic(stack: RunningStack, folder: Path, seed: int, rate: float = RATE) -> Iterator[FaultRun]:
+    """1,000 requests a second (or ``CHAOS_RATE``), one in fifty to the slow model, with 60 s to answer; to the partitions there are now."""
     ids = asyncio.run(read_schema_ids(Connection(stack.settings.bootstrap)))
     schema_id = ids.write_ids[subject_of("inference.requests")]
     loads = [Load(name, weight=49 / 3) for name in FAST] + [Load(SLOW, weight=1.0)]
-    with LoadRun(folder, stack.settings.bootstrap, schema_id, loads, RATE, timeout_ms=TIMEOUT_MS) as load:
+    with LoadRun(folder, stack.settings.bootstrap, schema_id, loads, rate, timeout_ms=TIMEOUT_MS) as load:
         load.go()
         load.wait_for_flow()
         run = FaultRun(stack, load, random.Random(seed))
