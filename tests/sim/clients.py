@@ -15,12 +15,13 @@ from schemas.review import ContextSignal
 from schemas.telemetry import Alert
 from streams.canonical import to_json
 from streams.memory_view import MemoryView, models, plan
-from tests.sim.executor_process import FAILS, NOT_FINITE
 from tests.sim.processes import Process
+from tests.sim.roles import FAILS, NOT_FINITE
 from tests.sim.world import REQUEST_PARTITIONS, World
 
 MODEL_NAMES: Final = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta")
 WIDTH: Final = 2
+REPEATED: Final = ("OK", "duplicate_in_flight", "id_conflict")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Expected:
 
     codes: tuple[str, ...]
     outputs: bytes = b""
+    request_id: str = ""
 
 
 class Client:
@@ -38,6 +40,10 @@ class Client:
         self.world = world
         self.expected: dict[tuple[int, int], Expected] = {}
         self.requests: dict[int, set[int]] = {partition: set() for partition in range(REQUEST_PARTITIONS)}
+        self.ordered: dict[int, list[int]] = {partition: [] for partition in range(REQUEST_PARTITIONS)}
+        self.sent: list[InferenceRequest] = []
+        self.uses: dict[str, int] = {}
+        self.expected_of: dict[str, tuple[str, ...]] = {}
 
     def send(self, processes: list[Process], memory: MemoryView, registered: list[str]) -> str:
         """Send one request, or leave a gap as an aborted transaction does."""
@@ -54,7 +60,7 @@ class Client:
         which = rng.random()
         model = registered[-1] if which < 0.3 else rng.choice(registered if which < 0.95 else MODEL_NAMES)
         request, expected = self.request(model, self.codes_of(model, processes, memory))
-        value = self.world.wire.encode("inference.requests", request)
+        value = self.world.codec.encode("inference.requests", request)
         offset = self.world.append("inference.requests", partition, request.request_id.encode(), value)
         self.note(partition, offset, expected)
         return f"{partition}@{offset}: {request.model}, expects {'|'.join(expected.codes)}"
@@ -63,6 +69,11 @@ class Client:
         """Remember what a request must end with."""
         self.expected[partition, offset] = expected
         self.requests[partition].add(offset)
+        self.ordered[partition].append(offset)
+
+    def may_end(self, expected: Expected, code: str) -> bool:
+        """Whether a request may have ended so; one whose id was used again may have met the other one."""
+        return code in expected.codes or (self.uses.get(expected.request_id, 0) > 1 and code in REPEATED)
 
     def request(self, model: str, codes: tuple[str, ...]) -> tuple[InferenceRequest, Expected]:
         """A request that ends with one of ``codes`` unless chance spoils it."""
@@ -84,24 +95,34 @@ class Client:
         elif kind < 0.12:
             timeout_ms = rng.randint(1, 2_000)
             codes = (*codes, "deadline_exceeded", "no_plan")
+        name = f"r{number}"
+        if self.sent and rng.random() < 0.08:
+            earlier = rng.choice(self.sent[-10:])
+            name, codes = earlier.request_id, (*codes, *REPEATED)
+            if rng.random() < 0.6:
+                model, data = earlier.model, np.frombuffer(earlier.inputs[0].data, np.float32).reshape(-1, WIDTH)
+                items, codes = len(data), (*codes, *self.expected_of[name])
         tensor = Tensor("x", "FP32", (items, WIDTH), data.tobytes())
+        self.uses[name] = self.uses.get(name, 0) + 1
+        self.expected_of[name] = (*self.expected_of.get(name, ()), *codes)
         request = InferenceRequest(
-            f"r{number}", model, (tensor,), priority=rng.randint(0, 9), timeout_ms=timeout_ms,
+            name, model, (tensor,), priority=rng.randint(0, 9), timeout_ms=timeout_ms,
             routing_key=rng.choice((None, "k")),
         )  # fmt: skip
-        return request, Expected(codes, (data * 2 + 1).tobytes())
+        self.sent.append(request)
+        return request, Expected(codes, (data * 2 + 1).tobytes(), name)
 
     def codes_of(self, model: str, processes: list[Process], memory: MemoryView) -> tuple[str, ...]:
         """OK for sure if every edge knows the model and no Router can give up waiting for its plan.
 
         A process that starts from now on has folded memory as it stands.
         """
-        codes: tuple[str, ...] = ("OK",)
+        codes: tuple[str, ...] = ("OK",) if self.world.profile.rate_per_s > 10 else ("OK", "quota_exceeded")
         edges = [memory] + [process.view for process in processes if process.role == "edge" and process.alive]
         routers = [memory] + [process.view for process in processes if process.role == "router" and process.alive]
         if not all(model in models(view) for view in edges):
             codes = (*codes, "unknown_model")
-        if self.world.hold_us < 10_000_000 and not all(_has_plan(view, model) for view in routers):
+        if self.world.profile.hold_us < 10_000_000 and not all(_has_plan(view, model) for view in routers):
             codes = (*codes, "no_plan")
         return codes
 
@@ -125,33 +146,38 @@ class Operator:
     def act(self) -> str:
         """Do one thing."""
         rng = self.world.rng
+        if rng.random() < 0.2:
+            return self.register(rng.choice(self.registered), f"v1.{rng.randint(1, 3)}.0")
         if len(self.registered) < len(MODEL_NAMES) and rng.random() < 0.3:
             return self.register(MODEL_NAMES[len(self.registered)])
         if rng.random() < 0.5:
             return self.constrain(rng.choice(MODEL_NAMES), rng.randint(1, 8))
         return self.alert(rng.randint(1, 5), resolved=rng.random() < 0.5)
 
-    def register(self, name: str) -> str:
-        """Register the first version of a model."""
+    def register(self, name: str, version: str = "v1.0.0") -> str:
+        """Register a version of a model; the first one is served."""
         tensors = (TensorSpec("x", "FP32", (WIDTH,)),), (TensorSpec("y", "FP32", (WIDTH,)),)
-        model = ModelVersion(name, "v1.0.0", "ab" * 32, 10, *tensors, max_batch_size=8)
-        key = f"model/{name}/v1.0.0"
+        model = ModelVersion(name, version, "ab" * 32, 10, *tensors, max_batch_size=8)
+        key = f"model/{name}/{version}"
         command = MemoryCommand(
-            f"register/{name}", "cli", "RegisterModel", key, 0, to_json(model), "", (), self.world.now_us
+            f"register/{name}/{version}", "cli", "RegisterModel", key, 0, to_json(model), "", (), self.world.now_us
         )
-        self.world.append("memory.commands", 0, key.encode(), self.world.wire.encode("memory.commands", command))
-        self.registered.append(name)
-        return f"registers {name}"
+        self.world.append("memory.commands", 0, key.encode(), self.world.codec.encode("memory.commands", command))
+        if name not in self.registered:
+            self.registered.append(name)
+        return f"registers {name} {version}"
 
     def constrain(self, name: str, maximum: int) -> str:
         """A new upper limit of a model's batches."""
         expression = to_json(Constraint("max_batch_size", maximum))
         signal = ContextSignal(f"limit-{name}", KIND, f"model/{name}", expression, "rules file", self.world.now_us)
-        self.world.append("control.context", 0, name.encode(), self.world.wire.encode("control.context", signal))
+        self.world.append("control.context", 0, name.encode(), self.world.codec.encode("control.context", signal))
         return f"limits batches of {name} to {maximum}"
 
     def alert(self, number: int, *, resolved: bool) -> str:
         """An alert is raised or resolved."""
         alert = Alert(f"al{number}", "silent", "edge-0", "critical", "", "", resolved, self.world.now_us, ())
-        self.world.append("control.alerts", 0, alert.alert_id.encode(), self.world.wire.encode("control.alerts", alert))
+        self.world.append(
+            "control.alerts", 0, alert.alert_id.encode(), self.world.codec.encode("control.alerts", alert)
+        )
         return f"alert {alert.alert_id} {'resolved' if resolved else 'raised'}"

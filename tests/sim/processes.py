@@ -1,22 +1,34 @@
-"""What every simulated process does: belong to a group, hear of rebalances, fold memory, take the outcomes of sends."""
+"""What every simulated process is: real code on a loop of its own, which runs a few callbacks in a step."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from streams.memory_view import MemoryView, StoredEvent, extend
-from tests.sim.group import Place
-from tests.sim.world import Link, Outcome, Sending, World
+from aiokafka.errors import KafkaError
+
+from streams.errors import RetriableError
+from streams.memory_view import MemoryView
+from streams.watch import MemoryWatch
+from tests.sim.loop import SimLoop
+from tests.sim.world import Link, World
+
+if TYPE_CHECKING:
+    from tests.sim.broker_clients import Member
 
 Step = tuple[str, Callable[[], str]]
-COMMIT_CHANCE = 0.25
-HEAR_CHANCE = 0.15  # who lost its partitions goes on for a while
+HEAR_CHANCE = 0.2  # who lost its partitions goes on for a while
 
 
 class Process:
-    """One process from its start to its death. ``dying`` is set by what would end the real one with an error."""
+    """One process from its start to its death. ``dying`` is set by what would end the real one with an error.
+
+    It stands in for the connection too, so that the clients that its code makes know whose they are.
+    """
 
     role = ""
+    loopback = True
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
@@ -24,19 +36,44 @@ class Process:
         self.alive = True
         self.frozen = False
         self.dying = ""
-        self.group = world.groups[self.role]
-        self.member = ""
-        self.generation = -1
-        self.view = MemoryView()
-        self.watched = 0
-        self.committed: dict[Place, int] = {}
-        self.watch(1_000_000)  # ready means: folded to the end of memory
-        self.join()
+        self.defect: BaseException | None = None
+        self.skew_us = world.rng.randint(-world.profile.max_skew_us, world.profile.max_skew_us)
+        self.members: list[Member] = []
+        self.names: list[str] = []
+        self.loop = SimLoop(world.elapsed_s)
+        self.memory: MemoryWatch | None = None
+        self.runs: dict[Any, Any] = {}
+        self.main = self.loop.create_task(self.serve(), name=name)
+
+    async def serve(self) -> None:
+        """What the process is there for; returns never."""
+        raise NotImplementedError
 
     @property
     def process(self) -> Process:
         """Itself: owners of links are asked for their process."""
         return self
+
+    @property
+    def bootstrap(self) -> str:
+        """An address that nobody calls."""
+        return "simulated"
+
+    @property
+    def view(self) -> MemoryView:
+        """Memory as this process sees it."""
+        return MemoryView() if self.memory is None else self.memory.view
+
+    async def follow_memory(self, on_change: Any = None) -> MemoryWatch:
+        """Fold memory to its end and follow it."""
+        memory = MemoryWatch(self, self.world.codec, on_change=on_change)  # type: ignore[arg-type]
+        await memory.start(60.0)
+        self.memory = memory
+        return memory
+
+    def fail(self, error: BaseException) -> None:
+        """A defect of ours."""
+        self.defect = self.defect or error
 
     # What the scheduler may choose from.
 
@@ -45,62 +82,21 @@ class Process:
         if self.dying:
             return []
         found: list[Step] = []
-        if self.generation != self.group.generation and (self.generation < 0 or self.world.rng.random() < HEAR_CHANCE):
-            found.append(("hear", self.hear))
-        if self.watched < self.world.end(("memory.events", 0)):
-            found.append(("watch", self.watch))
+        if self.loop.next_s() <= self.world.elapsed_s():
+            found.append(("runs", self.run))
+        for member in self.members:
+            if member.is_behind and (member.generation < 0 or self.world.rng.random() < HEAR_CHANCE):
+                found.append(("hears", member.hear))
         links = [link for link in self.world.links if link.landed and link.owner.process is self]
         if links:
-            found += [("ack", lambda: self.take_outcome(self.world.rng.choice(links)))] * 2
-        if self.world.rng.random() < COMMIT_CHANCE and self.committable():
-            found.append(("commit", self.commit))
-        return found + self.own_steps()
+            found.append(("is told of", lambda: self.take_outcome(self.world.rng.choice(links))))
+        return found
 
-    def own_steps(self) -> list[Step]:
-        """Steps of the role."""
-        raise NotImplementedError
-
-    def committable(self) -> dict[Place, int]:
-        """Offsets that may be committed and are not yet."""
-        raise NotImplementedError
-
-    def assigned(self, places: tuple[Place, ...]) -> None:
-        """Begin anew with these partitions at their committed offsets."""
-        raise NotImplementedError
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is under way inside."""
-        return not self.dying and self.generation == self.group.generation
-
-    # Steps.
-
-    def join(self) -> None:
-        """Enter the group as a new member."""
-        self.member = f"{self.name}.{self.world.number()}"
-        self.group.join(self.member, self.world.rng)
-
-    def hear(self) -> str:
-        """Learn of the group's newest generation; whoever was thrown out enters again."""
-        if self.member not in self.group.members:
-            self.join()
-        self.generation = self.group.generation
-        self.committed = {}
-        places = self.group.assignment[self.member]
-        self.assigned(places)
-        return f"generation {self.generation}: {' '.join(f'{t}-{p}' for t, p in places)}"
-
-    def watch(self, most: int | None = None) -> str:
-        """Fold some more of memory."""
-        most = most or self.world.rng.randint(1, 5)
-        events = []
-        for record in self.world.log.read("memory.events", 0, self.watched, most):
-            events.append(StoredEvent.of(self.world.wire.decode("memory.events", record.value), record.value or b""))
-            self.watched = record.offset + 1
-        if not events:
-            self.watched = self.world.end(("memory.events", 0))
-        self.view, _ = extend(self.view, events)
-        return f"to sequence {self.view.sequence}"
+    def run(self) -> str:
+        """Some callbacks."""
+        done = self.loop.run_some(self.world.rng.choice(self.world.profile.bursts))
+        self.look()
+        return f"{done} callbacks"
 
     def take_outcome(self, link: Link) -> str:
         """Take the oldest outcome of a link."""
@@ -108,31 +104,24 @@ class Process:
         sending.done(outcome)
         return f"{link.place[0]}-{link.place[1]} {outcome.error or outcome.first}"
 
-    def commit(self) -> str:
-        """Commit what may be; a stale generation is refused, as by the coordinator."""
-        said = []
-        for place, offset in self.committable().items():
-            accepted = self.group.commit(self.member, self.generation, place, offset)
-            if accepted:
-                self.committed[place] = offset
-            said.append(f"{place[0]}-{place[1]}@{offset}{'' if accepted else ' refused'}")
-        return " ".join(said)
+    def look(self) -> None:
+        """Whether it has failed."""
+        if self.loop.errors:
+            self.fail(self.loop.errors[0])
+        if self.main.done() and not self.dying:
+            error = asyncio.CancelledError() if self.main.cancelled() else self.main.exception()
+            if isinstance(error, RetriableError | KafkaError):
+                self.dying = f"{type(error).__name__}: {error}"
+            else:
+                self.fail(error or AssertionError("it came to its end"))
 
-    def start_of(self, place: Place) -> int:
-        """Where reading begins in this generation."""
-        return self.group.committed.get(place, 0)
-
-    # Sends.
-
-    def send(self, topic: str, partition: int, value: bytes, done: Callable[[Outcome], None]) -> None:
-        """Send one record without a key on the process's own producer."""
-        self.world.send(self, topic, partition, Sending([(None, value, ())], done))
-
-    def fail(self, outcome: Outcome) -> None:
-        """A frame's fate is unknown: the real process ends and starts anew."""
-        self.dying = self.dying or outcome.error
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way inside that the outside could not see."""
+        return not self.dying and not any(member.is_behind for member in self.members)
 
     def die(self) -> None:
         """Lose everything volatile; what is under way lands later or never."""
         self.alive = False
         self.world.orphan(self)
+        self.loop.destroy()

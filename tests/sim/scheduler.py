@@ -4,35 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from streams.errors import IsosError
 from tests.sim.clients import Client, Operator
 from tests.sim.faults import Faults, Fleet
 from tests.sim.invariants import DRAINED, Invariants
+from tests.sim.profile import FOREVER_US, Profile
+from tests.sim.substitutes import substituted
 from tests.sim.violation import Violation
-from tests.sim.world import FOREVER_US, Bugs, World
+from tests.sim.world import STORY_LENGTH, World
 
-DRAIN_STEPS: Final = 40_000
+DRAIN_STEPS: Final = 60_000
 DEAD_LOSS: Final = 0.7  # of what a killed process had under way, most was still in its buffers
-DEFECT: Final = "no code fails"
-_DEFECTS: Final = (IsosError, AssertionError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """Chances of a step being a request, the operator, a fault, a recovery, a delivery; else a process steps."""
-
-    request: float = 0.08
-    operator: float = 0.004
-    fault: float = 0.016
-    recovery: float = 0.03
-    delivery: float = 0.35
-
-
-QUIET: Final = Rates(request=0.0, operator=0.0, fault=0.0, recovery=0.03)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,48 +45,54 @@ class Report:
 class Simulation:
     """One run of one seed."""
 
-    def __init__(
-        self, seed: int, bugs: Bugs | None = None, rates: Rates | None = None, *, muted: tuple[str, ...] = ()
-    ) -> None:
-        self.world = World(seed, bugs)
-        self.rates = rates or Rates()
+    def __init__(self, seed: int, profile: Profile | None = None, *, muted: tuple[str, ...] = ()) -> None:
+        self.world = World(seed, profile)
+        self.profile = self.world.profile
         self.client = Client(self.world)
         self.operator = Operator(self.world)
         self.invariants = Invariants(self.world, self.client, muted)
-        self.fleet = Fleet.of(self.world)
+        self.fleet = Fleet(self.world, [])
         self.faults = Faults(self.world, self.fleet)
 
     def run(self, steps: int) -> Report:
         """Run ``steps`` steps with faults, then without until everything has ended; stop at a violation."""
         began = time.perf_counter()
         violation: Violation | None = None
-        try:
-            self.operator.register("alpha")
-            for _ in range(steps):
-                self.step(self.rates)
-            self.drain()
-        except Violation as found:
-            violation = found
-        except _DEFECTS as error:
-            violation = Violation(DEFECT, f"{type(error).__name__}: {error}")
-            violation.__cause__ = error
+        with substituted(self.world):
+            try:
+                self.fleet.slots += Fleet.of(self.world).slots
+                self.operator.register("alpha")
+                for _ in range(steps):
+                    self.step(self.profile)
+                self.drain()
+            except Violation as found:
+                violation = found
+            finally:
+                self.finish()
         seconds = time.perf_counter() - began
         world = self.world
-        self.finish()
-        return Report(world.seed, world.step, world.digest, seconds, violation, tuple(world.story), world.counts)
+        return Report(world.seed, world.step, world.digest, seconds, violation, self.story(violation), world.counts)
 
-    def step(self, rates: Rates) -> None:
+    def story(self, violation: Violation | None) -> tuple[str, ...]:
+        """What was told of the thing at fault, then the last lines."""
+        lines = self.world.lines
+        if violation is None:
+            return tuple(lines[-STORY_LENGTH:])
+        about = [line for line in lines[:-STORY_LENGTH] if any(word in line for word in violation.about)]
+        return (*about[-STORY_LENGTH:], *lines[-STORY_LENGTH:])
+
+    def step(self, profile: Profile) -> None:
         """One step and the check behind it."""
         world, rng = self.world, self.world.rng
         world.step += 1
         world.now_us += rng.randint(50, 2_000) if rng.random() > 0.01 else rng.randint(100_000, 3_000_000)
         chance = rng.random()
         for share, act in (
-            (rates.request, self.send),
-            (rates.operator, lambda: f"the operator {self.operator.act()}"),
-            (rates.fault, self.faults.happen),
-            (rates.recovery, self.faults.recover),
-            (rates.delivery, self.deliver),
+            (profile.request, self.send),
+            (profile.operator, self.operate),
+            (profile.fault, self.faults.happen),
+            (profile.recovery, self.faults.recover),
+            (profile.delivery, self.deliver),
         ):
             if chance < share:
                 self.outside(act)
@@ -111,14 +102,19 @@ class Simulation:
 
     def outside(self, act: Callable[[], str]) -> None:
         """A step of the surroundings."""
+        self.world.current = None
         line = act()
         if line:
             self.world.tell(line)
         self.invariants.check(None)
 
+    def operate(self) -> str:
+        """The operator does something."""
+        return f"the operator {self.operator.act()}"
+
     def send(self) -> str:
         """A request is sent."""
-        memory = self.invariants.views[-1]
+        memory = self.invariants.control.views[-1]
         return f"a client sends {self.client.send(self.fleet.running, memory, self.operator.registered)}"
 
     def deliver(self) -> str:
@@ -136,28 +132,36 @@ class Simulation:
 
     def inside(self) -> None:
         """A step of a process; one that failed ends, and is started again later."""
-        slots = self.fleet.slots
-        first = self.world.rng.randrange(len(slots))
+        slots, world = self.fleet.slots, self.world
+        first = world.rng.randrange(len(slots))
         for slot in (*slots[first:], *slots[:first]):
             process = slot.process
             if slot.down or process.frozen:
                 continue
             if process.dying:
-                self.world.tell(f"{slot.name} ends: {process.dying}")
+                world.tell(f"{slot.name} ends: {process.dying}")
+                world.count("ended by itself")
                 self.outside(partial(self.fleet.crash, slot))
                 return
             steps = process.steps()
             if steps:
-                name, act = self.world.rng.choice(steps)
+                name, act = world.rng.choice(steps)
+                world.current = process
                 line = act()
-                self.world.tell(f"{process.name} {name}: {line}")
+                world.tell(f"{process.name} {name} {line}")
                 self.invariants.check(process)
                 return
+        waiting = [slot.process.loop.next_s() for slot in slots if not slot.down and not slot.process.frozen]
+        soonest = min(waiting, default=float("inf"))
+        if soonest < float("inf"):  # everybody waits for the clock
+            world.now_us += max(0, round((soonest - world.elapsed_s()) * 1e6)) + 1
 
     def drain(self) -> None:
         """No more requests and faults: everything must end by itself."""
+        quiet = replace(self.profile, request=0.0, operator=0.0, fault=0.0, recovery=0.03)
+        self.world.profile = replace(self.profile, lag=min(self.profile.lag, 0.1), refusal=0.0)
         for _ in range(DRAIN_STEPS):
-            self.step(QUIET)
+            self.step(quiet)
             if self.world.step % 64 == 0 and not self.unrest():
                 self.invariants.final()
                 return
@@ -168,7 +172,7 @@ class Simulation:
         """What is broken, under way, unread or uncommitted, or an empty string."""
         slots, log = self.fleet.slots, self.world.log
         broken = [slot.name for slot in slots if slot.down or slot.process.frozen]
-        if broken or self.fleet.sessions:
+        if broken or self.fleet.sessions or self.world.redis_away:
             return f"not recovered: {', '.join(broken)}, {len(self.fleet.sessions)} sessions"
         links = [f"{link.place[0]}-{link.place[1]}" for link in self.world.links if link.waiting or link.landed]
         if links:
@@ -178,12 +182,15 @@ class Simulation:
                 if log.read(*place, group.committed.get(place, 0), 1):
                     return f"{group.name} has not committed all of {place[0]}-{place[1]}"
         missing = self.invariants.missing()
-        if missing and self.world.give_up_us != FOREVER_US:
+        if missing and self.profile.give_up_us != FOREVER_US:
             return f"the reaper has not ended {missing[:5]}"
-        busy = [slot.name for slot in slots if not slot.process.idle or slot.process.committable()]
+        low = self.invariants.unsettled(self.fleet.running)
+        if low:
+            return low
+        busy = [slot.name for slot in slots if not slot.process.idle]
         return f"busy: {', '.join(busy)}" if busy else ""
 
     def finish(self) -> None:
-        """Close what runs."""
+        """End what runs."""
         for process in self.fleet.running:
             process.die()

@@ -7,6 +7,7 @@ lands later or never.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import random
 from collections import deque
@@ -15,13 +16,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from streams.codec import Codec, SchemaIds
-from streams.errors import FencedError
+from streams.errors import FencedError, PoisonRecordError
 from streams.memory_log import LogRecord, MemoryLog
 from tests.sim.group import Group, Place
+from tests.sim.profile import FOREVER_US as FOREVER_US
+from tests.sim.profile import Profile
 
 TOPIC_ID: Final = bytes(range(16))
 START_US: Final = 1_700_000_000_000_000
-FOREVER_US: Final = 100_000_000_000
 REQUEST_PARTITIONS: Final = 2
 LANES: Final = 2
 STORY_LENGTH: Final = 30
@@ -33,6 +35,7 @@ TOPICS: Final = {
     "inference.executed": REQUEST_PARTITIONS,
     "inference.results": REQUEST_PARTITIONS,
     "inference.ledger-checkpoints": REQUEST_PARTITIONS,
+    "inference.dlq": 1,
     "control.plans": 1,
     "control.context": 1,
     "control.alerts": 1,
@@ -49,20 +52,6 @@ GROUPS: Final = {
     "orchestrator": ("memory.commands", "control.plans", "control.alerts"),
     "planner": ("control.context",),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Bugs:
-    """Bugs that can be planted. ``commit_past``: the role that commits past in-flight records.
-
-    ``no_fence``: take-overs shut nobody out; ``route_before_plan``: the Router guesses where memory has no plan.
-    ``give_up_us`` is no bug but the reaper's patience; impatient, it must answer what a bug has lost.
-    """
-
-    commit_past: str = ""
-    no_fence: bool = False
-    route_before_plan: bool = False
-    give_up_us: int = FOREVER_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,60 +92,65 @@ class Appended:
     claim: int
 
 
-class Wire:
+class SimCodec(Codec):
     """The real codec; what was decoded once is remembered, records being immutable."""
 
     def __init__(self) -> None:
-        self.codec = Codec(SchemaIds.local())
+        super().__init__(SchemaIds.local())
         self._known: dict[tuple[str, bytes], Any] = {}
 
-    def encode(self, topic: str, record: Any) -> bytes:
-        return self.codec.encode(topic, record)
-
-    def decode(self, topic: str, value: bytes | None) -> Any:
-        found = self._known.get((topic, value or b""))
+    def decode(self, topic_short: str, value: bytes | None) -> Any:
+        found = self._known.get((topic_short, value or b""))
         if found is None:
-            found = self.codec.decode(topic, value)
-            self._known[topic, value or b""] = found
+            found = self._known[topic_short, value or b""] = super().decode(topic_short, value)
         return found
 
 
 class World:
-    """One run. ``rng`` is the only source of chance, ``now_us`` the only clock."""
+    """One run. ``rng`` is the only source of chance, ``now_us`` the only clock; ``current`` is the process that runs."""
 
-    def __init__(self, seed: int, bugs: Bugs | None = None) -> None:
+    def __init__(self, seed: int, profile: Profile | None = None) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
-        self.bugs = bugs or Bugs()
+        self.profile = profile or Profile.drawn(self.rng)
         self.now_us = START_US
         self.step = 0
+        self.current: Any = None
         self.log = MemoryLog()
         for topic, partitions in TOPICS.items():
             self.log.create(topic, partitions)
+        self.starts: dict[Place, int] = {}
         self.groups = {
             name: Group(name, tuple((topic, p) for topic in topics for p in range(TOPICS[topic])))
             for name, topics in GROUPS.items()
         }
-        self.wire = Wire()
+        self.codec = SimCodec()
         self.links: list[Link] = []
         self.claims: dict[Place, int] = {}
         self.appended: list[Appended] = []
-        self.story: deque[str] = deque(maxlen=STORY_LENGTH)
-        self.hold_us = self.rng.choice((2_000_000, FOREVER_US))
-        self.give_up_us = self.bugs.give_up_us
+        self.commits: list[tuple[str, Place, int]] = []
+        self.waiters: dict[Place, dict[asyncio.Future[None], None]] = {}
+        self.redis_away = False
+        self.redis: dict[Any, tuple[Any, float]] = {}
+        self.blobs: dict[str, bytes] = {}
+        self.lines: list[str] = []
         self.counts: dict[str, int] = {}
         self._digest = hashlib.sha256()
         self._number = 0
 
+    def elapsed_s(self) -> float:
+        """Seconds since the start, which no clock's error touches."""
+        return (self.now_us - START_US) / 1e6
+
     def tell(self, line: str) -> None:
         """Add a line to the story and to the digest of the run."""
         line = f"{self.step} +{self.now_us - START_US} us: {line}"
-        self.story.append(line)
+        self.lines.append(line)
         self._digest.update(line.encode())
 
-    def count(self, what: str) -> None:
+    def count(self, what: str, number: int = 1) -> None:
         """Count an event of the run, to show afterwards what it covered."""
-        self.counts[what] = self.counts.get(what, 0) + 1
+        self.counts[what] = self.counts.get(what, 0) + number
 
     @property
     def digest(self) -> str:
@@ -172,11 +166,21 @@ class World:
         self, topic: str, partition: int, key: bytes | None, value: bytes | None,
         headers: Sequence[tuple[str, bytes]] = (), *, epoch: int | None = None, claim: int = 0,
     ) -> int:  # fmt: skip
-        """Append at once. Raises FencedError."""
+        """Append at once; who waits for data hears of it. Raises FencedError."""
         offset = self.log.append(topic, partition, key, value, tuple(headers), self.now_us, epoch=epoch)
         record = LogRecord(topic, partition, offset, key, value, tuple(headers), self.now_us)
         self.appended.append(Appended(record, claim))
+        for waiter in self.waiters.get((topic, partition), ()):
+            if not waiter.done():
+                waiter.set_result(None)
         return offset
+
+    def readable(self, topic: str, value: bytes | None) -> Any:
+        """The record, or None when it cannot be read."""
+        try:
+            return self.codec.decode(topic, value)
+        except PoisonRecordError:
+            return None
 
     def claim(self, topic: str, partition: int, *, fence: bool = True) -> tuple[int | None, int]:
         """Take a partition over: epoch (None without a fence) and the number of the claim."""
@@ -184,9 +188,24 @@ class World:
         self.claims[place] = self.claims.get(place, 0) + 1
         return (self.log.claim(topic, partition) if fence else None), self.claims[place]
 
-    def send(self, owner: Any, topic: str, partition: int, sending: Sending) -> None:
+    def commit(self, group: Group, member: str, generation: int, place: Place, offset: int) -> bool:
+        """Note a committed offset; False when the coordinator refuses it."""
+        accepted = group.commit(member, generation, place, offset)
+        if accepted:
+            self.commits.append((group.name, place, offset))
+        self.tell(f"{member} commits {place[0]}-{place[1]}@{offset}{'' if accepted else ', refused'}")
+        return accepted
+
+    def start(self, place: Place) -> int:
+        """First offset that retention has left."""
+        return self.starts.get(place, 0)
+
+    def end(self, place: Place) -> int:
+        """The next offset of a partition."""
+        return self.log.end_offset(*place)
+
+    def send(self, owner: Any, place: Place, sending: Sending) -> None:
         """Hand a send to the owner's link."""
-        place = (topic, partition)
         for link in self.links:
             if link.owner is owner and link.place == place:
                 link.waiting.append(sending)
@@ -211,8 +230,11 @@ class World:
         self._answer(link, sending, outcome)
         return outcome
 
-    def lose(self, link: Link, *, lands: bool) -> None:
-        """The oldest send of a link fails for its producer. Did it not land, nor do those behind it: order is kept."""
+    def lose(self, link: Link, *, lands: bool, alone: bool = False) -> None:
+        """The oldest send of a link fails for its producer; did it not land, those behind it do not, unless ``alone``.
+
+        An idempotent producer keeps its order, so what follows a lost batch is lost; a plain one goes on.
+        """
         if lands:
             outcome = self.deliver(link)
             if link.landed and not outcome.error:
@@ -221,6 +243,8 @@ class World:
             return
         while link.waiting:
             self._answer(link, link.waiting.popleft(), Outcome(error="unknown"))
+            if alone:
+                return
 
     def _answer(self, link: Link, sending: Sending, outcome: Outcome) -> None:
         if link.owner.alive:
@@ -234,7 +258,3 @@ class World:
         for link in gone:
             link.landed.clear()
         self.links = [link for link in self.links if link.waiting or link not in gone]
-
-    def end(self, place: Place) -> int:
-        """The next offset of a partition."""
-        return self.log.end_offset(*place)

@@ -1,0 +1,381 @@
+"""The clients of the simulated broker, in place of aiokafka's: consumer, producer, fenced writer.
+
+They take the process in place of a connection. Every answer comes in another step of the scheduler; a call may see
+less than there is, or fail at once; a send fails with an unknown fate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError, KafkaTimeoutError
+
+from streams.errors import FencedError
+from streams.fenced import WriteFailedError
+from streams.memory_log import LogRecord
+from streams.topics import PREFIX, SUFFIX, full_name
+from tests.sim.group import Place
+from tests.sim.world import TOPIC_ID, Outcome, Sending
+
+if TYPE_CHECKING:
+    from tests.sim.processes import Process
+
+MAX_CHUNK = 4
+
+
+def place_of(topic: str, partition: int) -> Place:
+    """The place of a topic's name on the broker."""
+    return topic.removeprefix(PREFIX).removesuffix(SUFFIX), partition
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A record as aiokafka gives it."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    timestamp: int
+
+    @classmethod
+    def of(cls, record: LogRecord) -> Fetched:
+        """A record of the log."""
+        return cls(
+            full_name(record.topic), record.partition, record.offset, record.key, record.value, record.headers,
+            record.timestamp_us // 1000,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What a send is answered with."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Client:
+    """What all clients share: they start, stop, and are of no effect once their process is gone."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.world = process.world
+        self.open = True
+
+    @property
+    def alive(self) -> bool:
+        """Whether somebody takes the outcomes."""
+        return self.open and self.process.alive
+
+    async def start(self) -> None:
+        await asyncio.sleep(0)
+
+    async def stop(self) -> None:
+        if self.alive:
+            self.world.orphan(self)
+        self.open = False
+
+    async def call(self, what: str) -> None:
+        """A round trip, which may fail."""
+        await asyncio.sleep(0)
+        if self.alive and self.world.rng.random() < self.world.profile.refusal:
+            self.world.count("refused calls")
+            raise KafkaTimeoutError(f"simulated: {what}")
+
+
+class Member(Client):
+    """A member of a group, heard of by the coordinator; ``places`` is what it holds since it last heard."""
+
+    def __init__(self, process: Process, group: str) -> None:
+        super().__init__(process)
+        self.group = self.world.groups[group.removeprefix("isos-").split("-")[0]]
+        self.name = ""
+        self.generation = -1
+        self.hearing: asyncio.Task[None] | None = None
+        process.members.append(self)
+
+    def join(self) -> None:
+        """Enter the group as a new member."""
+        self.name = f"{self.process.name}.{self.world.number()}"
+        self.group.join(self.name, self.world.rng)
+        self.process.names.append(self.name)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the group has gone on without it."""
+        busy = self.hearing is not None and not self.hearing.done()
+        return bool(self.name) and self.open and not busy and self.generation != self.group.generation
+
+    def hear(self) -> str:
+        """Learn of the group's newest generation; whoever was thrown out enters again."""
+        if self.name not in self.group.members:
+            self.join()
+        self.generation = self.group.generation
+        places = self.group.assignment[self.name]
+        self.hearing = self.process.loop.create_task(self.rebalanced(places), name="rebalance")
+        return f"generation {self.generation}: {' '.join(f'{t}-{p}' for t, p in places)}"
+
+    async def rebalanced(self, places: tuple[Place, ...]) -> None:
+        """Call back, then begin at the committed offsets."""
+        raise NotImplementedError
+
+    def first(self, place: Place) -> int:
+        """Where reading begins."""
+        return max(self.group.committed.get(place, 0), self.world.start(place))
+
+
+class SimConsumer(Member):
+    """An ``AIOKafkaConsumer``; with a group or with places of its own."""
+
+    def __init__(self, connection: Any, *topics: str, **settings: Any) -> None:
+        if settings.get("group_id"):
+            super().__init__(connection, settings["group_id"])
+        else:
+            Client.__init__(self, connection)
+            self.name = ""
+        self.listener: Any = None
+        self._client = SimpleNamespace(force_metadata_update=lambda: None)
+        self.positions: dict[Place, int] = {}
+
+    def subscribe(self, topics: Sequence[str], listener: Any = None) -> None:
+        self.listener = listener
+        self.join()
+
+    async def rebalanced(self, places: tuple[Place, ...]) -> None:
+        old, self.positions = sorted(self.positions), {}
+        await self.listener.on_partitions_revoked([TopicPartition(full_name(t), p) for t, p in old])
+        await asyncio.sleep(0)
+        await self.listener.on_partitions_assigned([TopicPartition(full_name(t), p) for t, p in places])
+        self.positions = {place: self.first(place) for place in places}
+
+    def assign(self, places: Iterable[TopicPartition]) -> None:
+        self.positions = {place_of(*each): self.world.start(place_of(*each)) for each in places}
+
+    def assignment(self) -> set[TopicPartition]:
+        return {TopicPartition(full_name(t), p) for t, p in self.positions}
+
+    def seek(self, place: TopicPartition, offset: int) -> None:
+        self.positions[place_of(*place)] = offset
+
+    async def position(self, place: TopicPartition) -> int:
+        return self.positions[place_of(*place)]
+
+    async def beginning_offsets(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        await self.call("asking for the start")
+        return {each: self.world.start(place_of(*each)) for each in places}
+
+    async def end_offsets(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        await self.call("asking for the end")
+        return {each: self.world.end(place_of(*each)) for each in places}
+
+    async def offsets_for_times(self, times: dict[TopicPartition, int]) -> dict[TopicPartition, Any]:
+        await self.call("asking for a time")
+        return {each: self._at_time(place_of(*each), time_ms) for each, time_ms in times.items()}
+
+    def _at_time(self, place: Place, time_ms: int) -> Any:
+        for record in self.world.log.scan(*place, self.world.start(place)):
+            if record.timestamp_us // 1000 >= time_ms:
+                return Metadata(full_name(place[0]), place[1], record.offset)
+        return None
+
+    async def committed(self, place: TopicPartition) -> int | None:
+        await self.call("asking for the committed offset")
+        return self.group.committed.get(place_of(*place))
+
+    async def commit(self, offsets: dict[TopicPartition, int]) -> None:
+        await self.call("committing")
+        if not self.alive:
+            return
+        generation = self.generation
+        for place, offset in offsets.items():
+            if not self.world.commit(self.group, self.name, generation, place_of(*place), offset):
+                raise CommitFailedError("simulated: the generation is over")
+        await self.call("hearing of the commit")
+
+    async def getone(self, *places: TopicPartition) -> Fetched:
+        while True:
+            for records in (await self.getmany(*places, timeout_ms=1_000, max_records=1)).values():
+                return records[0]
+
+    async def getmany(
+        self, *places: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
+    ) -> dict[TopicPartition, list[Fetched]]:
+        until = self.process.loop.time() + timeout_ms / 1000
+        while self.alive:
+            found = self._take([place_of(*each) for each in places] or list(self.positions), max_records)
+            left = until - self.process.loop.time()
+            if found or left <= 0:
+                return found
+            await self._data(left)
+        return {}
+
+    def _take(self, places: Sequence[Place], most: int | None) -> dict[TopicPartition, list[Fetched]]:
+        found: dict[TopicPartition, list[Fetched]] = {}
+        profile, rng = self.world.profile, self.world.rng
+        for place in places:
+            position = self.positions.get(place)
+            if position is None or position >= self.world.end(place) or rng.random() < profile.lag:
+                continue
+            limit = min(most or 1_000, rng.randint(1, profile.fetch))
+            records = self.world.log.read(*place, max(position, self.world.start(place)), limit)
+            self.positions[place] = records[-1].offset + 1 if records else self.world.end(place)
+            if records:
+                found[TopicPartition(full_name(place[0]), place[1])] = [Fetched.of(record) for record in records]
+        return found
+
+    async def _data(self, seconds: float) -> None:
+        """Wait for an append to what is read, or for the end of the time."""
+        loop = self.process.loop
+        waiter = loop.create_future()
+        timer = loop.call_later(seconds, partial(_wake, waiter))
+        places = list(self.positions)
+        for place in places:
+            self.world.waiters.setdefault(place, {})[waiter] = None
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            for place in places:
+                self.world.waiters[place].pop(waiter, None)
+
+    async def stop(self) -> None:
+        if self.alive and self.name in self.group.members if self.name else False:
+            self.group.leave(self.name, self.world.rng)
+        self.positions = {}
+        await super().stop()
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+async def sim_topic_ids(connection: Any, topics: Sequence[str], *_: Any) -> dict[str, bytes]:
+    """Ids of topics, as ``streams.provision.topic_ids``."""
+    await Client(connection).call("asking for ids")
+    return dict.fromkeys(topics, TOPIC_ID)
+
+
+class SimProducer(Client):
+    """An ``AIOKafkaProducer`` without transactions. ``idempotent``: what follows a lost batch is lost too."""
+
+    def __init__(self, connection: Any, **settings: Any) -> None:
+        super().__init__(connection)
+        self.idempotent = bool(settings.get("enable_idempotence"))
+
+    async def send(
+        self, topic: str, value: bytes | None = None, key: bytes | None = None, partition: int | None = None,
+        headers: Any = None, **_: Any,
+    ) -> asyncio.Future[Any]:  # fmt: skip
+        world = self.world
+        if self.alive and world.rng.random() < world.profile.refusal:
+            world.count("refused calls")
+            raise KafkaTimeoutError("simulated: no room")
+        name, _unused = place_of(topic, 0)
+        if partition is None:
+            partition = zlib.crc32(key or b"") % world.log.partitions(name)
+        future = self.process.loop.create_future()
+        if self.alive:
+            done = partial(_answered, future, topic, partition)
+            world.send(self, (name, partition), Sending([(key, value, tuple(headers or ()))], done))
+        return future
+
+    async def send_and_wait(self, topic: str, value: bytes | None = None, **more: Any) -> Any:
+        return await (await self.send(topic, value, **more))
+
+    async def flush(self) -> None:
+        await asyncio.sleep(0)
+
+
+def _answered(future: asyncio.Future[Any], topic: str, partition: int, outcome: Outcome) -> None:
+    if future.done():
+        return
+    if outcome.error:
+        future.set_exception(KafkaTimeoutError(f"simulated: the send is {outcome.error}"))
+    else:
+        future.set_result(Metadata(topic, partition, outcome.first))
+
+
+class SimWriter(Client):
+    """A ``FencedWriter``: its claims put a marker into the log, its records land in chunks."""
+
+    idempotent = True
+
+    def __init__(self, process: Process, topic: str, partition: int, epoch: int | None, claim: int) -> None:
+        super().__init__(process)
+        self.topic = topic
+        self.partition = partition
+        self.place = place_of(topic, partition)
+        self.epoch = epoch
+        self.number = claim
+        self.claimed_s = process.loop.time()
+
+    @classmethod
+    async def claim(cls, connection: Any, topic: str, partition: int, *, fence: bool = True) -> SimWriter:
+        """Shut every earlier writer out."""
+        client = Client(connection)
+        try:
+            await client.call("claiming")
+            if not client.alive:
+                raise KafkaTimeoutError("simulated: the process is gone")
+            place = place_of(topic, partition)
+            epoch, number = connection.world.claim(*place, fence=fence)
+            connection.world.tell(f"{connection.name} claims {place[0]}-{place[1]} as number {number}")
+            await client.call("hearing of the claim")
+        except KafkaTimeoutError as error:
+            raise WriteFailedError(topic, partition, str(error)) from error
+        return cls(connection, topic, partition, epoch, number)
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the claim."""
+        return self.process.loop.time() - self.claimed_s
+
+    @property
+    def producer_id(self) -> tuple[int, int]:
+        """Number and epoch of the claim."""
+        return self.number, self.epoch or 0
+
+    async def send(self, key: bytes | None, value: bytes | None, headers: Any = ()) -> int:
+        """Write one record."""
+        first, _ = await self.confirm(await self.submit([(key, value, headers)]))
+        return first
+
+    async def submit(self, records: Sequence[Any]) -> list[asyncio.Future[Any]]:
+        """Hand records over; each chunk lands by itself."""
+        left, futures = list(records), []
+        while left:
+            size = self.world.rng.randint(1, MAX_CHUNK)
+            chunk, left = left[:size], left[size:]
+            future = self.process.loop.create_future()
+            if self.alive:
+                done = partial(self._landed, future)
+                self.world.send(self, self.place, Sending(chunk, done, self.epoch, self.number))
+            futures.append(future)
+        return futures
+
+    async def confirm(self, submission: list[asyncio.Future[Any]]) -> tuple[int, int]:
+        """Wait for them."""
+        done = [await asyncio.shield(future) for future in submission]
+        return done[0].first, done[-1].end
+
+    def _landed(self, future: asyncio.Future[Any], outcome: Outcome) -> None:
+        if future.done():
+            return
+        if outcome.fenced:
+            future.set_exception(FencedError(self.topic, self.partition))
+        elif outcome.error:
+            future.set_exception(WriteFailedError(self.topic, self.partition, outcome.error))
+        else:
+            future.set_result(outcome)

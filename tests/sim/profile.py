@@ -1,0 +1,81 @@
+"""What a world is like: how often what goes wrong, drawn from its seed, so that many worlds cover many mixtures."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Final
+
+FOREVER_US: Final = 100_000_000_000
+FAULTS: Final = (
+    "crash",
+    "freeze",
+    "rebalance",
+    "lost send",
+    "duplicate",
+    "marker",
+    "rubbish",
+    "foreign frame",
+    "clock jump",
+    "retention",
+    "redis away",
+    "redis flushed",
+)
+"""Faults that are picked by their weight; lag, refused calls and late outcomes happen inside the simulated broker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Chances per step of a request, the operator, a fault, a recovery, a delivery; else a process steps.
+
+    ``weights``: of the faults, 0 = never. ``bursts``: callbacks that a process runs in one step. ``fetch``: most records
+    of one fetch. ``lag``: chance that a fetch does not see a partition. ``refusal``: chance that a call to the broker
+    fails at once. ``max_skew_us``: how far a clock may be off. ``hold_us`` and ``give_up_us``: the Router's and the
+    reaper's patience. ``rate_per_s``: of a tenant. ``blob_bytes``: above
+    which an input goes to the blob store.
+    """
+
+    request: float = 0.06
+    operator: float = 0.004
+    fault: float = 0.016
+    recovery: float = 0.03
+    delivery: float = 0.3
+    weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(FAULTS, 1.0))
+    bursts: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    fetch: int = 5
+    lag: float = 0.1
+    refusal: float = 0.001
+    max_skew_us: int = 5_000_000
+    hold_us: int = FOREVER_US
+    give_up_us: int = FOREVER_US
+    rate_per_s: float = 1e6
+    blob_bytes: int = 1 << 20
+
+    @classmethod
+    def drawn(cls, rng: random.Random) -> Profile:
+        """A world's own mixture: each fault is left out of two worlds in five."""
+        weights = {fault: rng.choice((0.0, 0.0, 0.3, 1.0, 3.0)) for fault in FAULTS}
+        if not any(weights.values()):
+            weights["crash"] = 1.0
+        return cls(
+            request=rng.choice((0.02, 0.05, 0.1)),
+            operator=rng.choice((0.002, 0.006)),
+            fault=rng.choice((0.005, 0.015, 0.04)),
+            recovery=rng.choice((0.015, 0.03, 0.06)),
+            delivery=rng.choice((0.15, 0.3, 0.45)),
+            weights=weights,
+            bursts=rng.choice(((1,), (1, 2, 4, 8, 16, 32), (8, 16, 32), (1, 64))),
+            fetch=rng.choice((1, 3, 5, 20)),
+            lag=rng.choice((0.0, 0.1, 0.5)),
+            refusal=rng.choice((0.0, 0.001, 0.01)),
+            max_skew_us=rng.choice((0, 100_000, 5_000_000)),
+            hold_us=rng.choice((2_000_000, FOREVER_US, FOREVER_US)),
+            give_up_us=rng.choice((20_000_000, *[FOREVER_US] * 9)),
+            rate_per_s=rng.choice((1.0, 1e6, 1e6)),
+            blob_bytes=rng.choice((16, 1 << 20, 1 << 20)),
+        )
+
+    @classmethod
+    def quiet(cls, rng: random.Random) -> Profile:
+        """Nothing goes wrong."""
+        return cls(fault=0.0, recovery=0.0, lag=0.0, refusal=0.0, max_skew_us=0, hold_us=cls.drawn(rng).hold_us)

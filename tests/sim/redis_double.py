@@ -1,0 +1,125 @@
+"""Redis as the edges see it: three scripts and a SET; shared by all, away for a while, slow to say so, or flushed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from streams.quota import Charge, LocalQuota
+from tests.sim.world import World
+
+Script = Callable[["RedisDouble", Sequence[Any]], Any]
+
+
+class RedisDouble:
+    """The client of one process; what it stores is the world's."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def register_script(self, text: str) -> Callable[..., Awaitable[Any]]:
+        """A script by what it does."""
+        script = _charge if "isos:quota" in text else _claim if "'NX'" in text else _take_over
+
+        async def call(*, args: Sequence[Any]) -> Any:
+            return await self.answer(lambda: script(self, args))
+
+        return call
+
+    async def set(self, key: str, value: Any) -> Any:
+        """SET without an expiry."""
+        return await self.answer(lambda: self.world.redis.__setitem__(key, (str(value), float("inf"))))
+
+    async def answer(self, act: Callable[[], Any]) -> Any:
+        """A call, which may fail before or after it had its effect."""
+        try:
+            return await self._answer(act)
+        except asyncio.CancelledError:
+            self.world.count("redis answers late")
+            raise
+
+    async def _answer(self, act: Callable[[], Any]) -> Any:
+        await asyncio.sleep(0)
+        if self.world.redis_away:
+            self.world.count("redis calls refused")
+            raise RedisConnectionError("simulated: Redis is away")
+        answer = act()
+        await asyncio.sleep(0)
+        if self.world.rng.random() < self.world.profile.refusal:
+            self.world.count("redis answers lost")
+            raise RedisConnectionError("simulated: the answer is lost")
+        return answer
+
+    async def aclose(self) -> None:
+        await asyncio.sleep(0)
+
+    def get(self, key: Any) -> Any:
+        """The value of a key that has not expired."""
+        value, until_us = self.world.redis.get(key, (None, 0.0))
+        return value if until_us > self.world.now_us else None
+
+    def put(self, key: Any, value: Any, ttl_ms: int) -> None:
+        """A value with an expiry."""
+        self.world.redis[key] = (value, self.world.now_us + ttl_ms * 1000)
+
+
+def redis_module(world: World) -> Any:
+    """In place of the package ``redis``."""
+    client = SimpleNamespace(from_url=lambda *_, **__: RedisDouble(world))
+    return SimpleNamespace(asyncio=SimpleNamespace(Redis=client))
+
+
+def _charge(redis: RedisDouble, args: Sequence[Any]) -> list[int]:
+    """``streams.quota``: a coordinate that was judged before is judged alike again."""
+    interval_us, burst, _, _, groups = args[:5]
+    quota: LocalQuota = redis.world.redis.setdefault("quota", (LocalQuota(interval_us, burst), float("inf")))[0]
+    waits: list[int] = []
+    at = 5
+    for _ in range(groups):
+        name, number = args[at : at + 2]
+        at += 2
+        for _ in range(number):
+            offset, tenant, time_us = args[at : at + 3]
+            at += 3
+            place = ("quota", name, offset)
+            if redis.get(place) is None:
+                charge = Charge(int(name.rpartition(":")[2]), offset, tenant, time_us)
+                redis.put(place, quota.charge([charge])[0], 10**9)
+            waits.append(redis.get(place))
+    return waits
+
+
+def _claim(redis: RedisDouble, args: Sequence[Any]) -> list[Any]:
+    """``streams.request_ids``: claim ids; met holders, and partitions whose mark does not reach."""
+    window_ms, claims, count = args[:3]
+    met: list[Any] = []
+    lost: list[int] = []
+    for number in range(len(claims) // 52):
+        key, claim = claims[number * 52 : number * 52 + 16], claims[number * 52 + 16 : number * 52 + 52]
+        held = redis.get(key)
+        if held is None:
+            redis.put(key, claim, window_ms)
+        elif held[:12] != claim[:12]:
+            met += [number, held]
+    for number in range(count):
+        mark, first, last = args[3 + 3 * number : 6 + 3 * number]
+        seen = int(redis.get(mark) or 0)
+        if seen < first:
+            lost.append(number)
+        elif seen < last:
+            redis.world.redis[mark] = (str(last), float("inf"))
+    return [met, lost]
+
+
+def _take_over(redis: RedisDouble, args: Sequence[Any]) -> bytes:
+    """``streams.request_ids``: a new holder in place of the expected one."""
+    window_ms, key, expected, new = args
+    held: bytes | None = redis.get(key)
+    if held is None or held == expected or held[:12] == new[:12]:
+        redis.put(key, new, window_ms)
+        return bytes(new)
+    return held

@@ -1,0 +1,252 @@
+"""The six roles as the simulation runs them: the real loops, put together as ``infra`` does, over simulated clients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from agents.admission import AdmissionPolicy, admit
+from agents.orchestrator import ORCHESTRATOR
+from agents.planner import PLANNER
+from agents.router import ROUTER, RouterParams
+from agents.validator import VALIDATOR, ValidatorParams, ValidatorState
+from executors.batcher import Profile
+from executors.loader import ModelLoader
+from executors.session import ExecutionError
+from executors.worker import Worker
+from infra.edge import EdgeInputs, open_edge
+from infra.roles import together
+from infra.settings import Settings
+from schemas.model import ModelVersion
+from streams.agent import AgentSpec
+from streams.columns import Array
+from streams.control_loop import ControlLoop
+from streams.deadletter import DeadLetters
+from streams.event_store import EventStore
+from streams.interpreter import FrameInterpreter
+from streams.ledger_log import LedgerLog, Rebuilt
+from streams.partition_log import KafkaLog
+from streams.partition_run import PartitionRun
+from streams.topic_watch import TopicWatch
+from tests.sim.blobs import SimBlobs
+from tests.sim.broker_clients import SimConsumer, SimProducer
+from tests.sim.faust_app import SimApp
+from tests.sim.processes import Process
+from tests.sim.world import LANES, TOPIC_ID, World
+
+POLICY = AdmissionPolicy(default_timeout_ms=5_000_000, max_timeout_ms=10_000_000)
+TICK_MS = 20
+BURST = 10
+SETTINGS = Settings.model_construct(tick_ms=TICK_MS, request_id_window_s=1_000_000)
+FAILS = -1.0
+NOT_FINITE = -2.0
+
+
+def compute(x: Array) -> Array:
+    """What every simulated model computes; a FAILS item breaks its batch, a NOT_FINITE one comes out as NaN."""
+    if (x == FAILS).any():
+        raise ExecutionError("execution_failed", "the batch cannot be computed")
+    return np.where(x == NOT_FINITE, np.float32(np.nan), x * 2 + 1).astype(np.float32)
+
+
+class SimSession:
+    """A loaded model; those with an even digest are slow and run in a thread."""
+
+    provider = "simulated"
+    fallback = None
+
+    def __init__(self, model: ModelVersion) -> None:
+        self.model = model
+        self.profile = Profile(5_000.0 if model.version.endswith("0") else 100.0, 10.0, model.max_batch_size)
+
+    @classmethod
+    def load(cls, blob: bytes, model: ModelVersion, device: str = "auto", warm: bool = True) -> SimSession:
+        """Nothing to load."""
+        return cls(model)
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute a batch."""
+        return {"y": compute(inputs["x"])}
+
+
+class SimSchemas:
+    """A ``SchemaWatch`` with nothing to learn."""
+
+    def __init__(self, world: World) -> None:
+        self.codec = world.codec
+
+    async def learn(self, schema_id: int, *, surely: bool = False) -> bool:
+        """Ask in vain."""
+        await asyncio.sleep(0)
+        return False
+
+    async def prepare(self, topic: str, value: bytes | None, *, surely: bool = False) -> None:
+        """Ask in vain."""
+        await asyncio.sleep(0)
+
+
+class EdgeProcess(Process):
+    """``infra.data_plane.edge``."""
+
+    role = "edge"
+
+    async def serve(self) -> None:
+        memory = await self.follow_memory()
+        sender, profile = SimProducer(self), self.world.profile
+        connection: Any = self
+        given = {
+            "connection": connection,
+            "reader": SimConsumer(self, group_id="isos-edge"),
+            "producer": sender,
+            "schemas": SimSchemas(self.world),
+            "dead_letters": DeadLetters(sender, self.role),  # type: ignore[arg-type]
+            "topic_id": TOPIC_ID,
+            "admit": lambda request: admit(request, memory.view, POLICY),
+            "memory_sequence": lambda: memory.view.sequence,
+            "watch": TopicWatch(connection, "inference.requests", TOPIC_ID),
+        }
+        settings = SETTINGS.model_copy(
+            update={
+                "tenant_rate_per_s": profile.rate_per_s,
+                "tenant_burst": BURST if profile.rate_per_s < 10 else 10**6,
+                "blob_threshold_bytes": profile.blob_bytes,
+            }
+        )
+        async with open_edge(settings, EdgeInputs(**given)) as opened:
+            await together(opened.loop.run(), opened.restore.run())
+
+
+class ExecutorProcess(Process):
+    """``infra.data_plane.executor``."""
+
+    role = "executor"
+
+    async def serve(self) -> None:
+        loaders: list[ModelLoader] = []
+        memory = await self.follow_memory(lambda view: [loader.want_planned(view) for loader in loaders])
+        store: Any = SimpleNamespace(get=lambda digest: b"")
+        loader = ModelLoader(store, "auto", lambda: memory.view, unknown_s=1e9)
+        loaders.append(loader)
+        loader.want_planned(memory.view)
+        loading = asyncio.ensure_future(loader.run())
+        sender = SimProducer(self)
+        self.worker = Worker(
+            SimConsumer(self, group_id="isos-executor"), sender, self.world.codec, loader,
+            SimBlobs(self.world), DeadLetters(sender, self.role).write, name=self.name, tick_ms=TICK_MS,
+        )  # fmt: skip
+        await asyncio.gather(self.worker.run(), loading)
+
+
+class FrameProcess(Process):
+    """Router or Validator. ``runs`` holds the newest run of each partition, for whoever checks its state."""
+
+    spec: AgentSpec
+
+    async def serve(self) -> None:
+        memory = await self.follow_memory()
+        app, sender = SimApp(self.role, self), SimProducer(self)
+        interpreter = FrameInterpreter(
+            self.specified(), app, sender, self.world.codec, memory,  # type: ignore[arg-type]
+            on_defect=self.fail, dead_letter=DeadLetters(sender, self.role).write, **self.more(),  # type: ignore[arg-type]
+        )  # fmt: skip
+        await app.start()
+        self.takeover = interpreter.takeover
+        await asyncio.Event().wait()
+
+    def specified(self) -> AgentSpec:
+        """The agent with this world's parameters."""
+        raise NotImplementedError
+
+    def more(self) -> dict[str, Any]:
+        """Further arguments of the interpreter."""
+        return {}
+
+
+class WatchedRun(PartitionRun):
+    """A run that its process knows of."""
+
+    def __init__(self, interpreter: Any, held: Any, ledger: Any, state: Any) -> None:
+        super().__init__(interpreter, held, ledger, state)
+        self.checked: Any = None
+        interpreter.app.process.runs[held.partition] = self
+
+
+class RouterProcess(FrameProcess):
+    """``infra.data_plane.router``."""
+
+    role = "router"
+
+    def specified(self) -> AgentSpec:
+        return replace(ROUTER, params=RouterParams(num_lanes=LANES, hold_us=self.world.profile.hold_us))
+
+
+class ValidatorProcess(FrameProcess):
+    """``infra.data_plane.validator``."""
+
+    role = "validator"
+
+    def specified(self) -> AgentSpec:
+        return replace(VALIDATOR, params=ValidatorParams(give_up_us=self.world.profile.give_up_us))
+
+    def more(self) -> dict[str, Any]:
+        def initial(partition: int, rebuilt: Rebuilt) -> ValidatorState:
+            return ValidatorState(TOPIC_ID, partition, rebuilt.terminals, rebuilt.results_offset, rebuilt.num_reaped)
+
+        def ledger_of(partition: int) -> LedgerLog:
+            return LedgerLog(self, self.world.codec, TOPIC_ID, partition)  # type: ignore[arg-type]
+
+        return {"ledger_of": ledger_of, "initial": initial}
+
+
+class ControlProcess(Process):
+    """A control agent."""
+
+    spec: AgentSpec
+
+    async def serve(self) -> None:
+        connection: Any = self
+        partitions, codec = KafkaLog(connection), self.world.codec
+        store = EventStore(partitions, codec) if "memory.events" in self.spec.emits else None
+        self.control = ControlLoop(
+            self.spec, connection, codec, partitions, data_dir="", on_defect=self.fail, memory=store,
+            clock_us=lambda: self.world.now_us + self.skew_us,
+        )  # fmt: skip
+        await self.control.start()
+        await asyncio.Event().wait()
+
+
+class OrchestratorProcess(ControlProcess):
+    """The Orchestrator, the only writer of memory."""
+
+    role = "orchestrator"
+    spec = ORCHESTRATOR
+
+
+class PlannerProcess(ControlProcess):
+    """The Planner."""
+
+    role = "planner"
+    spec = PLANNER
+
+
+KINDS: tuple[type[Process], ...] = (
+    EdgeProcess,
+    RouterProcess,
+    ExecutorProcess,
+    ValidatorProcess,
+    OrchestratorProcess,
+    PlannerProcess,
+)
+
+
+def kind_of(role: str) -> type[Process]:
+    """The kind of process of a role."""
+    return next(kind for kind in KINDS if kind.role == role)
+
+
+__all__ = ["KINDS", "NOT_FINITE", "FAILS", "Process", "World", "kind_of"]

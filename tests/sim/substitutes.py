@@ -1,0 +1,97 @@
+"""Puts the simulated clients and clocks into the modules that the processes run, for as long as a simulation lasts."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, Final
+
+import redis
+
+import executors.session
+import streams.blob_store
+import streams.connection
+import streams.faust_app
+import streams.fenced
+import streams.interpreter
+import streams.partition_run
+import streams.provision
+from tests.sim.blobs import SimBlobs
+from tests.sim.broker_clients import SimConsumer, SimProducer, SimWriter, sim_topic_ids
+from tests.sim.faust_app import SimApp
+from tests.sim.redis_double import redis_module
+from tests.sim.roles import SimSession, WatchedRun
+from tests.sim.world import World
+
+PACKAGES = ("streams.", "executors.", "agents.", "infra.")
+
+BOUNDS: Final = {
+    "streams.partition_run": ("WINDOW", 12),
+    "streams.edge": ("MAX_IN_FLIGHT", 12),
+    "executors.worker": ("MAX_QUEUED_ITEMS", 40),
+}
+"""Bounds of what is under way, so low that they are reached."""
+
+
+class SimTime:
+    """The module ``time`` of simulated processes: each has a wall clock of its own, all share the monotonic one."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def time_ns(self) -> int:
+        skew_us = 0 if self.world.current is None else self.world.current.skew_us
+        return (self.world.now_us + int(skew_us)) * 1_000
+
+    def time(self) -> float:
+        return self.time_ns() / 1e9
+
+    def monotonic(self) -> float:
+        return self.world.elapsed_s()
+
+    perf_counter = monotonic
+
+    def perf_counter_ns(self) -> int:
+        return int(self.world.elapsed_s() * 1e9)
+
+    monotonic_ns = perf_counter_ns
+
+
+@contextlib.contextmanager
+def substituted(world: World) -> Iterator[None]:
+    """Everything in ``PACKAGES`` that names a real client or the clock names the simulated one meanwhile."""
+    substitutes: dict[Any, Any] = {
+        streams.connection.consumer: SimConsumer,
+        streams.connection.producer: SimProducer,
+        streams.fenced.FencedWriter: SimWriter,
+        streams.faust_app.create_app: SimApp,
+        streams.partition_run.PartitionRun: WatchedRun,
+        executors.session.ModelSession: SimSession,
+        streams.blob_store.LocalBlobStore: SimpleNamespace(below=lambda _: SimBlobs(world)),
+        streams.provision.topic_ids: sim_topic_ids,
+        redis: redis_module(world),
+        time: SimTime(world),
+    }
+    saved: list[tuple[Any, str, Any]] = []
+    for name, module in list(sys.modules.items()):
+        if not name.startswith(PACKAGES):
+            continue
+        for attribute, value in list(vars(module).items()):
+            try:
+                substitute = substitutes.get(value)
+            except TypeError:
+                continue
+            if substitute is not None:
+                saved.append((module, attribute, value))
+                setattr(module, attribute, substitute)
+    for name, (attribute, bound) in BOUNDS.items():
+        saved.append((sys.modules[name], attribute, getattr(sys.modules[name], attribute)))
+        setattr(sys.modules[name], attribute, bound)
+    try:
+        yield
+    finally:
+        for module, attribute, value in saved:
+            setattr(module, attribute, value)
