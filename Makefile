@@ -56,7 +56,7 @@ test: setup ## Everything: check, sim, integration, chaos; the last line counts 
 	@for part in check sim integration chaos; do TEST_TALLY=$(TALLY) $(MAKE) --no-print-directory $$part; done
 	@$(BIN)/python -m tests.support.tally $(TALLY)
 
-bench: setup ## Measure: make bench SCENARIO=headline|smoke
+bench: setup ## Measure: make bench SCENARIO=headline|smoke|client
 	@$(BIN)/python -m infra.bench $(SCENARIO)
 
 image: ## Build the container image (needs docker)

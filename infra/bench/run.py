@@ -17,6 +17,7 @@ from typing import IO, Any, Final
 import numpy as np
 from rich.console import Console
 
+from infra.bench import client_run
 from infra.bench.generator import Config
 from infra.bench.models import bench_model
 from infra.bench.processes import Sample, commit, machine, sample
@@ -44,9 +45,12 @@ def run_named(name: str, settings: Settings) -> int:
 
     Raises StartError for an unknown scenario (exit code 2) and whatever keeps the stack from starting.
     """
+    if name == client_run.NAME:
+        return client_run.run_client(own_folder(settings))
     scenario = SCENARIOS.get(name)
     if scenario is None:
-        raise StartError(f"There is no scenario {name}; there are {', '.join(SCENARIOS)}.", exit_code=2)
+        names = ", ".join((*SCENARIOS, client_run.NAME))
+        raise StartError(f"There is no scenario {name}; there are {names}.", exit_code=2)
     settings = own_folder(settings)
     console = Console(width=None if sys.stdout.isatty() else 150)
     with running_stack(settings):

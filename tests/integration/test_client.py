@@ -6,9 +6,10 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import Popen
 
 import numpy as np
 import pytest
@@ -39,13 +40,12 @@ class Place:
     bootstrap: str
     topics: tuple[str, str]
     schema_id: int
-    folder: Path
 
     def client(self, **options: object) -> Client:
         return Client(self.bootstrap, topics=self.topics, **options)  # type: ignore[arg-type]
 
-    def answering(self, topic_id: bytes = bytes(16)) -> contextmanager:  # type: ignore[valid-type]
-        return answering(self.folder, self.bootstrap, self.topics, self.schema_id, topic_id)
+    def answering(self, topic_id: bytes = bytes(16)) -> AbstractContextManager[Popen[str]]:
+        return answering(self.bootstrap, self.topics, self.schema_id, topic_id)
 
     def end(self, partition: int) -> int:
         """End of a partition of the results topic."""
@@ -63,8 +63,8 @@ def schema_id(bootstrap: str) -> int:
 
 
 @pytest.fixture
-def place(bootstrap: str, schema_id: int, tmp_path: Path) -> Place:
-    return Place(bootstrap, (unique("requests"), unique("results")), schema_id, tmp_path)
+def place(bootstrap: str, schema_id: int) -> Place:
+    return Place(bootstrap, (unique("requests"), unique("results")), schema_id)
 
 
 def requests(count: int) -> Iterator[Request]:
@@ -200,9 +200,7 @@ def broker_only(tmp_path: Path) -> Iterator[RunningStack]:
 
 
 @pytest.mark.timeout(300)
-async def test_a_broker_that_is_killed_costs_time_and_no_client(
-    broker_only: RunningStack, tmp_path: Path, schema_id: int
-) -> None:
+async def test_a_broker_that_is_killed_costs_time_and_no_client(broker_only: RunningStack, schema_id: int) -> None:
     bootstrap = broker_only.settings.bootstrap
     topics = unique("requests"), unique("results")
     create_topics(bootstrap, *topics)
@@ -217,7 +215,7 @@ async def test_a_broker_that_is_killed_costs_time_and_no_client(
                 seen[type(error).__name__] += 1
                 await asyncio.sleep(0.05)
 
-    with answering(tmp_path, bootstrap, topics, schema_id):
+    with answering(bootstrap, topics, schema_id):
         async with Client(bootstrap, topics=topics) as isos:
             asking = [asyncio.create_task(ask(isos)) for _ in range(20)]
             async with asyncio.timeout(120):
