@@ -30,7 +30,7 @@ from tests.support.stack import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DIGITS = "/opt/isos/tools/digits"
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
