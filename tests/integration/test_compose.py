@@ -26,6 +26,7 @@ from tests.support.broker import free_ports, local_servers
 from tests.support.compose import Composition, Ground, broker_properties, read_compose, seconds
 from tests.support.containerfile import build_stage, read_containerfile
 from tests.support.leftovers import processes_of
+from tests.support.models import identity
 from tests.support.stack import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -165,6 +166,21 @@ async def test_a_request_is_answered_and_the_ledger_is_clean(registered: Composi
     assert inferred.returncode == 0, inferred.stderr
     ledger = cli.run("ledger", "--drained", "--output", "json")
     assert ledger.returncode == 0, ledger.stdout + ledger.stderr
+
+
+async def test_a_large_tensor_crosses_the_shared_volume(up: Composition, backing: Backing, base: Path) -> None:
+    model, manifest = base / "identity.onnx", base / "identity.json"
+    model.write_bytes(identity(1024))
+    tensor = {"datatype": "FP32", "shape": [-1, 1024]}
+    manifest.write_text(json.dumps({"inputs": [{"name": "x", **tensor}], "outputs": [{"name": "y", **tensor}]}))
+    arguments = [str(model), "--name", "identity", "--version", "v1.0.0", "--manifest", str(manifest)]
+    done = up.containers["cli"].run("models", "register", *arguments)
+    assert done.returncode == 0, done.stderr
+    x = np.full((128, 1024), 0.5, np.float32)  # 512 KiB
+    async with Client(backing.bootstrap) as client:
+        answer = await client.infer("identity", {"x": x}, timeout_ms=60_000)
+    assert np.array_equal(answer.outputs["y"], x)
+    assert [path for path in (base / "volumes" / "blobs" / "tensors").rglob("*") if path.stat().st_size == x.nbytes]
 
 
 def test_the_registry_answers_on_the_published_port(up: Composition) -> None:

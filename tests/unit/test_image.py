@@ -123,9 +123,9 @@ def test_processes_are_restarted_watched_and_given_time_to_stop() -> None:
     assert LAST.last("HEALTHCHECK").argument.endswith('CMD ["python", "-m", "infra.health"]')
 
 
-def test_models_are_seen_by_all_who_read_or_write_them() -> None:
+def test_models_and_tensors_are_seen_by_all_who_read_write_or_collect_them() -> None:
     blobs = f"{LAST.env['ISOS_DATA_DIR']}/blobs"
-    for name in ("edge", "executor", "cli"):
+    for name in ("edge", "executor", "control", "cli"):
         assert mounts(OURS[name])[blobs] == "blobs"
 
 
