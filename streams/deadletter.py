@@ -70,8 +70,8 @@ class DeadLetters:
             raise LetterNotWrittenError(self._stage, letters[done], len(letters) - done, reason) from failed
 
     async def write(self, value: bytes | None, error: PoisonRecordError, where: RecordCoordinate) -> None:
-        """Keep a value of which nothing else is known; otherwise as ``write_many``."""
-        await self.write_many([Letter(where, value, error.code, error.message)])
+        """Keep a frame: it has neither key nor headers of its own; otherwise as ``write_many``."""
+        await self.write_many([Letter.bare(where, value, error)])
 
     async def _write(self, letters: Sequence[Letter]) -> None:
         waiting: list[asyncio.Future[Any]] = []

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from schemas.coordinate import RecordCoordinate
@@ -63,17 +63,18 @@ class Letter:
     @classmethod
     def of(cls, record: Any, error: PoisonRecordError, *, timestamp_ms: int | None = None) -> Letter:
         """Make the letter of a consumed record; ``timestamp_ms`` where the record's own is in another unit."""
-        return cls(
-            RecordCoordinate(record.topic, record.partition, record.offset),
-            record.value,
-            error.code,
-            error.message,
-            _name(error),
-            "\n".join(f"{_name(each)}: {each}" for each in _chain(error)),
-            record.key,
-            _pairs(record.headers),
-            record.timestamp if timestamp_ms is None else timestamp_ms,
+        return replace(
+            cls.bare(RecordCoordinate(record.topic, record.partition, record.offset), record.value, error),
+            key=record.key,
+            headers=_pairs(record.headers),
+            timestamp_ms=record.timestamp if timestamp_ms is None else timestamp_ms,
         )
+
+    @classmethod
+    def bare(cls, where: RecordCoordinate, value: bytes | None, error: PoisonRecordError) -> Letter:
+        """Make the letter of a value of which nothing else is known."""
+        causes = "\n".join(f"{_name(each)}: {each}" for each in _chain(error))
+        return cls(where, value, error.code, error.message, _name(error), causes)
 
     @property
     def place(self) -> str:

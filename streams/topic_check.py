@@ -102,5 +102,6 @@ def _repair(connection: Connection, faults: Sequence[TopicFault]) -> None:
         resources = [
             ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries) for name, entries in wanted.items()
         ]
-        futures = _admin(connection).incremental_alter_configs(resources)
+        admin = _admin(connection)  # held: its going away would fail the futures
+        futures = admin.incremental_alter_configs(resources)
         _wait("repairing the topics' settings", {resource.name: future for resource, future in futures.items()})
