@@ -27,6 +27,7 @@ LOW_BYTES: Final = 5 << 30
 MIN_GLIBC: Final = (2, 28)
 PYTHONS: Final = ((3, 11), (3, 13))
 GPU_TIMEOUT_S: Final = 35.0
+SAID_CHARS: Final = 300
 _PIN: Final = re.compile(r"^([A-Za-z0-9_.\-]+)==([^\s;\\]+)", re.MULTILINE)
 
 
@@ -153,9 +154,9 @@ def stack(given: Settings) -> list[Check]:
     """A running stack's processes, or what a dead one left."""
     rows: list[dict[str, Any]] = read_state(given).get("processes", [])
     if is_running(given):
-        bad = [f"{row['name']} ({row['phase']})" for row in rows if row["phase"] != "ready" or _is_stopped(row["pid"])]
+        bad = [_why(row) for row in rows if row["phase"] != "ready" or _is_stopped(row["pid"])]
         if bad:
-            what = f"Processes are not ready: {', '.join(bad)}."
+            what = f"Processes are not ready: {'; '.join(bad)}."
             return [Check("stack", "warn", what, f"`isos status`; the logs are in {given.log_dir}.")]
         return [Check("stack", "ok", f"A stack runs with {len(rows)} processes, all ready.")]
     alive = [row for row in rows if row["pid"] and _is_ours(row)]
@@ -165,6 +166,18 @@ def stack(given: Settings) -> list[Check]:
         what = f"The supervisor is gone and left processes behind: {named}."
         return [Check("stack", "fail", what, f"`kill {pids}`, then `isos up`.")]
     return [Check("stack", "ok", f"No stack of {given.data_dir} is running, and none left anything behind.")]
+
+
+def _why(row: Mapping[str, Any]) -> str:
+    """Name and phase of a process that is not ready, and the last thing it said."""
+    try:
+        with Path(row["log"]).open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - 4_000))
+            lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+    except (OSError, KeyError):
+        lines = []
+    said = f", which said: {lines[-1][:SAID_CHARS]}" if lines else ""
+    return f"{row['name']} ({row['phase']}, {row.get('restarts', 0)} restarts){said}"
 
 
 def _is_stopped(pid: int | None) -> bool:

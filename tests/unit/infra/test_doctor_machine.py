@@ -15,6 +15,7 @@ import pytest
 from infra import doctor_machine as machine
 from infra.process import process_state
 from infra.settings import Settings, load_settings
+from infra.stack_state import claim
 
 
 @pytest.fixture
@@ -131,6 +132,24 @@ def test_a_process_that_outlived_its_supervisor_is_named(given: Settings) -> Non
     finally:
         left.communicate(b"\n")
     assert process_state(left.pid) is None
+
+
+def test_a_process_that_is_not_ready_says_why(given: Settings) -> None:
+    log = given.data_dir / "edge-0.log"
+    state_of(
+        given,
+        {"name": "edge-0", "pid": None, "phase": "backing_off", "restarts": 4, "log": str(log)},
+        {"name": "router-0", "pid": None, "phase": "starting", "restarts": 0, "log": "/no/such/log"},
+        {"name": "redis", "pid": os.getpid(), "phase": "ready", "restarts": 0, "log": str(log)},
+    )
+    log.write_text("started\nthe dead letter of x could not be written\n\n")
+    with claim(given):
+        (found,) = machine.stack(given)
+    assert found.state == "warn"
+    assert found.sentence == (
+        "Processes are not ready: edge-0 (backing_off, 4 restarts), which said: the dead letter of x could not be "
+        "written; router-0 (starting, 0 restarts)."
+    )
 
 
 NONE, CLAIM, REAL = (
