@@ -26,6 +26,7 @@ FAR_QUESTIONS_PER_S: Final = 2.0
 NEAR_IDS: Final = 1_000
 """Ids up to this far above the highest one in use count as near: registries hand ids out densely."""
 UNKNOWN_S: Final = 5.0
+LOOKED_FOR: Final = "looked for schema"
 MAX_UNKNOWN: Final = 1_024
 
 Clock = Callable[[], float]
@@ -125,10 +126,11 @@ class SchemaWatch:
         before = self.codec.ids
         self.num_questions += 1
         await self.catch_up()
-        if self.codec.ids is before:
+        learnt = self.codec.ids is not before
+        log.info("%s %d: %s", LOOKED_FOR, schema_id, "something new is registered" if learnt else "it is unknown")
+        if not learnt:
             self._unknown.add(schema_id)
-            return False
-        return True
+        return learnt
 
     async def catch_up(self) -> None:
         """Fold everything that is registered as of now. Raises RetriableError."""
