@@ -29,7 +29,7 @@ from tests.support.exchange import Exchange, exchange
 from tests.support.models import build, value, version_of
 from tests.support.stack import RunningStack, stack_settings, wait_until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(480)
 MODEL = "weighted-sum"
 SIZES = {"256 KiB": (262_144, 8), "2 MiB": (2 << 20, 4), "10 MB": (10_000_000, 3)}
 """Bytes of all tensors and requests of each kind."""
@@ -51,7 +51,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
         tmp_path_factory.mktemp("blobs"), executors=2, blob_keep_s=0, blob_collect_s=2, max_timeout_ms=240_000
     )
     with RunningStack(settings) as running:
-        running.wait_ready()
+        running.wait_ready(240)
         asyncio.run(register(settings))
         yield running
 
@@ -109,17 +109,17 @@ async def exchanged_across_kills(stack: RunningStack) -> None:
     RNG.shuffle(made)
     async with exchange(stack.settings.bootstrap) as kafka:
         places = [await kafka.send(request, at % 2) for at, (request, _) in enumerate(made[: len(made) // 2])]
-        await kafka.result(places[0], 120)
+        await kafka.result(places[0], 180)
         open_at_kill = []
         for number in range(2):
             places += await more(kafka, made[len(places) : len(places) + len(made) // 4], len(places))
             name = f"executor-{number}"
             pid = await asyncio.to_thread(stack.kill, name)
             open_at_kill.append(len(places) - kafka.num_answered)
-            await asyncio.to_thread(stack.wait_restarted, name, pid)
+            await asyncio.to_thread(stack.wait_restarted, name, pid, 180.0)
         places += await more(kafka, made[len(places) :], len(places))
         for place, (_, expected) in zip(places, made, strict=True):
-            assert value_of(await kafka.result(place, 120)) == expected
+            assert value_of(await kafka.result(place, 180)) == expected
         assert any(open_at_kill), "nothing was under way when the executors were killed"
     # What was sent inline above the threshold was stored by the edge; what the client stored is there too.
     offloaded = sum(count for num_bytes, count in SIZES.values() if num_bytes > stack.settings.blob_threshold_bytes)
@@ -166,8 +166,8 @@ def test_blobs_stay_while_a_record_names_them_and_go_when_none_does(stack: Runni
     os.utime(leftover, (1, 1))
 
     # The control process collects by itself each two seconds: the old one goes, the others stay.
-    wait_until(lambda: not store.path(loose.digest).exists(), 60, "the collection of a blob that nobody names")
-    wait_until(lambda: not leftover.exists(), 60, "the removal of a killed writer's leftover")
+    wait_until(lambda: not store.path(loose.digest).exists(), 120, "the collection of a blob that nobody names")
+    wait_until(lambda: not leftover.exists(), 120, "the removal of a killed writer's leftover")
     kept = stack.isos_json(*NOW, "blobs", "collect")
     assert (kept["removed"], kept["younger"]) == (0, len(named))
     assert {blob.digest for blob in asyncio.run(store.blobs())} == named
@@ -182,7 +182,7 @@ def test_blobs_stay_while_a_record_names_them_and_go_when_none_does(stack: Runni
     def collected() -> bool:
         return int(stack.isos_json(*NOW, "blobs", "collect")["removed"]) > 0
 
-    wait_until(collected, 60, "the collection of the blobs that records named")
+    wait_until(collected, 120, "the collection of the blobs that records named")
     assert asyncio.run(store.blobs()) == []
 
 
