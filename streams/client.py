@@ -12,7 +12,7 @@ so results of others are passed over without decoding. Only those partitions are
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from itertools import count
 from types import TracebackType
@@ -32,7 +32,7 @@ from streams.answer import (
 from streams.client_calls import Call, Calls, expected_ids
 from streams.client_codec import REQUESTS, RESULTS, ClientCodec
 from streams.client_partitions import Partitions
-from streams.client_request import DEFAULT_WAIT_S, Request, Requests, wait_for
+from streams.client_request import DEFAULT_WAIT_S, Request, Requests, default_bootstrap, wait_for
 from streams.client_results import Results
 from streams.client_sender import Sender
 from streams.client_stream import stream
@@ -62,16 +62,11 @@ __all__ = [
 MAX_IN_FLIGHT: Final = 1_000
 
 
-def default_bootstrap() -> str:
-    """Kafka addresses from ``ISOS_BROKERS``, else the local stack's (port ``ISOS_BROKER_PORT``, 19092)."""
-    return os.environ.get("ISOS_BROKERS") or f"127.0.0.1:{os.environ.get('ISOS_BROKER_PORT', '19092')}"
-
-
 class Client:
     """Connects on ``async with``; safe for any number of concurrent calls on one loop.
 
-    ``max_in_flight``: calls under way at once. ``partitions``: how many partitions, chosen at random, take the requests
-    without a routing key; results of no others are read. ``topics``: names of requests and results on the broker.
+    ``max_in_flight``: calls under way at once. ``partitions``: how many, chosen at random, take the requests without a
+    routing key; results of no others are read. ``topics``: names of requests and results on the broker.
     """
 
     def __init__(
@@ -179,20 +174,22 @@ class Client:
         partition: int | None = None,
     ) -> Answer:
         """Send any bytes as a request record, also ones that are no request, and return the result of that record."""
+        if not all(isinstance(each, bytes | None) for each in (value, key)):
+            raise TypeError("value and key of a record are bytes or None")
         # The library refuses a record without value and key; an empty key is as good as none.
         key = b"" if value is None and key is None else key
         return await self.finish(await self._begin(name, None, key, lambda: value, wait_s, None, partition))
 
     @overload
     async def infer_many(
-        self, requests: Iterable[Request], *, wait_s: float | None = ..., return_exceptions: Literal[False] = ...
+        self, requests: Requests, *, wait_s: float | None = ..., return_exceptions: Literal[False] = ...
     ) -> list[Answer]: ...
     @overload
     async def infer_many(
-        self, requests: Iterable[Request], *, wait_s: float | None = ..., return_exceptions: bool
+        self, requests: Requests, *, wait_s: float | None = ..., return_exceptions: bool
     ) -> list[Answer | IsosError]: ...
     async def infer_many(
-        self, requests: Iterable[Request], *, wait_s: float | None = None, return_exceptions: bool = False
+        self, requests: Requests, *, wait_s: float | None = None, return_exceptions: bool = False
     ) -> list[Answer] | list[Answer | IsosError]:
         """Answers of many requests, in their order. The first error is raised, unless it is to stand in the list."""
         answers: list[Any] = []

@@ -23,6 +23,9 @@ from streams.ledger import source_of
 SWEEP_S: Final = 0.01
 """Calls that time out within this time are ended together."""
 
+GONE_S: Final = 600.0
+"""Results of a topic that is gone are refused for this time: longer than any that may still come."""
+
 Arrived = tuple[bytes, int]
 """Value of a result and when it was read (us since the epoch)."""
 
@@ -65,7 +68,7 @@ class Calls:
         self._open: set[Call] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._topic_id: bytes | None = None
-        self._gone_topics: set[bytes] = set()
+        self._gone_topics: dict[bytes, float] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -177,7 +180,7 @@ class Calls:
         self.close(call)
 
     def _is_ours(self, call: Call, topic_id: bytes, key: bytes | None) -> bool:
-        if topic_id in self._gone_topics:
+        if self._gone_topics and self._is_gone(topic_id):
             return False
         if call.ids is None:  # a raw record: only the topic can be compared
             return self._topic_id is None or topic_id == self._topic_id
@@ -188,11 +191,21 @@ class Calls:
             self._topic_id = topic_id
         return True
 
+    def _is_gone(self, topic_id: bytes) -> bool:
+        until = self._gone_topics.get(topic_id)
+        if until is not None and until <= asyncio.get_running_loop().time():
+            del self._gone_topics[topic_id]
+            return False
+        return until is not None
+
     def _forget_topic(self) -> None:
         """The requests topic is a new one: results of the old one answer nothing of ours any more."""
-        if self._topic_id is not None:
-            self._gone_topics.add(self._topic_id)
-            self._topic_id = None
+        if self._topic_id is None:
+            return
+        self._gone_topics[self._topic_id] = asyncio.get_running_loop().time() + GONE_S
+        self._topic_id = None
+        for lane in self.lanes.values():
+            lane.last_offset = -1  # offsets begin again on every partition, and that must be noticed once only
 
     def fail(self, call: Call, error: IsosError) -> None:
         """End a call with an error."""

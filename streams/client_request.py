@@ -1,7 +1,8 @@
-"""A request as a user of the client states it: arrays in, no bytes."""
+"""A request as a user of the client states it: arrays in, no bytes; where it goes, and how long it is waited for."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -41,3 +42,8 @@ def wait_for(timeout_ms: int, wait_s: float | None) -> float:
     if wait_s is not None:
         return wait_s
     return timeout_ms / 1000 + GRACE_S if timeout_ms > 0 else DEFAULT_WAIT_S
+
+
+def default_bootstrap() -> str:
+    """Kafka addresses from ``ISOS_BROKERS``, else the local stack's (port ``ISOS_BROKER_PORT``, 19092)."""
+    return os.environ.get("ISOS_BROKERS") or f"127.0.0.1:{os.environ.get('ISOS_BROKER_PORT', '19092')}"

@@ -58,6 +58,7 @@ class Results:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+        self._next.clear()
         await self._disconnect()
 
     def reads(self, partition: int) -> bool:

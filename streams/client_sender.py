@@ -83,29 +83,31 @@ class Sender:
         try:
             while queue:
                 await self._send(partition, queue)
+        except BaseException as error:  # our own mistake, or the end: whoever waits is told before it goes on
+            self._fail_queue(queue, _failure(error))
+            raise
         finally:
             del self._queues[partition]
 
     async def _send(self, partition: int, queue: Queue) -> None:
         """Write one batch; an error ends its calls, not this task."""
-        lane = self._calls.lane(partition)
-        client, batch = None, None
-        sent: list[Call] = []
         try:
             client = await self._client()
-            batch = client.create_batch()
-            sent = self._fill(batch, queue)
-            if not sent:
-                return
-            self._calls.sending(lane, len(sent))
+        except RetriableError as error:  # whoever waits is told, for nothing of it was sent
+            self._fail_queue(queue, error)
+            return
+        lane, batch = self._calls.lane(partition), client.create_batch()
+        sent = self._fill(batch, queue)
+        if not sent:
+            return
+        self._calls.sending(lane, len(sent))
+        try:
             first_offset = await bounded(self._write(client, batch, partition), SEND_TIMEOUT_S, "sending a request")
-        except (KafkaError, RetriableError, OSError) as error:
+        except BaseException as error:  # also what nobody foresaw: the calls are told before it goes on
             self._give_up(client)
-            failure = error if isinstance(error, IsosError) else _failure(error)
-            if batch is None:  # no connection: whoever waits is told, for nothing of it was sent
-                self._fail_queue(queue, failure)
-            else:
-                self._calls.unplaced(lane, sent, failure)
+            self._calls.unplaced(lane, sent, error if isinstance(error, IsosError) else _failure(error))
+            if not isinstance(error, (KafkaError, RetriableError, OSError)):
+                raise
         else:
             self._calls.placed(lane, sent, first_offset)
 

@@ -171,14 +171,14 @@ class SyncClient:
 
     @overload
     def infer_many(
-        self, requests: Iterable[Request], *, wait_s: float | None = ..., return_exceptions: Literal[False] = ...
+        self, requests: Records, *, wait_s: float | None = ..., return_exceptions: Literal[False] = ...
     ) -> list[Answer]: ...
     @overload
     def infer_many(
-        self, requests: Iterable[Request], *, wait_s: float | None = ..., return_exceptions: bool
+        self, requests: Records, *, wait_s: float | None = ..., return_exceptions: bool
     ) -> list[Answer | IsosError]: ...
     def infer_many(
-        self, requests: Iterable[Request], *, wait_s: float | None = None, return_exceptions: bool = False
+        self, requests: Records, *, wait_s: float | None = None, return_exceptions: bool = False
     ) -> list[Answer] | list[Answer | IsosError]:
         """See ``Client.infer_many``; the requests are gathered first."""
         every = list(requests)  # in the caller's thread: its iterable may wait for something

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
-from pathlib import Path
 from subprocess import Popen
 
 import numpy as np
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 from isos import Answer, Client, NoResultError, Request, RetriableError
 from streams import client_partitions, client_sender
-from streams.codec import subject_of
+from streams.codec import SCHEMA_TEXTS, encode_body, subject_of
 from streams.connection import Connection
 from streams.ledger import SOURCE
 from streams.provision import provision
+from streams.varint import write_string
 from tests.support.answering import answering
 from tests.support.broker import unique
+from tests.support.client_records import result
 from tests.support.stack import RunningStack, stack_settings, wait_until
 from tests.support.topics import create_topics
 
@@ -190,13 +193,36 @@ async def test_a_requests_topic_made_anew_gives_no_strangers_answer(place: Place
         assert {answer.result.source.topic_id for answer in found} == {new}
 
 
-@pytest.fixture
-def broker_only(tmp_path: Path) -> Iterator[RunningStack]:
-    """A supervised broker without any of our stages: it comes back when it is killed."""
+@pytest.fixture(scope="module")
+def broker_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """A supervised broker and registry without any of our stages: it comes back when it is killed."""
     none = dict.fromkeys(("edges", "routers", "executors", "validators"), 0)
-    with RunningStack(stack_settings(tmp_path, partitions=1, **none)) as stack:
+    with RunningStack(stack_settings(tmp_path_factory.mktemp("broker"), partitions=1, **none)) as stack:
         stack.wait_ready()
         yield stack
+
+
+async def test_a_result_of_a_newer_schema_is_read_once_it_is_registered(broker_only: RunningStack) -> None:
+    settings = broker_only.settings
+    registry = SchemaRegistryClient({"url": f"http://127.0.0.1:{settings.registry_port}"})
+    schema = json.loads(SCHEMA_TEXTS["InferenceResult"])
+    schema["fields"].append({"name": "note", "type": "string", "default": "", "doc": "What a newer release adds."})
+    topics = unique("requests"), unique("results")
+    create_topics(settings.bootstrap, *topics)
+    async with Client(settings.bootstrap, topics=topics) as isos:
+        call = asyncio.create_task(isos.submit(Request("m", ROW, request_id="r-1")))
+        async with asyncio.timeout(30):
+            while isos._calls.lane(0).last_offset < 0:
+                await asyncio.sleep(0.01)
+        newer = await asyncio.to_thread(
+            registry.register_schema, subject_of("inference.results"), Schema(json.dumps(schema), "AVRO")
+        )
+        body = encode_body("InferenceResult", result("r-1")) + write_string("more than we know")
+        producer = Producer({"bootstrap.servers": settings.bootstrap})
+        headers: list[tuple[str, str | bytes | None]] = [("isos-source", SOURCE.pack(bytes(16), 0, 0))]
+        producer.produce(topics[1], b"\x00" + newer.to_bytes(4, "big") + body, b"r-1", 0, headers=headers)
+        producer.flush(10)
+        assert (await call).result == result("r-1")
 
 
 @pytest.mark.timeout(300)

@@ -91,6 +91,17 @@ def test_a_users_program_passes_mypy_strict(python: Path, program: Path) -> None
     assert "Success" in run(*mypy, program.name, cwd=program.parent)
 
 
+def test_the_programs_of_the_readme_pass_mypy_strict(python: Path, tmp_path: Path) -> None:
+    part = (ROOT / "README.md").read_text().partition("## Quick start from Python")[2].partition("\n## ")[0]
+    programs = re.findall(r"```python\n(.*?)```", part, re.DOTALL)
+    assert len(programs) == 2
+    for number, text in enumerate(programs):
+        (tmp_path / f"program{number}.py").write_text(text)
+    files = [f"program{number}.py" for number in range(len(programs))]
+    mypy = (sys.executable, "-m", "mypy", "--strict", "--python-executable", python, "--cache-dir", tmp_path)
+    assert "Success" in run(*mypy, *files, cwd=tmp_path)
+
+
 def test_it_runs_against_a_stack_without_anything_of_the_server(
     python: Path, program: Path, whole_stack: RunningStack
 ) -> None:

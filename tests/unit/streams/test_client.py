@@ -8,7 +8,7 @@ import pytest
 import isos
 from isos import Client, Request
 from schemas.request import BlobRef, InferenceRequest
-from streams.client import NoResultError, RequestRejectedError, RequestTooLargeError, default_bootstrap
+from streams.client import NoResultError, RequestRejectedError, RequestTooLargeError
 from streams.connection import UnreachableError
 from streams.tensors import to_tensor
 from tests.support.client_records import CODEC
@@ -105,6 +105,13 @@ async def test_any_bytes_can_be_exchanged(value):
         assert client.sent[0][1:] == (None if value else b"", value)
 
 
+async def test_only_bytes_can_be_exchanged():
+    async with LoopbackClient() as client:
+        with pytest.raises(TypeError, match="bytes or None"):
+            await client.exchange("text")
+        assert len(client._calls) == 0
+
+
 async def test_many_in_their_order():
     async with LoopbackClient() as client:
         inputs = [{"x": np.full((1, 1), number, np.int64)} for number in range(50)]
@@ -185,14 +192,6 @@ async def test_limits_are_checked():
     for options in ({"max_in_flight": 0}, {"partitions": 0}):
         with pytest.raises(ValueError, match="at least 1"):
             Client("nowhere", **options)
-
-
-def test_bootstrap_comes_from_the_environment(monkeypatch):
-    monkeypatch.delenv("ISOS_BROKERS", raising=False)
-    monkeypatch.setenv("ISOS_BROKER_PORT", "1234")
-    assert default_bootstrap() == "127.0.0.1:1234"
-    monkeypatch.setenv("ISOS_BROKERS", "broker:9")
-    assert default_bootstrap() == "broker:9"
 
 
 def test_the_public_face_names_what_it_has():

@@ -93,6 +93,29 @@ async def test_a_late_result_of_a_deleted_topic_is_not_taken_for_the_new_ones():
     assert again.future.result() == (b"value", 3)
 
 
+async def test_every_partition_of_a_new_topic_is_understood_as_one_change():
+    calls = Calls(10)
+    for partition in (0, 1):
+        before = await sent(calls, 5, partition=partition)
+        calls.take(record((partition, 5), topic_id=OLD), 1)
+        assert before.future.done()
+    for partition in (0, 1):
+        again = await sent(calls, 0, partition=partition)
+        calls.take(record((partition, 0), topic_id=NEW), 2)
+        assert again.future.done()
+
+
+async def test_a_new_topic_is_known_by_its_first_result_also_when_offsets_went_on():
+    calls = Calls(10)
+    await sent(calls, 5)
+    calls.take(record((0, 5), topic_id=OLD), 1)
+    found = await sent(calls, 9)
+    calls.take(record((0, 9), topic_id=NEW), 2)
+    late = await sent(calls, 10)
+    calls.take(record((0, 10), topic_id=OLD), 3)
+    assert (found.future.done(), late.future.done()) == (True, False)
+
+
 async def test_a_raw_record_gets_results_of_the_known_topic_only():
     calls = Calls(10)
     known = await sent(calls, 5)
