@@ -11,6 +11,10 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11; do \
 BIN := .venv/bin
 KEEP ?=
 SCENARIO ?= headline
+STEPS ?= 1000000
+SEED ?=
+# Steps of the simulation within `make test`; `make sim` runs a million.
+TEST_STEPS ?= 250000
 PYTEST := $(BIN)/python -m pytest -q
 TALLY := $(CURDIR)/.isos/test-tally
 LOCK := --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
@@ -41,8 +45,9 @@ check: setup ## Format, lint, types, import contracts, unit and contract tests; 
 	@$(BIN)/lint-imports
 	@$(PYTEST) -m "not broker" tests/unit $(wildcard tests/contract)
 
-sim: setup ## All agents on an in-memory log under a seeded scheduler
+sim: setup ## All agents' real loops in simulated worlds: tests, then a million steps (STEPS=N SEED=N)
 	@$(PYTEST) -s tests/sim
+	@$(BIN)/python -m tests.sim --jobs 2 --steps $(STEPS) $(if $(SEED),--seed $(SEED))
 
 integration: setup ## Real broker and Redis (TEST_BROKER=local|container|host:port)
 	@$(BIN)/python -m tests.support.node
@@ -53,7 +58,7 @@ chaos: setup ## Kill, freeze and restart processes under load; the ledger after 
 
 test: setup ## Everything: check, sim, integration, chaos; the last line counts them all
 	@rm -f $(TALLY)
-	@for part in check sim integration chaos; do TEST_TALLY=$(TALLY) $(MAKE) --no-print-directory $$part; done
+	@for part in check sim integration chaos; do TEST_TALLY=$(TALLY) $(MAKE) --no-print-directory $$part STEPS=$(TEST_STEPS); done
 	@$(BIN)/python -m tests.support.tally $(TALLY)
 
 bench: setup ## Measure: make bench SCENARIO=headline|smoke|client

@@ -1,40 +1,93 @@
-"""``python -m tests.sim --steps N [--seed S]``: run the simulation in rounds and stop at the first violation.
+"""``python -m tests.sim --steps N [--seed S]``: run many short worlds, each of a seed, and stop at the first violation.
 
-A seed names one round of at most ``ROUND`` steps; the first round runs the seed that was given (or a random one), the
-others those after it. Exit code 1 on a violation, with the seed, the step, the invariant and the last steps.
+Each seed draws its own mixture of faults (``tests.sim.profile``). Worlds run in ``--jobs`` processes; which worlds there
+are depends on the first seed and the steps alone. At the end it says how many steps and seeds ran and how often each
+fault happened. Exit code 1 on a violation, with its seed, its step, the invariant, what was told of the request or
+partition at fault, the last steps, and the command that runs that seed again; also when a fault never happened in a run
+of ``ALL_FAULTS`` steps or more.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import multiprocessing
 import secrets
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
 
-from tests.sim.scheduler import Simulation
+from tests.sim.profile import FAULTS
+from tests.sim.scheduler import Report, Simulation
 
-ROUND = 20_000
+WORLD_STEPS = 2_500
+ALL_FAULTS = 100_000
+BATCH = 8
+SAY_EVERY = 50
+
+
+def run_world(seed: int) -> Report:
+    """One world to its end."""
+    logging.getLogger("streams").setLevel(logging.CRITICAL)  # it warns of what is simulated here
+    logging.getLogger("executors").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    return Simulation(seed).run(WORLD_STEPS)
+
+
+def reports(seed: int, jobs: int) -> Iterator[Report]:
+    """Reports of the worlds from ``seed`` on, in the order of their seeds, without an end."""
+    if jobs < 2:
+        while True:
+            yield run_world(seed)
+            seed += 1
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        while True:  # a few worlds ahead of what was asked for, not all of an endless row
+            yield from pool.imap(run_world, range(seed, seed + BATCH * jobs))
+            seed += BATCH * jobs
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description="Run the simulation of all agents.")
-    parser.add_argument("--steps", type=int, default=1_000_000, help="steps in all")
-    parser.add_argument("--seed", type=int, default=None, help="seed of the first round; a random one if not given")
+    parser.add_argument("--steps", type=int, default=1_000_000, help="steps in all, at least")
+    parser.add_argument("--seed", type=int, default=None, help="seed of the first world; a random one if not given")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     given = parser.parse_args(arguments)
-    seed = secrets.randbits(48) if given.seed is None else given.seed
-    logging.getLogger("streams").setLevel(logging.ERROR)  # it warns of what is simulated here
-    done, began = 0, time.perf_counter()
-    while done < given.steps:
-        steps = min(ROUND, given.steps - done)
-        report = Simulation(seed).run(steps)
-        done += steps
-        print(f"{report.text()}  [{done} of {given.steps} steps, {time.perf_counter() - began:.0f} s]", flush=True)
+    seed = secrets.randbits(40) if given.seed is None else given.seed
+    print(f"simulating at least {given.steps} steps from seed {seed} on, {given.jobs} processes", flush=True)
+    began, steps, worlds, counts = time.perf_counter(), 0, 0, Counter[str]()
+    for report in reports(seed, given.jobs):
+        steps += report.steps
+        worlds += 1
+        counts.update(report.counts)
         if report.violation is not None:
-            print(f"replay: python -m tests.sim --steps {steps} --seed {seed}")
+            print(report.text())
+            print(f"again: python -m tests.sim --steps 1 --seed {report.seed}")
             return 1
-        seed += 1
+        if given.steps <= WORLD_STEPS:
+            print(report.text())
+        elif worlds % SAY_EVERY == 0:
+            print(f"seeds {seed} to {seed + worlds - 1}: {steps} steps, {steps / _since(began):.0f} steps/s", flush=True)
+        if steps >= given.steps:
+            break
+    return conclude(seed, worlds, steps, _since(began), counts)
+
+
+def conclude(seed: int, worlds: int, steps: int, seconds: float, counts: Counter[str]) -> int:
+    """Say what was covered."""
+    print(f"{steps} steps in {worlds} worlds, seeds {seed} to {seed + worlds - 1}, {seconds:.0f} s, no violation")
+    print("faults: " + ", ".join(f"{fault} {counts[fault]}" for fault in FAULTS))
+    others = sorted(name for name in counts if name not in FAULTS)
+    print("also: " + ", ".join(f"{name} {counts[name]}" for name in others))
+    never = [fault for fault in FAULTS if not counts[fault]]
+    if never and steps >= ALL_FAULTS:
+        print(f"these faults never happened: {', '.join(never)}")
+        return 1
     return 0
+
+
+def _since(began: float) -> float:
+    return max(1e-9, time.perf_counter() - began)
 
 
 if __name__ == "__main__":

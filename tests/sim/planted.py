@@ -1,21 +1,276 @@
-"""What the planted bugs need besides a switch."""
+"""Bugs to plant: each a small change of the real code that the simulation runs, and the rules that it breaks.
+
+``plant(bug)`` changes the code for as long as its block lasts. What the simulation finds with none of them planted is a
+bug of ours; two of these (``an overtaken edge``, ``a lost cancellation``) were, and are kept here so that they stay out.
+"""
 
 from __future__ import annotations
 
-from types import MappingProxyType
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
 
-from schemas.memory import MemoryEntry
+import numpy as np
+
+import agents.router
+import streams.control_loop
+from executors.outbox import Outbox
 from schemas.plan import Plan, VersionWeight
-from streams.canonical import to_json
-from streams.memory_view import MemoryView, active_version, models, plan
+from streams.columns import ERROR
+from streams.committed import CommittedConsumer
+from streams.deadletter import DeadLetters
+from streams.edge import Edge
+from streams.errors import FencedError, RetriableError
+from streams.event_store import EventStore
+from streams.ledger_log import RESULTS, LedgerLog
+from streams.memory_view import active_version, plan
+from streams.ordering import InOrder
+from streams.partition_run import PartitionRun
+from streams.request_ids import RequestIds
+from streams.tenure import Tenure
+from streams.terminals import OPEN, SET, Terminals
+from tests.sim.control_invariants import CHAIN, COMMITTED, FOLD, JOURNALED
+from tests.sim.invariants import (
+    CHECKPOINT,
+    COMMIT,
+    DEAD_LETTER,
+    DEFECT,
+    DRAINED,
+    ONE_RESULT,
+    ONE_WRITER,
+    OUTPUTS,
+    PLANNED,
+)
 
 
-def guessing_view(view: MemoryView) -> MemoryView:
-    """Memory as a Router sees it that cannot wait: a model without an effective plan is given one."""
-    entries = dict(view.entries)
-    for model in models(view):
-        version = active_version(view, model)
-        if version is not None and plan(view, model) is None:
-            guess = Plan(model, (VersionWeight(version, 100),), 8, 30_000)
-            entries[f"plan/{model}"] = MemoryEntry(f"plan/{model}", 1, view.sequence, to_json(guess), view.time_us)
-    return MemoryView(view.sequence, view.last_hash, view.time_us, MappingProxyType(entries))
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """``changed`` stands in for ``name`` of ``owner``; ``rules``: one of them is what the simulation says."""
+
+    owner: Any
+    name: str
+    changed: Callable[..., Any]
+    rules: tuple[str, ...]
+
+
+@contextlib.contextmanager
+def plant(bug: Planted) -> Iterator[None]:
+    """The code with a bug."""
+    kept = vars(bug.owner)[bug.name]
+    setattr(bug.owner, bug.name, bug.changed)
+    try:
+        yield
+    finally:
+        setattr(bug.owner, bug.name, kept)
+
+
+_send = CommittedConsumer.send
+_init_ledger = LedgerLog.__init__
+_until_end = LedgerLog._until_end
+_run = PartitionRun.run
+_end = Outbox.end
+_round = Tenure.round
+_claim_local = RequestIds._claim_local
+
+
+def _commits_at_once(topic: str) -> Callable[..., Any]:
+    async def send(self: CommittedConsumer, producer: Any, to: str, value: bytes, number: int, holders: Any) -> None:
+        await _send(self, producer, to, value, number, () if topic in self.topic else holders)
+
+    return send
+
+
+def _holds_nothing(self: PartitionRun, entry: Any) -> None:
+    """An event is done when it is decided on, whatever was sent for it."""
+
+
+def _defers_loosely(self: PartitionRun, effect: Any, entry: Any) -> None:
+    self.deferred.append(streams.partition_run._Deferred(effect.frame, effect.until_us, 0, InOrder[Any]().start(None)))
+
+
+def _no_fence(self: LedgerLog, *given: Any, **more: Any) -> None:
+    _init_ledger(self, *given, **{**more, "fence": False})
+
+
+async def _reads_before_it_claims(self: LedgerLog) -> Any:
+    reader = streams.ledger_log.consumer(self._connection)
+    await reader.start()
+    rebuilt = await self._rebuild(reader)
+    writer = streams.ledger_log.FencedWriter
+    self._results = await writer.claim(self._connection, RESULTS, self.partition)
+    self._checkpoints = await writer.claim(self._connection, streams.ledger_log.CHECKPOINTS, self.partition)
+    return rebuilt
+
+
+async def _reads_no_results(self: LedgerLog, reader: Any, topic: str, first: int) -> Any:
+    if topic != RESULTS:
+        async for record in _until_end(self, reader, topic, first):
+            yield record
+
+
+def _pending_is_set(self: Terminals) -> tuple[int, bytes]:
+    above = self.states[self.low_watermark - self.base :] != OPEN
+    used = int(np.flatnonzero(above)[-1]) + 1 if above.any() else 0
+    return self.low_watermark, np.packbits(above[:used], bitorder="little").tobytes()
+
+
+def _one_gap_too_many(self: Terminals, offsets: Any, gaps: Any) -> Terminals:
+    holes = np.flatnonzero(gaps)
+    empty = [np.arange(offsets[i] - gaps[i] - 1, offsets[i]) for i in holes.tolist()]
+    return self._with(np.concatenate(empty).astype(np.int64), SET) if empty else self
+
+
+async def _confirms_first(self: PartitionRun, results: Any) -> None:
+    while self.answers:
+        group, self.answers = self.answers, []
+        submitted = await results.submit([record for each in group for record in each.records])
+        for answered in group:
+            self._confirm(answered, self.state.results_offset)
+        await results.confirm(submitted)
+    self._writing = False
+
+
+async def _retries_in_place(self: PartitionRun, results: Any) -> None:
+    while self.answers:
+        group, self.answers = self.answers, []
+        records = [record for each in group for record in each.records]
+        try:
+            _, end = await results.confirm(await results.submit(records))
+        except FencedError:
+            raise
+        except RetriableError:
+            _, end = await results.confirm(await results.submit(records))
+        for answered in group:
+            self._confirm(answered, end)
+    self._writing = False
+
+
+async def _forgets_its_backlog(self: PartitionRun) -> None:
+    try:
+        await _run(self)
+    finally:
+        self.held.backlog = []
+
+
+def _finishes_in_any_order(self: InOrder[Any], entry: Any) -> list[Any]:
+    entry.outstanding -= 1
+    if entry.outstanding or entry not in self.entries:
+        return []
+    self.entries.remove(entry)
+    return [entry.item]
+
+
+def _ends_twice(self: Outbox, row_slice: Any, status: int, code: str, message: str) -> None:
+    _end(self, row_slice, status, code, message)
+    if status == ERROR:
+        _end(self, row_slice, status, code, message)
+
+
+def _guesses(view: Any, model: str) -> Any:
+    found, version = plan(view, model), active_version(view, model)
+    if found is None and version is not None:
+        return Plan(model, (VersionWeight(version, 100),), 8, 30_000)
+    return found
+
+
+async def _drops_letters(self: DeadLetters, letters: Any) -> None:
+    """Nothing is kept."""
+
+
+async def _starts_at_the_log(self: Edge, place: Any, first: int, generation: int) -> int:
+    if self._expected_generation != generation:
+        self._expected, self._expected_generation = {}, generation
+    expected = self._expected.get(place)
+    if expected is None:
+        committed = await self._source.consumer.committed(place)
+        if committed is None or committed > first:
+            committed = (await self._source.consumer.beginning_offsets([place]))[place]
+        expected = self._expected[place] = min(int(committed), first)
+        self._ids.forget([place.partition])
+    return expected
+
+
+async def _loses_cancellations(wake: asyncio.Event, until_s: float | None) -> None:
+    wake.clear()
+    try:
+        async with asyncio.timeout(until_s and max(0.0, until_s - streams.control_loop.time.monotonic())):
+            await wake.wait()
+    except (TimeoutError, asyncio.CancelledError):
+        return
+
+
+async def _sends_before_it_journals(self: Tenure, inputs: Any, now_us: int) -> None:
+    entries = [entry for given in inputs if (entry := self.agent.step(given, now_us)) is not None]
+    if entries:
+        await self._outlet.send(entries)
+        await self._journal(entries)
+
+
+async def _writes_again_unread(self: EventStore, event: Any) -> int:
+    for _ in range(3):
+        if self._is_stored(event):
+            break
+        try:
+            await self._write(event)
+            break
+        except FencedError:
+            raise
+        except RetriableError:
+            continue
+    return int(event.sequence)
+
+
+def _is_its_own_duplicate(self: RequestIds, claims: Any) -> dict[int, bytes]:
+    known = {index: self._local[key] for index, (key, _) in enumerate(claims) if key in self._local}
+    return {**_claim_local(self, claims), **known}
+
+
+PLANTED: Final[dict[str, Planted]] = {
+    "the edge commits before its frames stand": Planted(
+        CommittedConsumer, "send", _commits_at_once("inference.requests"), (COMMIT,)
+    ),
+    "the executor commits before its frames stand": Planted(
+        CommittedConsumer, "send", _commits_at_once("inference.routed"), (COMMIT,)
+    ),
+    "Router and Validator commit before what they sent stands": Planted(
+        PartitionRun, "_hold", _holds_nothing, (COMMIT,)
+    ),
+    "the Router acknowledges rows that it deferred": Planted(PartitionRun, "_defer", _defers_loosely, (COMMIT,)),
+    "events are acknowledged out of order": Planted(InOrder, "finish", _finishes_in_any_order, (COMMIT, COMMITTED)),
+    "an edge goes on past a dead letter that was not written": Planted(
+        DeadLetters, "write_many", _drops_letters, (DEAD_LETTER,)
+    ),
+    "the fence is dropped": Planted(LedgerLog, "__init__", _no_fence, (ONE_WRITER, ONE_RESULT)),
+    "a take-over reads first and claims then": Planted(
+        LedgerLog, "take_over", _reads_before_it_claims, (ONE_RESULT, FOLD, CHECKPOINT)
+    ),
+    "a take-over reads no results behind the checkpoint": Planted(
+        LedgerLog, "_until_end", _reads_no_results, (ONE_RESULT, FOLD, CHECKPOINT)
+    ),
+    "a checkpoint counts pending results as set": Planted(Terminals, "to_bits", _pending_is_set, (CHECKPOINT,)),
+    "the low watermark passes one offset more than the gap": Planted(
+        Terminals, "mark_gaps", _one_gap_too_many, (FOLD, CHECKPOINT)
+    ),
+    "results count as confirmed when they are sent": Planted(
+        PartitionRun, "_write", _confirms_first, (FOLD, CHECKPOINT, COMMIT)
+    ),
+    "a write of unknown fate is repeated in place": Planted(PartitionRun, "_write", _retries_in_place, (ONE_RESULT,)),
+    "a run that gives up forgets its unfinished events": Planted(
+        PartitionRun, "run", _forgets_its_backlog, (COMMIT, ONE_RESULT, DRAINED)
+    ),
+    "the executor ends a row twice": Planted(Outbox, "end", _ends_twice, (COMMIT, DRAINED, DEFECT)),
+    "the Router guesses where memory has no plan": Planted(agents.router, "plan", _guesses, (PLANNED,)),
+    "an overtaken edge calls offsets gaps that hold requests": Planted(
+        Edge, "_position", _starts_at_the_log, (FOLD, CHECKPOINT, ONE_RESULT)
+    ),
+    "a redelivered request is a duplicate of itself": Planted(
+        RequestIds, "_claim_local", _is_its_own_duplicate, (OUTPUTS,)
+    ),
+    "a control agent loses a cancellation": Planted(
+        streams.control_loop, "_wait", _loses_cancellations, (DRAINED, COMMITTED)
+    ),
+    "effects are sent before they are journaled": Planted(Tenure, "round", _sends_before_it_journals, (JOURNALED,)),
+    "memory is written again without reading": Planted(EventStore, "append", _writes_again_unread, (CHAIN, DEFECT)),
+}
