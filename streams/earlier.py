@@ -33,8 +33,10 @@ CALL_S: Final = 5.0
 FETCH: Final = 1_000
 SKEW_MS: Final = 250
 """Requests and results are stamped by their partitions' leaders, which may be two brokers."""
-NEAR_US: Final = 2_000_000
+NEAR_US: Final = 5_000_000
 """Earlier requests this close are looked for in one pass."""
+FETCH_WAIT_MS: Final = 10
+"""A fetch that found nothing is in the next one's way; between looks the reader is paused and fetches nothing."""
 MAX_KEPT: Final = 10_000
 MAX_KEPT_BYTES: Final = 32 << 20
 
@@ -80,6 +82,8 @@ class EarlierResults:
                 found[claim.place] = self._kept[claim.place]
             else:
                 wanted.setdefault(claim.partition, []).append(claim)
+        if wanted:
+            await self._open()
         end = time.monotonic() + LOOK_S
         for partition, group in wanted.items():
             for near in _near(group):
@@ -99,23 +103,33 @@ class EarlierResults:
                 raise UnreachableError("looking for an earlier request", str(error) or repr(error)) from error
             raise
 
-    async def _open(self, place: TopicPartition) -> AIOKafkaConsumer:
+    async def _open(self) -> AIOKafkaConsumer:
         if self._reader is None:
-            reader = consumer(self._connection, isolation_level="read_committed", max_partition_fetch_bytes=MIB)
+            reader = consumer(
+                self._connection,
+                isolation_level="read_committed",
+                max_partition_fetch_bytes=MIB,
+                fetch_max_wait_ms=FETCH_WAIT_MS,
+            )
             await start(reader, "connecting to look for earlier requests")
             self._reader = reader
-        if self._reader.assignment() != {place}:
-            self._reader.assign([place])
         return self._reader
+
+    async def _turn_to(self, place: TopicPartition) -> AIOKafkaConsumer:
+        reader = await self._open()
+        if reader.assignment() != {place}:
+            reader.assign([place])
+        return reader
 
     async def _pass(self, place: TopicPartition, claims: list[Claim], until: float) -> dict[Place, Outcome]:
         """Read from where the first of ``claims`` may be to the end of the log, or to a bound."""
-        reader = await self._open(place)
+        reader = await self._turn_to(place)
         last = (await bounded(reader.end_offsets([place]), CALL_S, "finding the end of results"))[place]
         position = await self._start(reader, place, claims)
         if position is None:
             return {claim.place: UNDER_WAY for claim in claims}
         reader.seek(place, position)
+        reader.resume(place)
         wanted = {SOURCE.pack(self._topic_id, *claim.place): claim.place for claim in claims}
         found: dict[Place, Outcome] = {}
         count = 0
@@ -128,6 +142,7 @@ class EarlierResults:
             count += len(records.get(place, ()))
             position = await reader.position(place)
             await asyncio.sleep(0)  # buffered records come without a wait: the loop has other work
+        reader.pause(place)
         self.num_records += count
         for each in wanted.values():
             self._search_on(each, position)
@@ -168,18 +183,20 @@ class EarlierResults:
             del self._searched[next(iter(self._searched))]
 
     async def _request(self, place: TopicPartition, offset: int) -> Any:
-        reader = await self._open(place)
+        reader = await self._turn_to(place)
         bounds = await bounded(reader.end_offsets([place]), CALL_S, "finding the end of requests")
         first = await bounded(reader.beginning_offsets([place]), CALL_S, "finding the start of requests")
         if not first[place] <= offset < bounds[place]:
             return None
         reader.seek(place, offset)
+        reader.resume(place)
         until = time.monotonic() + LOOK_S
-        while time.monotonic() < until:
+        found: list[Any] = []
+        while not found and time.monotonic() < until:
             fetched = await bounded(reader.getmany(place, timeout_ms=200, max_records=1), CALL_S, "reading a request")
-            for record in fetched.get(place, ()):
-                return record if record.offset == offset else None
-        return None
+            found = fetched.get(place, [])
+        reader.pause(place)
+        return found[0] if found and found[0].offset == offset else None
 
     async def close(self) -> None:
         """Close the consumer; the next look opens another."""

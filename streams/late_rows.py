@@ -35,6 +35,8 @@ MAX_STORING_BYTES: Final = 128 << 20
 MAX_STORES: Final = 4
 MAX_HOLDERS: Final = 5
 """How often a row may find that another one took the id that had become free."""
+MAX_LOOKS: Final = 3
+"""How often a look for a row may reach its bound."""
 ROUND_S: Final = 0.01
 RETRY_AFTER_MS: Final = 1_000
 
@@ -52,6 +54,7 @@ class LateRow:
     earlier: Claim | None = None
     answer: InferenceResult | None = None
     num_holders: int = 0
+    num_looks: int = 0
 
 
 @dataclass(slots=True)
@@ -166,8 +169,8 @@ class LateRows:
     async def _judge(self, late: LateRow, earlier: Claim, outcome: Outcome) -> bool:
         """Give a row its end, its answer or its id; False when it must wait for another holder's outcome."""
         if outcome.state == "not_found":
-            self._tell(late, f"{_named(earlier)} is being looked for", RETRY_AFTER_MS)
-            return True
+            late.num_looks += 1
+            return self._again(late, earlier, late.num_looks <= MAX_LOOKS)
         if outcome.state == "ended" and outcome.answer is None:
             return await self._take_over(late, earlier)
         try:
@@ -198,10 +201,14 @@ class LateRows:
             self.counts.num_freed += 1
             return True
         late.num_holders += 1
-        if late.num_holders > MAX_HOLDERS:
-            self._tell(late, f"{_named(holder)} has this id", RETRY_AFTER_MS)
+        return self._again(late, holder, late.num_holders <= MAX_HOLDERS)
+
+    def _again(self, late: LateRow, earlier: Claim, is_worth_it: bool) -> bool:
+        """Queue a row once more, for what became of ``earlier``; True, and the row ended, when that is not worth it."""
+        if not is_worth_it:
+            self._tell(late, f"{_named(earlier)} has this id and could not be looked up in time", RETRY_AFTER_MS)
             return True
-        late.earlier = holder
+        late.earlier = earlier
         self._waiting.append(late)
         self._waiting_bytes += row_bytes(late.row)
         self._wake.set()

@@ -30,6 +30,7 @@ class FakeLogReader:
     error: Exception | None = None
     reads: list[int] = field(default_factory=list)
     stopped: int = 0
+    paused: bool = False
     assigned: set[TopicPartition] = field(default_factory=set)
     positions: dict[TopicPartition, int] = field(default_factory=dict)
 
@@ -58,6 +59,12 @@ class FakeLogReader:
             place: next((each for each in self._records(place) if each.timestamp >= since), None)
             for place, since in times.items()
         }
+
+    def pause(self, place: TopicPartition) -> None:
+        self.paused = True
+
+    def resume(self, place: TopicPartition) -> None:
+        self.paused = False
 
     def seek(self, place: TopicPartition, offset: int) -> None:
         self.positions[place] = offset

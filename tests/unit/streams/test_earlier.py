@@ -82,6 +82,7 @@ async def test_an_outcome_is_read_once(reader: FakeLogReader, results: EarlierRe
     for _ in range(3):
         assert (await results.look([claim(1), claim(1)]))[0, 1].answer == RESULT
     assert reader.reads == [1]
+    assert reader.paused  # between looks nothing is fetched
 
 
 async def test_a_request_under_way_is_looked_for_where_the_last_look_ended(
@@ -143,7 +144,7 @@ async def test_the_request_itself(
 
 
 def test_requests_that_came_together_are_looked_for_together() -> None:
-    claims = [claim(n, at_ms=T_MS + at) for n, at in enumerate((0, 9_000, 1_500, 2_100, 9_100))]
+    claims = [claim(n, at_ms=T_MS + at) for n, at in enumerate((0, 19_000, 4_500, 5_100, 19_100))]
     assert [[each.offset for each in group] for group in _near(claims)] == [[0, 2], [3], [1, 4]]
     assert _near([]) == []
     assert _near([replace(claims[0])]) == [[claims[0]]]

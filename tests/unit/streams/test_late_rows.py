@@ -254,12 +254,25 @@ async def test_a_request_that_is_gone_frees_its_id(bench: Bench) -> None:
     assert len(bench.frames("inference.admitted")) == 1
 
 
-async def test_what_cannot_be_looked_up_now_is_told_to_come_again(bench: Bench) -> None:
+async def test_a_look_that_reached_its_bound_is_taken_up_again(bench: Bench) -> None:
+    bench.earlier.outcomes[0, 1] = NOT_FOUND
+    bench.meets(7)
+    await until(lambda: len(bench.earlier.looks) == 2)
+    bench.earlier.outcomes[0, 1] = ANSWERED
+    await bench.left()
+    assert [set(frame.statuses) for frame in bench.frames("inference.executed")] == [{OK}]
+    assert await bench.committed() == 8
+
+
+async def test_what_cannot_be_looked_up_now_is_told_to_come_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench.earlier.error = RetriableError("the broker is away")
     bench.meets(7)
     await bench.left(1)
     bench.earlier.error = None
     bench.earlier.outcomes |= {(0, 2): NOT_FOUND, (0, 3): ANSWERED}
+    monkeypatch.setattr(late_rows, "MAX_LOOKS", 0)
     bench.earlier.request_error = RetriableError("the broker is away")
     bench.meets(8, Claim(0, 2, 5, SAME))
     await bench.left(2)
