@@ -119,6 +119,10 @@ class Worker:
         self._blobs.stop()
         self._outbox.clear()
 
+    async def drain(self) -> None:
+        """Take no more frames, finish those at hand, commit."""
+        await self._lanes.drain()
+
     async def run(self) -> None:
         """Run until cancelled. Raises RetriableError when a frame's fate is unknown: the process starts anew."""
         self._lanes.subscribe()
@@ -153,7 +157,7 @@ class Worker:
             return
         idle_ms = BLOB_MS if self._blobs.is_busy else IDLE_MS
         timeout_ms = 0 if self._batcher.queued_items or not self._outbox.is_empty else idle_ms
-        fetched = await self._lanes.consumer.getmany(timeout_ms=timeout_ms, max_records=FETCH_RECORDS)
+        fetched = await self._lanes.read(timeout_ms=timeout_ms, max_records=FETCH_RECORDS)
         generation = self._lanes.generation
         for place, records in fetched.items():
             for record in records:

@@ -106,6 +106,7 @@ async def edge(context: RoleContext) -> None:
         )
         pulse = _pulse(context, parts)
         async with open_edge(settings, given) as opened:
+            context.drains.append(opened.source.drain)
             ready = _when(opened.source.joined, context)
             await together(opened.loop.run(), opened.restore.run(), pulse.run(), watch.run(), ready)
 
@@ -146,6 +147,7 @@ async def executor(context: RoleContext) -> None:
             while not (loader.is_settled or loading.done()):  # a lane is taken only when the planned models are warm
                 await asyncio.sleep(0.02)
             await start(reader, "starting the executor's consumer")
+            context.drains.append(loop.drain)
             await together(loop.run(), pulse.run(), loading, _when(loop.joined, context))
         finally:
             loading.cancel()
@@ -233,6 +235,7 @@ async def _serve(
     context: RoleContext, app: Any, interpreter: FrameInterpreter, pulse: Pulse, *more: Awaitable[None]
 ) -> None:
     await app.start()
+    context.drains.append(interpreter.takeover.drain)
     try:
         await together(
             pulse.run(),

@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,11 +32,15 @@ from streams.errors import IsosError, RetriableError
 log = logging.getLogger("isos")
 
 TRY_AGAIN = 75
+DRAIN_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
 class RoleContext:
-    """What a role is given. ``ready`` is called once, when it serves; ``defect`` ends the process loudly."""
+    """What a role is given. ``ready`` is called once, when it serves; ``defect`` ends the process loudly.
+
+    A role may add to ``drains`` what finishes its work when it is told to stop; it has four seconds for it.
+    """
 
     settings: Settings
     connection: Connection
@@ -44,6 +48,7 @@ class RoleContext:
     instance: int
     ready: Callable[[], None]
     defect: Callable[[BaseException], None]
+    drains: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -109,6 +114,14 @@ async def _beat(path: Path) -> None:
             os.utime(path)
 
 
+async def _drain(running: asyncio.Future[None], context: RoleContext) -> None:
+    """Let the role finish what it has begun; what does not end in time is done again by whoever comes next."""
+    draining = asyncio.gather(*(drain() for drain in context.drains), return_exceptions=True)
+    await asyncio.wait({running, draining}, timeout=DRAIN_S, return_when=asyncio.FIRST_COMPLETED)
+    log.info("drained" if draining.done() else "stopped with work under way")
+    draining.cancel()
+
+
 async def _main(role_name: str, instance: int, settings: Settings) -> int:
     stop = asyncio.Event()
     defects: list[BaseException] = []
@@ -131,6 +144,8 @@ async def _main(role_name: str, instance: int, settings: Settings) -> int:
     stopping.cancel()
     beating.cancel()
     if not running.done():
+        if context.drains and not defects:
+            await _drain(running, context)
         running.cancel()
         await asyncio.wait({running}, timeout=8)
     if running.done() and not running.cancelled() and running.exception() is not None:

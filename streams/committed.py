@@ -23,6 +23,8 @@ from streams.ordering import Entry, InOrder
 log = logging.getLogger(__name__)
 
 COMMIT_TIMEOUT_S: Final = 5.0
+DRAIN_LOOK_S: Final = 0.01
+REFUSALS: Final = 2
 
 
 @dataclass(eq=False, slots=True)
@@ -56,6 +58,8 @@ class CommittedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         self.partitions: dict[TopicPartition, Progress] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._failure: BaseException | None = None
+        self._draining = False
+        self._reads_refused = 0
 
     def subscribe(self) -> None:
         """Join the group."""
@@ -125,6 +129,25 @@ class CommittedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
             raise self._failure
         if self._failure is not None:
             raise RetriableError(f"a record could not be sent: {self._failure!r}")
+
+    async def read(self, *, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Any]]:
+        """What is there to be read; nothing once ``drain`` was called."""
+        if self._draining:
+            self._reads_refused += 1
+            await asyncio.sleep(DRAIN_LOOK_S)
+            return {}
+        found: dict[TopicPartition, list[Any]] = await self.consumer.getmany(
+            timeout_ms=timeout_ms, max_records=max_records
+        )
+        return found
+
+    async def drain(self) -> None:
+        """Read no more, wait until everything that was read is finished, commit it. The loop must go on meanwhile."""
+        self._draining = True
+        # The second refusal tells that the loop is through with what it had read before.
+        while self._reads_refused < REFUSALS or any(len(each.window) for each in self.partitions.values()):
+            await asyncio.sleep(DRAIN_LOOK_S)
+        await self.commit()
 
     async def commit(self) -> None:
         """Commit what is finished; a failure is only logged, the next commit covers it."""

@@ -151,14 +151,14 @@ class Edge:
         The client's buffer holds only what the broker had when the last fetch came, the first records after the last
         drain; the next fetch is sent now that it is empty and brings the others, which would else wait another tick.
         """
-        getmany = self._source.consumer.getmany
-        fetched: dict[TopicPartition, list[Any]] = await getmany(timeout_ms=IDLE_MS, max_records=MAX_TICK_RECORDS)
+        read = self._source.read
+        fetched = await read(timeout_ms=IDLE_MS, max_records=MAX_TICK_RECORDS)
         if not fetched:
             return fetched
         generation = self._source.generation
-        more = await getmany(timeout_ms=DRAIN_MS, max_records=MAX_TICK_RECORDS)
+        more = await read(timeout_ms=DRAIN_MS, max_records=MAX_TICK_RECORDS)
         if generation != self._source.generation:
-            return more  # type: ignore[no-any-return]  # aiokafka is untyped
+            return more
         for place, records in more.items():
             fetched.setdefault(place, []).extend(records)
         return fetched

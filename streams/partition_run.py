@@ -75,6 +75,7 @@ class PartitionRun:
         self.ledger = ledger
         self.state = state
         self.window: InOrder[Any] = InOrder()
+        held.unfinished = lambda: len(self.window)
         self.deferred: deque[_Deferred] = deque()
         self.answers: list[_Answered] = []
         self._writing = False

@@ -25,6 +25,7 @@ QUEUE_SIZE: Final = 4096
 FIRST_BACKOFF_S: Final = 0.2
 MAX_BACKOFF_S: Final = 5.0
 FENCED_BACKOFF_S: Final = 3.0
+DRAIN_LOOK_S: Final = 0.01
 
 
 @dataclass(slots=True)
@@ -33,7 +34,7 @@ class HeldPartition:
 
     ``ready`` is set by the runner once the partition is folded and fenced. ``backlog`` holds what a runner that gave up
     had taken and not finished; its successor begins with it. ``fed_offset`` is that of the last event that Faust handed
-    over (-1: none yet).
+    over (-1: none yet). ``unfinished`` counts the events that the runner took and has not acknowledged.
     """
 
     topic: str
@@ -43,6 +44,7 @@ class HeldPartition:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     backlog: list[Any] = field(default_factory=list)
     fed_offset: int = -1
+    unfinished: Callable[[], int] = lambda: 0
     task: asyncio.Task[None] | None = None
 
 
@@ -70,6 +72,7 @@ class Takeover:
         self._runner = runner
         self._on_defect = on_defect
         self.generation = 0
+        self._draining = False
         self.held: dict[tuple[str, int], HeldPartition] = {}
         self.assigned_once = asyncio.Event()
         assigned: Any = self._assigned  # mode's signal type asks for a signature that it never calls with
@@ -121,7 +124,7 @@ class Takeover:
         """Hand an event to its partition's queue; one of a partition no longer held is dropped unacknowledged."""
         message = event.message
         held = self.held.get((message.topic, message.partition))
-        if held is not None:
+        if held is not None and not self._draining:
             held.fed_offset = message.offset
             await held.events.put(event)
 
@@ -129,6 +132,12 @@ class Takeover:
         """The partitions that Faust can hand events to: none while one queue is full and holds all others up."""
         held = list(self.held.values())
         return [] if any(each.events.full() for each in held) else held
+
+    async def drain(self) -> None:
+        """Take no more events and wait until those at hand are acknowledged; what was refused is delivered again."""
+        self._draining = True
+        while any(not held.events.empty() or held.unfinished() for held in self.held.values()):
+            await asyncio.sleep(DRAIN_LOOK_S)
 
     def is_current(self, held: HeldPartition) -> bool:
         """Whether ``held`` belongs to the running generation."""

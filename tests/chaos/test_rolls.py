@@ -9,9 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from executors.model_store import ModelStore
 from infra.bench.models import bench_model
-from infra.registration import Registrar
 from streams.connection import Connection
 from streams.growth import ORDER
 from streams.provision import topic_partitions
@@ -124,14 +122,20 @@ def ask(stack):
     stack.isos("infer", FAST[0], "--json", json.dumps([[0.5] * 256]), "--timeout-ms", "60000")
 
 
-def register(stack, name):
-    """Register a model with a client of this release, and wait for its plan."""
-
-    async def run():
-        async with Registrar(Connection(stack.settings.bootstrap), ModelStore(stack.settings.data_dir)) as registrar:
-            await registrar.register(*bench_model(name, 3))
-
-    asyncio.run(run())
+def register(stack, folder, name):
+    """Register a model with the release that is installed, and wait for its plan."""
+    blob, facts = bench_model(name, 3)
+    model, manifest = folder / f"{name}.onnx", folder / f"{name}.json"
+    model.write_bytes(blob)
+    ends = {"inputs": facts.inputs, "outputs": facts.outputs}
+    tensors = {
+        end: [{"name": t.name, "datatype": t.datatype, "shape": [-1, *t.item_shape]} for t in specs]
+        for end, specs in ends.items()
+    }
+    manifest.write_text(json.dumps({**tensors, "max_batch_size": 128}))
+    stack.isos(
+        "models", "register", str(model), "--name", name, "--version", facts.version, "--manifest", str(manifest)
+    )
 
 
 def roll(stack):
@@ -150,11 +154,11 @@ def test_a_release_with_another_version_of_every_schema_and_back(tmp_path):
     ):
         release.upgrade()
         roll(stack)
-        register(stack, "bench-after-upgrade")
+        register(stack, tmp_path, "bench-after-upgrade")
         written = {name: schema_ids_on(stack.settings.bootstrap, full_name(name)) for name in WRITTEN}
         release.downgrade()
         roll(stack)
-        register(stack, "bench-after-downgrade")
+        register(stack, tmp_path, "bench-after-downgrade")
         run.num_probes += 4
         run.probe()
         check(run, run.finish(), stack)

@@ -171,7 +171,10 @@ async def _register(stack: RunningStack) -> None:
 
 @contextlib.contextmanager
 def traffic(stack: RunningStack, folder: Path, seed: int, rate: float = RATE) -> Iterator[FaultRun]:
-    """1,000 requests a second (or ``CHAOS_RATE``), one in fifty to the slow model, with 60 s to answer; to the partitions there are now."""
+    """1,000 requests a second (or ``CHAOS_RATE``), one in fifty to the slow model, with 60 s to answer.
+
+    They go to the partitions that there are at the start.
+    """
     ids = asyncio.run(read_schema_ids(Connection(stack.settings.bootstrap)))
     schema_id = ids.write_ids[subject_of("inference.requests")]
     loads = [Load(name, weight=49 / 3) for name in FAST] + [Load(SLOW, weight=1.0)]

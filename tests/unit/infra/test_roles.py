@@ -106,6 +106,36 @@ async def test_a_signal_stops_it_cleanly(settings: Settings, monkeypatch: pytest
         asyncio.get_running_loop().remove_signal_handler(each)
 
 
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_signal_lets_it_finish_its_work_for_a_while(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(roles, "DRAIN_S", 5.0 if ends else 0.05)
+
+    async def drain() -> None:
+        seen.append("draining")
+        if not ends:
+            await asyncio.Event().wait()
+
+    async def role(context: RoleContext) -> None:
+        context.drains.append(drain)
+        seen.append("started")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append("cancelled")
+
+    play(monkeypatch, role)
+    running = asyncio.ensure_future(roles._main("edge", 0, settings))
+    await until(lambda: seen)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await asyncio.wait_for(running, 5) == 0
+    assert seen == ["started", "draining", "cancelled"]
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().remove_signal_handler(each)
+
+
 async def test_the_supervisors_name_wins(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     names = []
 

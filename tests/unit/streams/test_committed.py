@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
@@ -120,3 +122,20 @@ async def test_the_first_failure_is_the_one_that_is_told() -> None:
     source.fail(RetriableError("second"))
     with pytest.raises(RetriableError, match="first"):
         source.check()
+
+
+async def test_draining_reads_no_more_and_commits_what_was_read() -> None:
+    bench = Bench()
+    bench.consumer.batches = [{PLACE: ["record"]}, {PLACE: ["later"]}]
+    assert await bench.source.read(timeout_ms=0, max_records=1) == {PLACE: ["record"]}
+    draining = asyncio.ensure_future(bench.source.drain())
+    await turns()
+    progress, entry = bench.begin(4)  # the loop is not through with its records yet
+    assert await bench.source.read(timeout_ms=0, max_records=1) == {}
+    assert await bench.source.read(timeout_ms=0, max_records=1) == {}
+    await turns()
+    assert not draining.done()
+    progress.finish(entry)
+    await asyncio.wait_for(draining, 5)
+    assert bench.consumer.offsets == {PLACE: 4}
+    assert bench.consumer.batches == [{PLACE: ["later"]}]

@@ -73,6 +73,26 @@ async def test_events_go_to_their_partition_and_those_of_no_partition_are_droppe
     await bench.takeover.stop()
 
 
+async def test_draining_takes_no_more_and_waits_for_what_is_at_hand() -> None:
+    bench = Bench(lambda held: asyncio.Event().wait())  # type: ignore[arg-type,return-value]
+    await bench.app.assign(("t", 0))
+    (held,) = bench.takeover.held.values()
+    left = [2]
+    held.unfinished = lambda: left[0]
+    await bench.takeover.feed(FakeEvent(b"", 5))
+    draining = asyncio.ensure_future(bench.takeover.drain())
+    await turns()
+    refused = FakeEvent(b"", 6)
+    await bench.takeover.feed(refused)
+    assert (held.events.qsize(), refused.acks, draining.done()) == (1, 0, False)
+    held.events.get_nowait()
+    await turns()
+    assert not draining.done()
+    left[0] = 0
+    await asyncio.wait_for(draining, 5)
+    await bench.takeover.stop()
+
+
 async def test_a_feeder_that_waits_for_room_is_let_go_by_a_rebalance(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(lambda held: asyncio.Event().wait())  # type: ignore[arg-type,return-value]
     await bench.app.assign(("t", 1))
