@@ -79,10 +79,10 @@ async def test_draining_takes_no_more_and_waits_for_what_is_at_hand() -> None:
     (held,) = bench.takeover.held.values()
     left = [2]
     held.unfinished = lambda: left[0]
-    await bench.takeover.feed(FakeEvent(b"", 5))
+    await bench.takeover.feed(FakeEvent(b"", 5, partition=0))
     draining = asyncio.ensure_future(bench.takeover.drain())
     await turns()
-    refused = FakeEvent(b"", 6)
+    refused = FakeEvent(b"", 6, partition=0)
     await bench.takeover.feed(refused)
     assert (held.events.qsize(), refused.acks, draining.done()) == (1, 0, False)
     held.events.get_nowait()
