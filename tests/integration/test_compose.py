@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import tarfile
@@ -23,14 +24,13 @@ import pytest
 from infra.settings import Settings
 from isos import Client
 from tests.support.broker import free_ports, local_servers
-from tests.support.compose import Composition, Ground, broker_properties, read_compose, seconds
+from tests.support.compose import Composition, Ground, broker_properties, mem_limit_bytes, read_compose, seconds
 from tests.support.containerfile import build_stage, read_containerfile
 from tests.support.leftovers import processes_of
 from tests.support.models import identity
 from tests.support.stack import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-DIGITS = "/opt/isos/tools/digits"
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -124,12 +124,23 @@ def up(
         composition.down()
 
 
+def readme_commands(checkout: Path) -> list[list[str]]:
+    """The arguments of each ``docker compose run --rm cli`` of the README that needs no file of a user, in order."""
+    text = (checkout / "README.md").read_text().replace("\\\n", " ")
+    found = re.findall(r"^docker compose run --rm cli (.*?)(?:\s+#.*)?$", text, re.MULTILINE)
+    shell = ["bash", "-c"]
+    words = [subprocess.check_output([*shell, f"printf '%s\\0' {line}"], text=True) for line in found]
+    return [each.rstrip("\0").split("\0") for each in words]
+
+
 @pytest.fixture(scope="module")
-def registered(up: Composition) -> Composition:
-    """The classifier that the image brings, registered with the command of the README."""
-    files = [f"{DIGITS}/digits.onnx", "--name", "digits", "--version", "v1.0.0"]
-    done = up.containers["cli"].run("models", "register", *files, "--manifest", f"{DIGITS}/manifest.json")
-    assert done.returncode == 0, done.stderr
+def registered(up: Composition, checkout: Path) -> Composition:
+    """What the README says to do first: the classifier that the image brings is registered and asked."""
+    commands = readme_commands(checkout)
+    assert [each[0] for each in commands] == ["models", "infer", "ledger"]
+    for each in commands:
+        done = up.containers["cli"].run(*each)
+        assert done.returncode == 0, f"{each}: {done.stdout}{done.stderr}"
     return up
 
 
@@ -161,20 +172,19 @@ async def test_a_request_is_answered_and_the_ledger_is_clean(registered: Composi
     async with Client(backing.bootstrap) as client:
         answers = [await client.infer("digits", {"image": image}, timeout_ms=60_000) for _ in range(20)]
     assert {answer.outputs["classes"].shape for answer in answers} == {(2, 3)}
-    cli = registered.containers["cli"]
-    inferred = cli.run("infer", "digits", "--json", json.dumps([0] * 64))
-    assert inferred.returncode == 0, inferred.stderr
-    ledger = cli.run("ledger", "--drained", "--output", "json")
+    ledger = registered.containers["cli"].run("ledger", "--drained")
     assert ledger.returncode == 0, ledger.stdout + ledger.stderr
 
 
 async def test_a_large_tensor_crosses_the_shared_volume(up: Composition, backing: Backing, base: Path) -> None:
-    model, manifest = base / "identity.onnx", base / "identity.json"
-    model.write_bytes(identity(1024))
+    files = base / "files"
+    files.mkdir()
+    (files / "model.onnx").write_bytes(identity(1024))
     tensor = {"datatype": "FP32", "shape": [-1, 1024]}
-    manifest.write_text(json.dumps({"inputs": [{"name": "x", **tensor}], "outputs": [{"name": "y", **tensor}]}))
-    arguments = [str(model), "--name", "identity", "--version", "v1.0.0", "--manifest", str(manifest)]
-    done = up.containers["cli"].run("models", "register", *arguments)
+    manifest = {"inputs": [{"name": "x", **tensor}], "outputs": [{"name": "y", **tensor}]}
+    (files / "manifest.json").write_text(json.dumps(manifest))
+    arguments = ["model.onnx", "--name", "identity", "--version", "v1.0.0", "--manifest", "manifest.json"]
+    done = up.containers["cli"].run("models", "register", *arguments, files=files)
     assert done.returncode == 0, done.stderr
     x = np.full((128, 1024), 0.5, np.float32)  # 512 KiB
     async with Client(backing.bootstrap) as client:
@@ -187,6 +197,13 @@ def test_the_registry_answers_on_the_published_port(up: Composition) -> None:
     url = up.containers["registry"].environment["ISOS_REGISTRY_URL"]
     with urlopen(f"{url}/subjects", timeout=10) as answer:
         assert "isos.inference.requests.v1-value" in json.load(answer)
+
+
+def test_every_service_needs_at_most_half_of_its_memory_limit(registered: Composition) -> None:
+    for each in registered.served:
+        status = Path(f"/proc/{each.wait_pid()}/status").read_text()
+        peak_bytes = int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) << 10
+        assert peak_bytes <= mem_limit_bytes(each.service) / 2, (each.name, peak_bytes >> 20)
 
 
 @pytest.mark.parametrize("name", ["registry", "orchestrator", "control", "edge", "router", "validator", "executor"])

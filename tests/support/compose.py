@@ -44,6 +44,12 @@ def seconds(text: str) -> float:
     return int(match.group(1)) * {"ms": 0.001, "s": 1.0, "m": 60.0}[match.group(2)]
 
 
+def mem_limit_bytes(service: Service) -> int:
+    """Read a service's memory limit, such as ``512m``."""
+    text: str = service["mem_limit"]
+    return int(text[:-1]) << {"m": 20, "g": 30}[text[-1]]
+
+
 def broker_properties(service: Service, addresses: Mapping[str, str]) -> str:
     """Give server.properties as the broker's image makes it of ``KAFKA_`` variables; ``addresses`` are replaced."""
     environment: dict[str, str] = service["environment"]
@@ -156,11 +162,11 @@ class Container:
                 return
             self.stopping.wait(_RESTART_S)
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """``docker compose run``: the entry point with other arguments, and what it printed."""
+    def run(self, *arguments: str, files: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """``docker compose run``: the entry point with other arguments; ``files`` is its working directory, if given."""
         self.ground.prepare(self.name, self.service)
         return subprocess.run(
-            self.argv([*self.service["entrypoint"], *arguments]), env=self.environment, cwd=self.folder,
+            self.argv([*self.service["entrypoint"], *arguments]), env=self.environment, cwd=files or self.folder,
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
 
