@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from schemas.request import BlobRef
 from streams import blob_collection
@@ -189,3 +190,123 @@ async def test_a_partition_with_records_must_have_a_time(
 async def test_markers_alone_bound_nothing() -> None:
     asked = blob_collection._oldest(FakeBroker(3, 9, None, markers=True), "t", [TopicPartition("t", 0)])
     assert await asked == {"t-0": None}
+
+
+BLOBS = [f"{number:064x}" for number in range(3)]
+LIFE_S, KEEP_S = 130, 600
+"""Largest budget and its grace; how long before it sends a client may store."""
+
+
+class Retention(RuleBasedStateMachine):
+    """A store, four topics and the collection on one clock, in seconds; the real rules decide what goes.
+
+    Records are (time, digest). A request lives for LIFE_S at most: later nobody writes a frame of it. Nobody trims a
+    letter whose redriven request still waits for an edge.
+    """
+
+    margin_s = LIFE_S + KEEP_S
+    reads_letters = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 10_000
+        self.touched: dict[str, int] = {}
+        self.logs: dict[str, list[tuple[int, str]]] = {"requests": [], "admitted": [], "routed": [], "letters": []}
+        self.unread: list[tuple[int, str]] = []
+        self.unrouted: list[tuple[int, int, str]] = []
+        self.stored: list[tuple[int, str]] = []
+
+    @rule(seconds=st.sampled_from([1, 30, 200, 2_000]))
+    def time_passes(self, seconds: int) -> None:
+        self.now += seconds
+
+    @rule(digest=st.sampled_from(BLOBS))
+    def client_stores(self, digest: str) -> None:
+        self.touched[digest] = self.now
+        self.stored.append((self.now, digest))
+
+    @precondition(lambda self: self.stored)
+    @rule()
+    def client_sends(self) -> None:
+        at, digest = self.stored.pop()
+        if self.now - at <= KEEP_S:
+            self.request(digest)
+
+    def request(self, digest: str) -> None:
+        self.logs["requests"].append((self.now, digest))
+        self.unread.append((self.now, digest))
+
+    @precondition(lambda self: self.unread)
+    @rule(lettered=st.booleans(), commits=st.booleans())
+    def edge_reads(self, lettered: bool, commits: bool) -> None:
+        """One that does not commit reads the same again; a letter names its blob without a touch."""
+        at, digest = self.unread[0]
+        if lettered:
+            self.logs["letters"].append((self.now, digest))
+        else:
+            self.touched[digest] = self.now
+            if self.now - at < LIFE_S:
+                self.logs["admitted"].append((self.now, digest))
+                self.unrouted.append((at, self.now, digest))
+        if commits:
+            del self.unread[0]
+
+    @precondition(lambda self: self.unrouted)
+    @rule()
+    def router_routes(self) -> None:
+        received, _, digest = self.unrouted.pop(0)
+        if self.now - received < LIFE_S:
+            self.logs["routed"].append((self.now, digest))
+
+    @precondition(lambda self: self.logs["letters"])
+    @rule()
+    def operator_redrives(self) -> None:
+        self.request(self.logs["letters"][-1][1])
+
+    @rule(topic=st.sampled_from(["requests", "admitted", "routed", "letters"]), keep=st.integers(0, 2))
+    def broker_forgets(self, topic: str, keep: int) -> None:
+        """The start of a log moves, also past what nobody has read."""
+        log = self.logs[topic]
+        if topic == "letters" and self.unread:
+            return
+        del log[: max(0, len(log) - keep)]
+        if topic == "requests":
+            self.unread = [each for each in self.unread if each in log]
+
+    @rule()
+    def blobs_are_collected(self) -> None:
+        oldest = {name: log[0][0] if log else None for name, log in self.logs.items() if name != "letters"}
+        scan = Scan(frozenset(BLOBS))
+        for _, digest in self.logs["letters"] if self.reads_letters else ():
+            scan.add(digest.encode())
+        cutoff = horizon_of(self.now, oldest, self.margin_s).cutoff_us
+        self.touched = {digest: at for digest, at in self.touched.items() if at >= cutoff or digest in scan.found}
+
+    @invariant()
+    def what_a_retained_record_names_is_there(self) -> None:
+        for name, log in self.logs.items():
+            for _, digest in log:
+                assert digest in self.touched, f"{name} names {digest}, which was collected"
+
+
+TestRetention = Retention.TestCase
+TestRetention.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+class Careless(Retention):
+    margin_s = 0
+
+
+class BlindToLetters(Retention):
+    reads_letters = False
+
+
+@pytest.mark.parametrize("careless", [Careless, BlindToLetters])
+def test_a_collection_that_is_careless_is_found_out(careless: type[Retention]) -> None:
+    with pytest.raises(AssertionError, match="which was collected"):
+        run_state_machine_as_test(
+            careless,
+            settings=settings(
+                max_examples=2_000, stateful_step_count=40, deadline=None, database=None, phases=(Phase.generate,)
+            ),
+        )
