@@ -59,29 +59,40 @@ class DeadLetters:
         Raises LetterNotWrittenError when one is not acknowledged in time: some of the others may stand, and do twice
         when their records are read again.
         """
-        done = 0
+        left = len(letters)
+        group: Sequence[Letter] = ()
         try:
             async with asyncio.timeout(SEND_TIMEOUT_S):
                 for group in _rounds(letters):
-                    await self._write(group)
-                    done += len(group)
-        except (KafkaError, TimeoutError) as failed:
-            reason = str(failed) or f"no answer within {SEND_TIMEOUT_S:g} s"
-            raise LetterNotWrittenError(self._stage, letters[done], len(letters) - done, reason) from failed
+                    await self._write(group, left)
+                    left -= len(group)
+        except TimeoutError as late:
+            reason = f"no answer within {SEND_TIMEOUT_S:g} s"
+            raise LetterNotWrittenError(self._stage, group[0], left, reason) from late
 
     async def write(self, value: bytes | None, error: PoisonRecordError, where: RecordCoordinate) -> None:
         """Keep a frame: it has neither key nor headers of its own; otherwise as ``write_many``."""
         await self.write_many([Letter.bare(where, value, error)])
 
-    async def _write(self, letters: Sequence[Letter]) -> None:
+    async def _write(self, letters: Sequence[Letter], left: int) -> None:
+        """Write one round, of ``left`` letters in all that are still to be written."""
         waiting: list[asyncio.Future[Any]] = []
         for letter in letters:
             value, key, headers = letter.fields(self._stage, self._topic_ids.get(letter.where.topic))
-            waiting.append(await self._producer.send(TOPIC, value, key=key, headers=headers))
+            try:
+                waiting.append(await self._producer.send(TOPIC, value, key=key, headers=headers))
+            except KafkaError as error:
+                raise LetterNotWrittenError(self._stage, letter, left, _said(error)) from error
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
-        for outcome in outcomes:
+        for letter, outcome in zip(letters, outcomes, strict=True):
+            if isinstance(outcome, KafkaError):
+                raise LetterNotWrittenError(self._stage, letter, left, _said(outcome)) from outcome
             if isinstance(outcome, BaseException):
                 raise outcome
+
+
+def _said(error: KafkaError) -> str:
+    return str(error) or type(error).__name__
 
 
 def _rounds(letters: Sequence[Letter]) -> list[list[Letter]]:
