@@ -1,7 +1,7 @@
-"""``python -m tests.sim --steps N [--seed S]``: run many short worlds, each of a seed, and stop at the first violation.
+"""``python -m tests.sim --steps N [--seed S]``: many short worlds, each of a seed; stop at the first violation.
 
-Each seed draws its own mixture of faults (``tests.sim.profile``). Worlds run in ``--jobs`` processes; which worlds there
-are depends on the first seed and the steps alone. At the end it says how many steps and seeds ran and how often each
+Each seed draws its own mixture of faults (``tests.sim.profile``). Worlds run in ``--jobs`` processes; which worlds
+there are depends on the first seed and the steps alone. At the end it says how many steps and seeds ran and how often each
 fault happened. Exit code 1 on a violation, with its seed, its step, the invariant, what was told of the request or
 partition at fault, the last steps, and the command that runs that seed again; also when a fault never happened in a run
 of ``ALL_FAULTS`` steps or more.
@@ -67,7 +67,9 @@ def main(arguments: list[str] | None = None) -> int:
         if given.steps <= WORLD_STEPS:
             print(report.text())
         elif worlds % SAY_EVERY == 0:
-            print(f"seeds {seed} to {seed + worlds - 1}: {steps} steps, {steps / _since(began):.0f} steps/s", flush=True)
+            print(
+                f"seeds {seed} to {seed + worlds - 1}: {steps} steps, {steps / _since(began):.0f} steps/s", flush=True
+            )
         if steps >= given.steps:
             break
     return conclude(seed, worlds, steps, _since(began), counts)

@@ -1,13 +1,12 @@
-"""The clients of the simulated broker, in place of aiokafka's: consumer, producer, fenced writer.
+"""The clients of the simulated broker that read, in place of aiokafka's; ``tests.sim.broker_senders`` has the others.
 
 They take the process in place of a connection. Every answer comes in another step of the scheduler; a call may see
-less than there is, or fail at once; a send fails with an unknown fate.
+less than there is, or fail at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,17 +16,12 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, KafkaTimeoutError
 
-from streams.errors import FencedError
-from streams.fenced import WriteFailedError
 from streams.memory_log import LogRecord
 from streams.topics import PREFIX, SUFFIX, full_name
 from tests.sim.group import Place
-from tests.sim.world import TOPIC_ID, Outcome, Sending
 
 if TYPE_CHECKING:
     from tests.sim.processes import Process
-
-MAX_CHUNK = 4
 
 
 def place_of(topic: str, partition: int) -> Place:
@@ -147,13 +141,14 @@ class SimConsumer(Member):
         self.listener: Any = None
         self._client = SimpleNamespace(force_metadata_update=lambda: None)
         self.positions: dict[Place, int] = {}
+        self.waits: dict[Place, None] = {}
 
     def subscribe(self, topics: Sequence[str], listener: Any = None) -> None:
         self.listener = listener
         self.join()
 
     async def rebalanced(self, places: tuple[Place, ...]) -> None:
-        old, self.positions = sorted(self.positions), {}
+        old, self.positions, self.waits = sorted(self.positions), {}, {}
         await self.listener.on_partitions_revoked([TopicPartition(full_name(t), p) for t, p in old])
         await asyncio.sleep(0)
         await self.listener.on_partitions_assigned([TopicPartition(full_name(t), p) for t, p in places])
@@ -167,6 +162,16 @@ class SimConsumer(Member):
 
     def seek(self, place: TopicPartition, offset: int) -> None:
         self.positions[place_of(*place)] = offset
+
+    def pause(self, *places: TopicPartition) -> None:
+        self.waits.update(dict.fromkeys(place_of(*each) for each in places))
+
+    def resume(self, *places: TopicPartition) -> None:
+        for each in places:
+            self.waits.pop(place_of(*each), None)
+
+    def paused(self) -> set[TopicPartition]:
+        return {TopicPartition(full_name(t), p) for t, p in self.waits}
 
     async def position(self, place: TopicPartition) -> int:
         return self.positions[place_of(*place)]
@@ -225,7 +230,12 @@ class SimConsumer(Member):
         profile, rng = self.world.profile, self.world.rng
         for place in places:
             position = self.positions.get(place)
-            if position is None or position >= self.world.end(place) or rng.random() < profile.lag:
+            if (
+                position is None
+                or place in self.waits
+                or position >= self.world.end(place)
+                or rng.random() < profile.lag
+            ):
                 continue
             limit = min(most or 1_000, rng.randint(1, profile.fetch))
             records = self.world.log.read(*place, max(position, self.world.start(place)), limit)
@@ -259,123 +269,3 @@ class SimConsumer(Member):
 def _wake(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-async def sim_topic_ids(connection: Any, topics: Sequence[str], *_: Any) -> dict[str, bytes]:
-    """Ids of topics, as ``streams.provision.topic_ids``."""
-    await Client(connection).call("asking for ids")
-    return dict.fromkeys(topics, TOPIC_ID)
-
-
-class SimProducer(Client):
-    """An ``AIOKafkaProducer`` without transactions. ``idempotent``: what follows a lost batch is lost too."""
-
-    def __init__(self, connection: Any, **settings: Any) -> None:
-        super().__init__(connection)
-        self.idempotent = bool(settings.get("enable_idempotence"))
-
-    async def send(
-        self, topic: str, value: bytes | None = None, key: bytes | None = None, partition: int | None = None,
-        headers: Any = None, **_: Any,
-    ) -> asyncio.Future[Any]:  # fmt: skip
-        world = self.world
-        if self.alive and world.rng.random() < world.profile.refusal:
-            world.count("refused calls")
-            raise KafkaTimeoutError("simulated: no room")
-        name, _unused = place_of(topic, 0)
-        if partition is None:
-            partition = zlib.crc32(key or b"") % world.log.partitions(name)
-        future = self.process.loop.create_future()
-        if self.alive:
-            done = partial(_answered, future, topic, partition)
-            world.send(self, (name, partition), Sending([(key, value, tuple(headers or ()))], done))
-        return future
-
-    async def send_and_wait(self, topic: str, value: bytes | None = None, **more: Any) -> Any:
-        return await (await self.send(topic, value, **more))
-
-    async def flush(self) -> None:
-        await asyncio.sleep(0)
-
-
-def _answered(future: asyncio.Future[Any], topic: str, partition: int, outcome: Outcome) -> None:
-    if future.done():
-        return
-    if outcome.error:
-        future.set_exception(KafkaTimeoutError(f"simulated: the send is {outcome.error}"))
-    else:
-        future.set_result(Metadata(topic, partition, outcome.first))
-
-
-class SimWriter(Client):
-    """A ``FencedWriter``: its claims put a marker into the log, its records land in chunks."""
-
-    idempotent = True
-
-    def __init__(self, process: Process, topic: str, partition: int, epoch: int | None, claim: int) -> None:
-        super().__init__(process)
-        self.topic = topic
-        self.partition = partition
-        self.place = place_of(topic, partition)
-        self.epoch = epoch
-        self.number = claim
-        self.claimed_s = process.loop.time()
-
-    @classmethod
-    async def claim(cls, connection: Any, topic: str, partition: int, *, fence: bool = True) -> SimWriter:
-        """Shut every earlier writer out."""
-        client = Client(connection)
-        try:
-            await client.call("claiming")
-            if not client.alive:
-                raise KafkaTimeoutError("simulated: the process is gone")
-            place = place_of(topic, partition)
-            epoch, number = connection.world.claim(*place, fence=fence)
-            connection.world.tell(f"{connection.name} claims {place[0]}-{place[1]} as number {number}")
-            await client.call("hearing of the claim")
-        except KafkaTimeoutError as error:
-            raise WriteFailedError(topic, partition, str(error)) from error
-        return cls(connection, topic, partition, epoch, number)
-
-    @property
-    def age_s(self) -> float:
-        """Seconds since the claim."""
-        return self.process.loop.time() - self.claimed_s
-
-    @property
-    def producer_id(self) -> tuple[int, int]:
-        """Number and epoch of the claim."""
-        return self.number, self.epoch or 0
-
-    async def send(self, key: bytes | None, value: bytes | None, headers: Any = ()) -> int:
-        """Write one record."""
-        first, _ = await self.confirm(await self.submit([(key, value, headers)]))
-        return first
-
-    async def submit(self, records: Sequence[Any]) -> list[asyncio.Future[Any]]:
-        """Hand records over; each chunk lands by itself."""
-        left, futures = list(records), []
-        while left:
-            size = self.world.rng.randint(1, MAX_CHUNK)
-            chunk, left = left[:size], left[size:]
-            future = self.process.loop.create_future()
-            if self.alive:
-                done = partial(self._landed, future)
-                self.world.send(self, self.place, Sending(chunk, done, self.epoch, self.number))
-            futures.append(future)
-        return futures
-
-    async def confirm(self, submission: list[asyncio.Future[Any]]) -> tuple[int, int]:
-        """Wait for them."""
-        done = [await asyncio.shield(future) for future in submission]
-        return done[0].first, done[-1].end
-
-    def _landed(self, future: asyncio.Future[Any], outcome: Outcome) -> None:
-        if future.done():
-            return
-        if outcome.fenced:
-            future.set_exception(FencedError(self.topic, self.partition))
-        elif outcome.error:
-            future.set_exception(WriteFailedError(self.topic, self.partition, outcome.error))
-        else:
-            future.set_result(outcome)

@@ -1,7 +1,7 @@
 """Bugs to plant: each a small change of the real code that the simulation runs, and the rules that it breaks.
 
-``plant(bug)`` changes the code for as long as its block lasts. What the simulation finds with none of them planted is a
-bug of ours; two of these (``an overtaken edge``, ``a lost cancellation``) were, and are kept here so that they stay out.
+``plant(bug)`` changes the code for as long as its block lasts. Two of them, the overtaken edge and
+the lost cancellation, were ours until the simulation found them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from aiokafka.errors import KafkaError
 
 import agents.router
 import streams.control_loop
@@ -97,7 +98,10 @@ def _no_fence(self: LedgerLog, *given: Any, **more: Any) -> None:
 async def _reads_before_it_claims(self: LedgerLog) -> Any:
     reader = streams.ledger_log.consumer(self._connection)
     await reader.start()
-    rebuilt = await self._rebuild(reader)
+    try:
+        rebuilt = await self._rebuild(reader)
+    except KafkaError as error:
+        raise RetriableError(str(error)) from error
     writer = streams.ledger_log.FencedWriter
     self._results = await writer.claim(self._connection, RESULTS, self.partition)
     self._checkpoints = await writer.claim(self._connection, streams.ledger_log.CHECKPOINTS, self.partition)

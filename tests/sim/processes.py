@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,10 @@ from tests.sim.world import Link, World
 if TYPE_CHECKING:
     from tests.sim.broker_clients import Member
 
+DEFECTS = re.compile(r"(Assertion|Attribute|Index|Key|Name|Type|Value|Invariant)Error")
+"""Named by an error that is taken for a passing one."""
+
 Step = tuple[str, Callable[[], str]]
-HEAR_CHANCE = 0.2  # who lost its partitions goes on for a while
 
 
 class Process:
@@ -85,7 +88,7 @@ class Process:
         if self.loop.next_s() <= self.world.elapsed_s():
             found.append(("runs", self.run))
         for member in self.members:
-            if member.is_behind and (member.generation < 0 or self.world.rng.random() < HEAR_CHANCE):
+            if member.is_behind and (member.generation < 0 or self.world.rng.random() < self.world.profile.hear):
                 found.append(("hears", member.hear))
         links = [link for link in self.world.links if link.landed and link.owner.process is self]
         if links:
@@ -110,7 +113,7 @@ class Process:
             self.fail(self.loop.errors[0])
         if self.main.done() and not self.dying:
             error = asyncio.CancelledError() if self.main.cancelled() else self.main.exception()
-            if isinstance(error, RetriableError | KafkaError):
+            if isinstance(error, RetriableError | KafkaError) and not DEFECTS.search(repr(error)):
                 self.dying = f"{type(error).__name__}: {error}"
             else:
                 self.fail(error or AssertionError("it came to its end"))

@@ -28,11 +28,12 @@ FAULTS: Final = (
 class Profile:
     """Chances per step of a request, the operator, a fault, a recovery, a delivery; else a process steps.
 
-    ``weights``: of the faults, 0 = never. ``bursts``: callbacks that a process runs in one step. ``fetch``: most records
-    of one fetch. ``lag``: chance that a fetch does not see a partition. ``refusal``: chance that a call to the broker
-    fails at once. ``max_skew_us``: how far a clock may be off. ``hold_us`` and ``give_up_us``: the Router's and the
-    reaper's patience. ``rate_per_s``: of a tenant. ``blob_bytes``: above
-    which an input goes to the blob store.
+    ``weights``: of the faults, 0 = never. ``bursts``: callbacks that a process runs in one step. ``fetch``: most
+    records of one fetch. ``lag``: chance that a fetch does not see a partition. ``refusal``: chance that a call to the broker
+    fails at once. ``hear``: chance that a member hears of a new generation; the others go on meanwhile.
+    ``warm_up``: most steps before the first request and fault, until there is a plan. ``max_skew_us``: how far a clock may be off.
+    ``hold_us`` and ``give_up_us``: the Router's and the reaper's patience. ``rate_per_s``: of a tenant.
+    ``blob_bytes``: above which an input goes to the blob store.
     """
 
     request: float = 0.06
@@ -45,6 +46,8 @@ class Profile:
     fetch: int = 5
     lag: float = 0.1
     refusal: float = 0.001
+    hear: float = 0.2
+    warm_up: int = 0
     max_skew_us: int = 5_000_000
     hold_us: int = FOREVER_US
     give_up_us: int = FOREVER_US
@@ -59,7 +62,7 @@ class Profile:
             weights["crash"] = 1.0
         return cls(
             request=rng.choice((0.02, 0.05, 0.1)),
-            operator=rng.choice((0.002, 0.006)),
+            operator=rng.choice((0.002, 0.02)),
             fault=rng.choice((0.005, 0.015, 0.04)),
             recovery=rng.choice((0.015, 0.03, 0.06)),
             delivery=rng.choice((0.15, 0.3, 0.45)),
@@ -68,6 +71,8 @@ class Profile:
             fetch=rng.choice((1, 3, 5, 20)),
             lag=rng.choice((0.0, 0.1, 0.5)),
             refusal=rng.choice((0.0, 0.001, 0.01)),
+            hear=rng.choice((0.01, 0.1, 0.5)),
+            warm_up=rng.choice((0, 1_000, 1_000)),
             max_skew_us=rng.choice((0, 100_000, 5_000_000)),
             hold_us=rng.choice((2_000_000, FOREVER_US, FOREVER_US)),
             give_up_us=rng.choice((20_000_000, *[FOREVER_US] * 9)),

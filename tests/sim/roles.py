@@ -34,7 +34,8 @@ from streams.partition_log import KafkaLog
 from streams.partition_run import PartitionRun
 from streams.topic_watch import TopicWatch
 from tests.sim.blobs import SimBlobs
-from tests.sim.broker_clients import SimConsumer, SimProducer
+from tests.sim.broker_clients import SimConsumer
+from tests.sim.broker_senders import SimProducer
 from tests.sim.faust_app import SimApp
 from tests.sim.processes import Process
 from tests.sim.world import LANES, TOPIC_ID, World
@@ -242,11 +243,3 @@ KINDS: tuple[type[Process], ...] = (
     OrchestratorProcess,
     PlannerProcess,
 )
-
-
-def kind_of(role: str) -> type[Process]:
-    """The kind of process of a role."""
-    return next(kind for kind in KINDS if kind.role == role)
-
-
-__all__ = ["KINDS", "NOT_FINITE", "FAILS", "Process", "World", "kind_of"]

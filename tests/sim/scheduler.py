@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
+from streams.memory_view import plan
 from tests.sim.clients import Client, Operator
 from tests.sim.faults import Faults, Fleet
 from tests.sim.invariants import DRAINED, Invariants
@@ -62,6 +63,7 @@ class Simulation:
             try:
                 self.fleet.slots += Fleet.of(self.world).slots
                 self.operator.register("alpha")
+                self.warm_up()
                 for _ in range(steps):
                     self.step(self.profile)
                 self.drain()
@@ -72,6 +74,14 @@ class Simulation:
         seconds = time.perf_counter() - began
         world = self.world
         return Report(world.seed, world.step, world.digest, seconds, violation, self.story(violation), world.counts)
+
+    def warm_up(self) -> None:
+        """Nothing goes wrong until the first model has a plan."""
+        calm = replace(self.profile, request=0.0, operator=0.0, fault=0.0)
+        for _ in range(self.profile.warm_up):
+            if plan(self.invariants.control.views[-1], "alpha") is not None:
+                return
+            self.step(calm)
 
     def story(self, violation: Violation | None) -> tuple[str, ...]:
         """What was told of the thing at fault, then the last lines."""
@@ -159,7 +169,9 @@ class Simulation:
     def drain(self) -> None:
         """No more requests and faults: everything must end by itself."""
         quiet = replace(self.profile, request=0.0, operator=0.0, fault=0.0, recovery=0.03)
-        self.world.profile = replace(self.profile, lag=min(self.profile.lag, 0.1), refusal=0.0)
+        self.world.profile = replace(
+            self.profile, lag=min(self.profile.lag, 0.1), refusal=0.0, hear=max(0.1, self.profile.hear)
+        )
         for _ in range(DRAIN_STEPS):
             self.step(quiet)
             if self.world.step % 64 == 0 and not self.unrest():

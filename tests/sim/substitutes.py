@@ -20,7 +20,8 @@ import streams.interpreter
 import streams.partition_run
 import streams.provision
 from tests.sim.blobs import SimBlobs
-from tests.sim.broker_clients import SimConsumer, SimProducer, SimWriter, sim_topic_ids
+from tests.sim.broker_clients import SimConsumer
+from tests.sim.broker_senders import SimProducer, SimWriter, sim_topic_ids
 from tests.sim.faust_app import SimApp
 from tests.sim.redis_double import redis_module
 from tests.sim.roles import SimSession, WatchedRun

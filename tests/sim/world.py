@@ -107,7 +107,7 @@ class SimCodec(Codec):
 
 
 class World:
-    """One run. ``rng`` is the only source of chance, ``now_us`` the only clock; ``current`` is the process that runs."""
+    """One run. ``rng`` is the only source of chance, ``now_us`` the only clock, ``current`` the process that runs."""
 
     def __init__(self, seed: int, profile: Profile | None = None) -> None:
         self.seed = seed
