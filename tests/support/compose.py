@@ -163,7 +163,7 @@ class Container:
             self.stopping.wait(_RESTART_S)
 
     def run(self, *arguments: str, files: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """``docker compose run``: the entry point with other arguments; ``files`` is its working directory, if given."""
+        """``docker compose run``: the entry point with other arguments, in the folder ``files`` if given."""
         self.ground.prepare(self.name, self.service)
         return subprocess.run(
             self.argv([*self.service["entrypoint"], *arguments]), env=self.environment, cwd=files or self.folder,
