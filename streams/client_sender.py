@@ -35,7 +35,8 @@ class Sender:
         self._producer: Any = None
         self._renewing = asyncio.Lock()
         self._queues: dict[int, Queue] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._draining: set[asyncio.Task[None]] = set()
+        self._stopping: set[asyncio.Task[bool]] = set()
         self._room = asyncio.Event()
         self._room.set()
         self.queued_bytes = 0
@@ -46,12 +47,11 @@ class Sender:
 
     async def stop(self) -> None:
         """Disconnect; what is on its way is given up."""
-        for task in self._tasks:
+        for task in self._draining:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        client, self._producer = self._producer, None
-        if client is not None:
-            await stop_quietly(client)
+        await asyncio.gather(*self._draining, return_exceptions=True)
+        self._give_up(self._producer)
+        await asyncio.gather(*self._stopping)
 
     async def num_partitions(self, topic: str) -> int:
         """Partitions of a topic, as of the newest metadata. Raises RetriableError."""
@@ -74,8 +74,8 @@ class Sender:
             queue = self._queues[partition] = deque()
             # It runs after the loop's turn, so the calls of one turn leave together.
             task = asyncio.create_task(self._drain(partition, queue), name=f"isos-requests-{partition}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._draining.add(task)
+            task.add_done_callback(self._draining.discard)
         queue.append((call, key, value))
         self.queued_bytes += len(value or b"")
 
@@ -155,8 +155,8 @@ class Sender:
         if client is not None and client is self._producer:
             self._producer = None
             task = asyncio.create_task(stop_quietly(client), name="isos-old-producer")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
 
 
 def _failure(error: BaseException) -> UnreachableError:

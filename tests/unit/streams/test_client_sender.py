@@ -177,6 +177,22 @@ async def test_a_write_without_end_is_given_up(producers, monkeypatch):
     await sender.stop()
 
 
+async def test_the_end_during_a_write_stops_the_producer_and_fails_the_call(producers):
+    producers.append(client := Producer())
+    client.gate.clear()
+    calls = Calls(10)
+    sender = sender_of(calls)
+    first, second = await put(sender, calls, b"a"), None
+    await until(lambda: client.batches)
+    second = await put(sender, calls, b"b")
+    await sender.stop()
+    assert client.stopped
+    for call in (*first, *second):
+        with pytest.raises(UnreachableError):
+            await call.future
+    client.gate.set()
+
+
 async def test_large_requests_wait_for_room(producers, monkeypatch):
     monkeypatch.setattr(client_sender, "MAX_QUEUED_BYTES", 3)
     producers.append(client := Producer(room=1))
