@@ -15,11 +15,12 @@ from streams.committed import CommittedConsumer
 from streams.connection import Connection, start, stop_quietly
 from streams.deadletter import DeadLetters
 from streams.earlier import EarlierResults
-from streams.edge import REQUESTS, Edge, digest_of_record
+from streams.edge import REQUESTS, Edge
 from streams.id_restore import IdRestore
 from streams.late_rows import LateRows
 from streams.quota import QuotaStore
 from streams.request_ids import RequestIds
+from streams.request_reader import RequestReader
 from streams.row_outlet import RowOutlet
 from streams.schema_watch import SchemaWatch
 from streams.topic_watch import Doubt, TopicWatch
@@ -61,6 +62,7 @@ async def open_edge(settings: Settings, given: EdgeInputs) -> AsyncIterator[Open
     source = CommittedConsumer(given.reader, REQUESTS)
     quota = QuotaStore(settings.redis_address, topic_id, settings.tenant_rate_per_s, settings.tenant_burst)
     ids = RequestIds(settings.redis_address, topic_id, settings.request_id_window_s)
+    requests = RequestReader(codec, given.admit, given.schemas)
     outlet = RowOutlet(source, given.producer, codec, given.memory_sequence, topic_id)
     late = LateRows(
         source,
@@ -68,20 +70,18 @@ async def open_edge(settings: Settings, given: EdgeInputs) -> AsyncIterator[Open
         ids,
         EarlierResults(given.connection, codec, topic_id),
         LocalBlobStore.below(settings.data_dir),
-        digest_of_record(codec, given.admit),
+        requests.digest,
     )
     loop = Edge(
         source,
-        codec,
+        requests,
         quota,
         ids,
         outlet,
         late,
-        given.admit,
         given.dead_letters.write_many,
         tick_ms=settings.tick_ms,
         blob_bytes=settings.blob_threshold_bytes,
-        schemas=given.schemas,
         doubt=doubt,
     )
     try:

@@ -1,4 +1,4 @@
-"""The edge's loop: request records in, frames out. The rules are pure functions that ``infra`` hands in.
+"""The edge's loop: request records in, frames out.
 
 A tick's records of one source partition become frames on ``inference.admitted`` (rows that passed) and
 ``inference.executed`` (rows that ended here), on the same partition number. Dead letters stand before the frames are
@@ -14,23 +14,19 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from aiokafka import TopicPartition
 
-from schemas.request import BlobRef, InferenceRequest
-from streams.codec import Codec
 from streams.columns import Row
 from streams.committed import CommittedConsumer, Holder, Progress
-from streams.errors import PoisonRecordError
 from streams.late_rows import LateRow, LateRows, late_row
-from streams.ledger_log import fallback_id
 from streams.letter import Letter
 from streams.quota import Charge, QuotaStore
 from streams.request_ids import CLAIM, Claim, RequestIds, Span
-from streams.request_row import blank_row, describe, end, input_digest, row_bytes
+from streams.request_reader import RequestReader
+from streams.request_row import end, input_digest, row_bytes
 from streams.row_outlet import RowOutlet
-from streams.schema_watch import SchemaWatch, decode_or_learn
 from streams.topic_watch import Doubt
 from streams.topics import full_name
 
@@ -44,16 +40,6 @@ IDLE_MS: Final = 50
 DRAIN_MS: Final = 2
 
 
-class Verdict(Protocol):
-    """What the admission rule gives for a request that passed."""
-
-    items: int
-    timeout_ms: int
-    blocks: tuple[tuple[str, str, tuple[int, ...], bytes], ...]
-    blob: BlobRef | None
-
-
-Admit = Callable[[InferenceRequest], Any]
 WriteLetters = Callable[[Sequence[Letter]], Awaitable[None]]
 
 
@@ -75,34 +61,30 @@ class _Candidate:
 
 
 class Edge:
-    """One edge process. ``admit`` returns a ``Verdict`` or a refusal with ``code``, ``message``, ``retry_after_ms``."""
+    """One edge process. ``requests`` makes rows of its records; rows above ``blob_bytes`` are stored as blobs."""
 
     def __init__(
         self,
         source: CommittedConsumer,
-        codec: Codec,
+        requests: RequestReader,
         quota: QuotaStore,
         ids: RequestIds,
         outlet: RowOutlet,
         late: LateRows,
-        admit: Admit,
         write_letters: WriteLetters,
         *,
         tick_ms: int,
         blob_bytes: int,
-        schemas: SchemaWatch | None = None,
         doubt: Doubt | None = None,
     ) -> None:
         self._source = source
         self._doubt = doubt
-        self._codec = codec
+        self._requests = requests
         self._quota = quota
         self._ids = ids
         self._outlet = outlet
         self._late = late
-        self._admit = admit
         self._write_letters = write_letters
-        self._schemas = schemas
         self._tick_s = tick_ms / 1000
         self._blob_bytes = blob_bytes
         self._expected: dict[TopicPartition, int] = {}
@@ -217,32 +199,9 @@ class Edge:
         return expected
 
     async def _row(self, place: TopicPartition, record: Any, letters: list[Letter]) -> tuple[Row, bool]:
-        row = blank_row(record, max(0, record.offset - self._expected[place]))
+        gap = max(0, record.offset - self._expected[place])
         self._expected[place] = record.offset + 1
-        try:
-            request = await self._decode(record.value)
-        except PoisonRecordError as error:
-            row.request_id = fallback_id(record.key, record.partition, record.offset)
-            letters.append(Letter.of(record, error))
-            end(row, error.code, error.message)
-            return row, False
-        verdict = self._admit(request)
-        describe(row, request, record)
-        if hasattr(verdict, "code"):
-            end(row, verdict.code, verdict.message, verdict.retry_after_ms)
-            return row, False
-        row.items, row.blocks, row.blob = verdict.items, verdict.blocks, verdict.blob
-        row.deadline_us = row.received_us + verdict.timeout_ms * 1000
-        return row, True
-
-    async def _decode(self, value: bytes | None) -> InferenceRequest:
-        try:
-            request: InferenceRequest = self._codec.decode("inference.requests", value)
-        except PoisonRecordError as error:
-            if error.code != "unknown_schema":
-                raise
-            request = await decode_or_learn(self._codec, self._schemas, "inference.requests", value)
-        return request
+        return await self._requests.row(record, gap, letters)
 
     async def _charge(self, candidates: Sequence[_Candidate]) -> None:
         """End the rows whose tenant is above its rate."""
@@ -301,22 +260,3 @@ class Edge:
         for number, (holder, rows) in groups.items():
             await self._outlet.send_rows(number, rows, [holder])
             holder[0].finish(holder[1])
-
-
-def digest_of_record(codec: Codec, admit: Admit) -> Callable[[Any], bytes | None]:
-    """A function from a request record to its input digest; None for one that would not be admitted."""
-
-    def digest(record: Any) -> bytes | None:
-        try:
-            request: InferenceRequest = codec.decode("inference.requests", record.value)
-        except PoisonRecordError:
-            return None
-        verdict = admit(request)
-        if hasattr(verdict, "code"):
-            return None
-        row = blank_row(record, 0)
-        describe(row, request, record)
-        row.items, row.blocks, row.blob = verdict.items, verdict.blocks, verdict.blob
-        return input_digest(row)
-
-    return digest

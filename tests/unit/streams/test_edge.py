@@ -12,19 +12,20 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
-from agents.admission import AdmissionPolicy, Refusal, admit
+from agents.admission import AdmissionPolicy, admit
 from schemas.frame import InferenceFrame
 from schemas.request import BlobRef, InferenceRequest, Tensor
 from streams import edge
 from streams.codec import Codec, SchemaIds
 from streams.columns import ERROR, PENDING, REJECTED, Columns, num_rows, request_ids
 from streams.committed import CommittedConsumer
-from streams.edge import REQUESTS, Edge, digest_of_record
+from streams.edge import REQUESTS, Edge
 from streams.errors import RetriableError
 from streams.late_rows import LateRow
 from streams.letter import Letter
 from streams.quota import Charge
 from streams.request_ids import Claim, Span
+from streams.request_reader import RequestReader
 from streams.row_outlet import RowOutlet
 from streams.topics import full_name
 from tests.support.fake_kafka import FakeConsumer, FakeProducer, record, turns, until
@@ -120,12 +121,11 @@ class Bench:
         outlet = RowOutlet(self.source, self.producer, CODEC, lambda: 3, TOPIC_ID)  # type: ignore[arg-type]
         self.edge = Edge(
             self.source,
-            CODEC,
+            RequestReader(CODEC, lambda request: admit(request, VIEW, AdmissionPolicy())),
             self.quota,  # type: ignore[arg-type]
             self.ids,  # type: ignore[arg-type]
             outlet,
             self.late,  # type: ignore[arg-type]
-            lambda request: admit(request, VIEW, AdmissionPolicy()),
             self._write,
             tick_ms=1,
             blob_bytes=1024,
@@ -348,9 +348,23 @@ async def test_a_rebalance_between_the_two_fetches_voids_the_first() -> None:
     assert [each.offset for each in (await bench.edge._fetch())[PLACE]] == [0]
 
 
-def test_verdicts_are_told_apart_by_their_code() -> None:
-    assert hasattr(Refusal("a", "b"), "code")
-    assert not hasattr(admit(GOOD, VIEW, AdmissionPolicy()), "code")
+async def test_a_rebalance_while_the_topic_is_looked_at_voids_the_fetch() -> None:
+    bench = Bench()
+    bench.consumer.batches = [{PLACE: [record(value_of(0), 0)]}, {}, {PLACE: [record(value_of(1), 1)]}]
+
+    class Doubt:
+        def rise(self) -> None:
+            return None
+
+        async def settle(self) -> None:
+            if bench.consumer.offsets == {}:
+                await bench.source.on_partitions_assigned({PLACE})
+                bench.consumer.offsets[PLACE] = 1
+
+    bench.edge._doubt = Doubt()  # type: ignore[assignment]
+    async with running(bench):
+        await until(lambda: bench.producer.sent)
+    assert [Columns.of(made).offsets.tolist() for made in bench.frames("inference.admitted")] == [[1]]
 
 
 async def test_a_met_id_waits_and_holds_the_offset_back() -> None:
@@ -429,11 +443,3 @@ async def test_a_failure_beside_the_loop_ends_the_process() -> None:
     async with running(bench) as task:
         await asyncio.wait({task}, timeout=5)
         assert isinstance(task.exception(), RetriableError)
-
-
-def test_the_digest_of_a_record_is_that_of_its_row() -> None:
-    digest = digest_of_record(CODEC, lambda request: admit(request, VIEW, AdmissionPolicy()))
-    assert digest(record(value_of(1), 1)) == digest(record(value_of(2, timeout_ms=7, priority=1), 2))
-    assert digest(record(value_of(1), 1)) != digest(record(value_of(1, version="v1.0.0"), 1))
-    assert digest(record(b"?", 1)) is None
-    assert digest(record(value_of(1, model="nobody"), 1)) is None
