@@ -23,6 +23,7 @@ from streams.schema_text import SchemaRefusedError, lint, normalise
 from streams.topics import SCHEMAS_TOPIC, TOPICS
 
 READ_TIMEOUT_S: Final = 15.0
+MAX_ID: Final = (1 << 31) - 1
 PARTITION: Final = TopicPartition(SCHEMAS_TOPIC, 0)
 
 
@@ -137,10 +138,11 @@ def _fold_schema(
     if value is None:
         versions.pop(at, None)
         return
-    text = value.get("schema")
-    if not isinstance(text, str) or value.get("schemaType", "AVRO") != "AVRO" or not isinstance(value.get("id"), int):
+    text, schema_id = value.get("schema"), value.get("id")
+    if not isinstance(text, str) or value.get("schemaType", "AVRO") != "AVRO":
         return
-    versions[at] = SchemaVersion(*at, value["id"], text, _normal(text), bool(value.get("deleted", False)))
+    if isinstance(schema_id, int) and 0 < schema_id <= MAX_ID:
+        versions[at] = SchemaVersion(*at, schema_id, text, _normal(text), bool(value.get("deleted", False)))
 
 
 def schema_record(entry: SchemaVersion) -> tuple[bytes, bytes]:

@@ -1,16 +1,18 @@
 """Avro schemas as JSON, without a library: one spelling per meaning, lint, and named parts.
 
-A schema is refused when decoding with it could run away: recursion, and arrays or maps whose items take no bytes (six
-bytes on the wire would become a billion items).
+A schema is refused when decoding with it could run away: recursion, arrays whose items take no bytes (six bytes on the
+wire would become a billion items), and a few types that name each other so often that they unfold to billions of parts.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any, Final
 
 PRIMITIVES: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 MAX_DEPTH: Final = 16
+MAX_PARTS: Final = 10_000
 _OWN: Final = {
     "record": ("fields",),
     "error": ("fields",),
@@ -144,34 +146,72 @@ def lint(text: str) -> str:
     """Normalised text of a schema that is safe to decode with; SchemaRefusedError says what is wrong otherwise."""
     normal = normalise(text)
     schema = json.loads(normal)
-    _lint(schema, named_types(schema), (), 0)
+    weight = _Lint(named_types(schema)).weigh(schema, ())
+    if weight.height > MAX_DEPTH:
+        raise SchemaRefusedError(f"the schema is deeper than {MAX_DEPTH} levels")
+    if weight.num_parts > MAX_PARTS:
+        raise SchemaRefusedError(f"the schema unfolds to more than {MAX_PARTS} parts")
     return normal
 
 
-def _lint(schema: Any, defs: dict[str, dict[str, Any]], inside: tuple[str, ...], depth: int) -> int:
-    """Smallest number of bytes a value of the schema takes on the wire."""
-    if depth > MAX_DEPTH:
-        raise SchemaRefusedError(f"the schema is deeper than {MAX_DEPTH} levels")
-    if isinstance(schema, list):
-        return 1 + min((_lint(branch, defs, inside, depth + 1) for branch in schema), default=0)
-    if isinstance(schema, str):
+@dataclass(frozen=True, slots=True)
+class _Weight:
+    """Of a schema with every name replaced by its definition: fewest bytes of a value, levels, parts."""
+
+    min_bytes: int
+    height: int
+    num_parts: int
+
+
+_SIZES: Final = {"null": 0, "float": 4, "double": 8}
+
+
+class _Lint:
+    """Weighs a schema; each named type once, for few names can unfold to more parts than could ever be walked."""
+
+    def __init__(self, defs: dict[str, dict[str, Any]]) -> None:
+        self._defs = defs
+        self._known: dict[str, _Weight] = {}
+
+    def weigh(self, schema: Any, inside: tuple[str, ...]) -> _Weight:
+        """Weight of a schema that stands within the types ``inside``; SchemaRefusedError for one that runs away."""
+        if isinstance(schema, list):
+            branches = [self.weigh(branch, inside) for branch in schema]
+            return _above(branches, 1 + min(branch.min_bytes for branch in branches))
+        if isinstance(schema, dict):
+            if "name" in schema and self._defs[schema["name"]] is not schema:
+                raise SchemaRefusedError(f"the schema defines a type twice: {schema['name']}")
+            return self._named(schema, inside) if "name" in schema else self._unnamed(schema, inside)
         if schema in PRIMITIVES:
-            return {"null": 0, "float": 4, "double": 8}.get(schema, 1)
+            return _Weight(_SIZES.get(schema, 1), 0, 1)
         if schema in inside:
             raise SchemaRefusedError(f"the schema is recursive: {schema} holds itself")
-        if schema not in defs:
+        if schema not in self._defs:
             raise SchemaRefusedError(f"the schema names a type that it does not define: {schema}")
-        schema = defs[schema]
-    kind = schema["type"]
-    if kind in ("record", "error"):
-        within = (*inside, schema["name"])
-        return sum(_lint(field["type"], defs, within, depth + 1) for field in schema["fields"])
-    if kind in ("array", "map"):
-        if _lint(schema["items" if kind == "array" else "values"], defs, inside, depth + 1) == 0 and kind == "array":
-            raise SchemaRefusedError("an array's items take no bytes")
-        return 1
-    if kind == "fixed":
-        return int(schema["size"])
-    if kind == "enum":
-        return 1
-    return _lint(kind, defs, inside, depth + 1)
+        return self._named(self._defs[schema], inside)
+
+    def _named(self, schema: dict[str, Any], inside: tuple[str, ...]) -> _Weight:
+        name = schema["name"]
+        if name not in self._known:
+            self._known[name] = self._unnamed(schema, (*inside, name))
+        return self._known[name]
+
+    def _unnamed(self, schema: dict[str, Any], inside: tuple[str, ...]) -> _Weight:
+        kind = schema["type"]
+        if kind in ("record", "error"):
+            fields = [self.weigh(field["type"], inside) for field in schema["fields"]]
+            return _above(fields, sum(field.min_bytes for field in fields))
+        if kind in ("array", "map"):
+            item = self.weigh(schema["items" if kind == "array" else "values"], inside)
+            if item.min_bytes == 0 and kind == "array":
+                raise SchemaRefusedError("an array's items take no bytes")
+            return _above([item], 1)
+        if kind in ("fixed", "enum"):
+            return _Weight(int(schema["size"]) if kind == "fixed" else 1, 0, 1)
+        inner = self.weigh(kind, inside)
+        return _above([inner], inner.min_bytes)
+
+
+def _above(parts: list[_Weight], min_bytes: int) -> _Weight:
+    height = 1 + max((part.height for part in parts), default=0)
+    return _Weight(min_bytes, height, 1 + sum(part.num_parts for part in parts))

@@ -52,6 +52,8 @@ def test_what_other_registries_write_beside_schemas_is_passed_over() -> None:
         (key(keytype="DELETE_SUBJECT", subject="a", magic=0), b'{"subject":"a"}'),
         (key(keytype="HIGHEST_ID", magic=0), b'{"id":"many"}'),
         (key(keytype="SCHEMA", subject="a", version="x", magic=1), b'{"id":1,"schema":"x"}'),
+        (key(keytype="SCHEMA", subject="a", version=1, magic=1), b'{"id":0,"schema":"x"}'),
+        (key(keytype="SCHEMA", subject="a", version=1, magic=1), b'{"id":2147483648,"schema":"x"}'),
         (b"not json", b"{}"),
         (None, b"{}"),
         (b'"text"', b"{}"),

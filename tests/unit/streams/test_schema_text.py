@@ -7,7 +7,7 @@ import json
 import pytest
 
 from streams.codec import SCHEMA_TEXTS
-from streams.schema_text import SchemaRefusedError, lint, named_types, normalise, part
+from streams.schema_text import MAX_DEPTH, SchemaRefusedError, lint, named_types, normalise, part
 
 
 def record(*fields: object, name: str = "R") -> str:
@@ -41,6 +41,7 @@ def test_ours_pass(text: str) -> None:
         (record({"type": "array", "items": {"type": "record", "name": "E", "fields": []}}), "no bytes"),
         (record({"type": "array", "items": {"type": "fixed", "name": "Z", "size": 0}}), "no bytes"),
         (record("Nobody"), "does not define"),
+        (record({"type": "fixed", "name": "F", "size": 1}, {"type": "fixed", "name": "F", "size": 2}), "twice"),
         ("{", "not JSON"),
         ("7", "a schema is"),
         ('{"type":"record","name":"R","fields":[1]}', "fields"),
@@ -50,6 +51,33 @@ def test_ours_pass(text: str) -> None:
 def test_refused(text: str, why: str) -> None:
     with pytest.raises(SchemaRefusedError, match=why):
         lint(text)
+
+
+def doubling(levels: int, innermost: object) -> str:
+    """Types that each hold the one before four times: short to write, 4 ** levels parts to walk."""
+    inner: object = {"type": "record", "name": "T0", "fields": [{"name": "x", "type": innermost}]}
+    for level in range(1, levels):
+        fields = [{"name": f"f{n}", "type": inner if n == 0 else f"T{level - 1}"} for n in range(4)]
+        inner = {"type": "record", "name": f"T{level}", "fields": fields}
+    return json.dumps(inner)
+
+
+@pytest.mark.parametrize("innermost", ["null", "long"])
+def test_a_schema_that_unfolds_without_bound_is_refused_at_once(innermost: str) -> None:
+    lint(doubling(6, innermost))
+    for levels, why in ((8, "unfolds"), (14, "unfolds")):
+        with pytest.raises(SchemaRefusedError, match=why):
+            lint(doubling(levels, innermost))
+
+
+def test_the_depth_is_bounded_through_names_too() -> None:
+    inner: object = "long"
+    for _ in range(MAX_DEPTH - 1):
+        inner = {"type": "array", "items": inner}
+    lint(json.dumps(inner))
+    lint(json.dumps({"type": "array", "items": inner}))
+    with pytest.raises(SchemaRefusedError, match="deeper"):
+        lint(json.dumps({"type": "array", "items": {"type": "array", "items": inner}}))
 
 
 def test_a_part_stands_by_itself() -> None:
