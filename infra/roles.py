@@ -117,7 +117,8 @@ async def _beat(path: Path) -> None:
 async def _drain(running: asyncio.Future[None], context: RoleContext) -> None:
     """Let the role finish what it has begun; what does not end in time is done again by whoever comes next."""
     draining = asyncio.gather(*(drain() for drain in context.drains), return_exceptions=True)
-    await asyncio.wait({running, draining}, timeout=DRAIN_S, return_when=asyncio.FIRST_COMPLETED)
+    either: set[asyncio.Future[Any]] = {running, draining}
+    await asyncio.wait(either, timeout=DRAIN_S, return_when=asyncio.FIRST_COMPLETED)
     log.info("drained" if draining.done() else "stopped with work under way")
     draining.cancel()
 
