@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
+# Before the library itself: it switches telemetry off.
+from executors.runtime import CUDA, cuda_is_usable  # isort: skip
 import onnxruntime
-
-from executors.runtime import CUDA, cuda_is_usable
 
 
 def look() -> dict[str, object]:
