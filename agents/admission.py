@@ -122,7 +122,6 @@ def check_tensors(
     if len(given) != len(inputs) or set(given) != set(expected):
         return Refusal("wrong_inputs", f"model {model.model} takes the inputs {', '.join(expected)}")
     items = -1
-    size = 0
     blocks = []
     for spec in model.inputs:
         tensor = given[spec.name]
@@ -134,10 +133,10 @@ def check_tensors(
         if items not in (-1, tensor.shape[0]):
             return Refusal("wrong_shape", "the inputs differ in their first axis, which is the batch")
         items = tensor.shape[0]
-        size += _implied_bytes(tensor)
         blocks.append((tensor.name, tensor.datatype, tensor.shape[1:], tensor.data))
     if blob is None:
         return Admitted(items, timeout_ms, tuple(blocks))
+    size = sum(_implied_bytes(tensor) for tensor in inputs)
     if size != blob.size_bytes:
         return Refusal("invalid_blob", f"the blob has {blob.size_bytes} bytes, the tensors' shapes take {size}")
     return Admitted(items, timeout_ms, tuple((each.name, each.datatype, each.shape[1:], b"") for each in inputs), blob)

@@ -170,6 +170,30 @@ async def answers(client: redis.asyncio.Redis) -> None:
         await asyncio.sleep(0.02)
 
 
+async def test_a_redis_that_hears_and_does_not_answer(topic_id: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One bounded wait, then the process's own claims; each later look is a short one."""
+    monkeypatch.setattr(request_ids, "CALL_S", 0.3)
+    monkeypatch.setattr(request_ids, "PROBE_S", 0.05)
+    release = asyncio.Event()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await release.wait()
+        writer.close()
+
+    (port,) = free_ports(1)
+    server = await asyncio.start_server(listen, "127.0.0.1", port)
+    async with index(f"redis://127.0.0.1:{port}/0", topic_id) as edge:
+        async with asyncio.timeout(10):
+            assert await edge.claim([keyed(edge, "a", claim(0))], {0: Span(0, 1)}) == {}
+            assert edge.degraded
+            assert await edge.claim([keyed(edge, "a", claim(1))], {0: Span(1, 2)}) == {0: claim(0)}
+            with pytest.raises(RetriableError):
+                await edge.put([keyed(edge, "a", claim(0))])
+    release.set()
+    server.close()
+    await server.wait_closed()
+
+
 async def test_a_full_redis_forgets_the_oldest_and_goes_on(topic_id: bytes, tmp_path: Path) -> None:
     """The window shrinks; marks and answers stay. What an id costs is printed."""
     with small_redis(tmp_path, "8mb") as url:
