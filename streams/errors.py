@@ -172,7 +172,8 @@ _TABLE: Final = (
         "duplicate_in_flight",
         "REJECTED",
         "A request of this tenant with the same id and the same input is still being processed.",
-        "Wait for the result of the first one; the message names its coordinate.",
+        "Wait for the result of the first one; the message names its coordinate. With `retry_after_ms` the first one "
+        "could not be looked up in time: send the request again after that.",
     ),
     Code(
         "id_conflict",

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 MAX_WAITING: Final = 5_000
 MAX_WAITING_BYTES: Final = 64 << 20
 MAX_STORING_BYTES: Final = 128 << 20
+MAX_STORING: Final = 5_000
 MAX_STORES: Final = 4
 MAX_HOLDERS: Final = 5
 """How often a row may find that another one took the id that had become free."""
@@ -98,8 +99,8 @@ class LateRows:
 
     @property
     def is_full(self) -> bool:
-        """Whether so many bytes are on their way into the blob store that nothing new should be read."""
-        return self._storing_bytes >= MAX_STORING_BYTES
+        """Whether so much is on its way into the blob store that nothing new should be read."""
+        return self._storing_bytes >= MAX_STORING_BYTES or len(self._tasks) >= MAX_STORING
 
     def wait(self, late: LateRow) -> bool:
         """Queue a row that met an earlier claim; False, and the row ended, when too many wait."""
