@@ -60,6 +60,7 @@ __all__ = [
 ]
 
 MAX_IN_FLIGHT: Final = 1_000
+MAX_VALUE_BYTES: Final = MAX_RECORD_BYTES - 4_096  # the broker counts the key and the headers of record and batch too
 
 
 class Client:
@@ -247,7 +248,7 @@ class Client:
             key,
             lambda: codec.encode(request, request_id, self._tenant),
             wait_for(request.timeout_ms, wait_s),
-            request.routing_key,
+            request.routing_key or None,
             partition,
         )
 
@@ -286,8 +287,8 @@ class Client:
             if not self._partitions.is_ready(place):
                 await self._partitions.prepare(place)
             value = encode()
-            if value is not None and len(value) > MAX_RECORD_BYTES:
-                raise RequestTooLargeError(name, len(value), MAX_RECORD_BYTES)
+            if value is not None and len(value) > MAX_VALUE_BYTES:
+                raise RequestTooLargeError(name, len(value), MAX_VALUE_BYTES)
             self._sender.put(call, place, key, value)
             await self._sender.room()
         except BaseException:  # whatever it was, also a cancelled call: no call is left behind

@@ -116,6 +116,21 @@ async def test_results_from_before_the_start_are_not_read(place: Place) -> None:
             assert (await isos.infer("m", ROW)).ok
 
 
+async def test_requests_of_ten_megabytes_beside_small_ones(place: Place) -> None:
+    create_topics(place.bootstrap, *place.topics, config={"max.message.bytes": str(12 * 1024 * 1024)})
+    large = Request("m", {"x": np.zeros((1, 10_000_000), np.uint8)})
+    with place.answering():
+        async with place.client() as isos:
+            mixed = [large if number % 10 == 0 else Request("m", ROW) for number in range(100)]
+            most = 0
+            async with aclosing(isos.stream(mixed, wait_s=120)) as arriving:
+                async for answer in arriving:
+                    most = max(most, isos._sender.queued_bytes)
+                    assert answer.ok
+            assert most <= client_sender.MAX_QUEUED_BYTES + 10_100_000
+            assert (await isos.infer("m", {"x": np.zeros((1, 12_570_000), np.uint8)}, wait_s=60)).ok
+
+
 async def test_calls_that_time_out_or_are_cancelled_leave_nothing(place: Place) -> None:
     create_topics(place.bootstrap, *place.topics)
     async with place.client(max_in_flight=10) as isos:  # nobody answers

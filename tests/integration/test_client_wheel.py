@@ -91,6 +91,14 @@ def test_a_users_program_passes_mypy_strict(python: Path, program: Path) -> None
     assert "Success" in run(*mypy, program.name, cwd=program.parent)
 
 
+def test_a_users_mistake_is_found_by_mypy(python: Path, tmp_path: Path) -> None:
+    (tmp_path / "wrong.py").write_text("from isos import Client\n\nreveal_type(Client(tenant=7).codec)\n")
+    command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(python), "wrong.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert '"tenant" to "Client" has incompatible type "int"' in done.stdout
+    assert 'Revealed type is "streams.codec.Codec"' in done.stdout
+
+
 def test_the_programs_of_the_readme_pass_mypy_strict(python: Path, tmp_path: Path) -> None:
     part = (ROOT / "README.md").read_text().partition("## Quick start from Python")[2].partition("\n## ")[0]
     programs = re.findall(r"```python\n(.*?)```", part, re.DOTALL)

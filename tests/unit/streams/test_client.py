@@ -161,7 +161,7 @@ async def test_what_cannot_be_sent_is_said_at_once_and_leaves_nothing():
     async with LoopbackClient() as client:
         with pytest.raises(ValueError, match="no Open Inference Protocol datatype"):
             await client.infer("digits", {"image": np.array(["a"])})
-        with pytest.raises(RequestTooLargeError, match="a record may have 12582912"):
+        with pytest.raises(RequestTooLargeError, match="a record may have 12578816"):
             await client.infer("digits", {"image": np.zeros((1, 13_000_000), np.uint8)})
         assert (len(client._calls), client.sent) == (0, [])
 
