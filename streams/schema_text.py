@@ -68,7 +68,7 @@ def _normal(schema: Any, namespace: str, depth: int) -> Any:
         rest = {key: value for key, value in schema.items() if key not in _ATTRIBUTES}
         inner = _normal(kind, namespace, depth + 1)
         return {"type": inner, **rest} if rest else inner
-    strange = (_PARTS - {*_OWN[kind]}) | {"namespace"}
+    strange = (_PARTS - {*_OWN[kind]}) | {"namespace"} | (frozenset() if kind in _NAMED else {"name"})
     out = {key: value for key, value in schema.items() if key not in strange}
     if kind in _NAMED:
         if not isinstance(schema.get("name"), str) or not isinstance(schema.get("namespace", ""), str):
