@@ -1,8 +1,8 @@
 """``python -m tests.sim --steps N [--seed S]``: many short worlds, each of a seed; stop at the first violation.
 
 Each seed draws its own mixture of faults (``tests.sim.profile``). Worlds run in ``--jobs`` processes; which worlds
-there are depends on the first seed and the steps alone. At the end it says how many steps and seeds ran and how often each
-fault happened. Exit code 1 on a violation, with its seed, its step, the invariant, what was told of the request or
+there are depends on the first seed and the steps alone. At the end it says how many steps and seeds ran and how often
+each fault happened. Exit code 1 on a violation, with its seed, its step, the invariant, what was told of the request or
 partition at fault, the last steps, and the command that runs that seed again; also when a fault never happened in a run
 of ``ALL_FAULTS`` steps or more.
 """

@@ -117,7 +117,8 @@ class SimWriter(Client):
 
     async def submit(self, records: Sequence[Any]) -> list[asyncio.Future[Any]]:
         """Hand records over; each chunk lands by itself."""
-        left, futures = list(records), []
+        left = list(records)
+        futures: list[asyncio.Future[Any]] = []
         while left:
             size = self.world.rng.randint(1, MAX_CHUNK)
             chunk, left = left[:size], left[size:]

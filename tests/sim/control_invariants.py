@@ -37,8 +37,8 @@ class ControlInvariants:
         self.journal: dict[str, int] = {}
         self.cursors: dict[tuple[str, Place], int] = {}
         self.sources: set[tuple[str, str]] = set()
-        self.effects: dict[str, tuple[str, bytes]] = {}
-        self.events: dict[int, bytes] = {}
+        self.effects: dict[str, tuple[str, bytes | None]] = {}
+        self.events: dict[int, bytes | None] = {}
         self.sent: set[str] = set()
 
     def appended(self, record: LogRecord) -> None:

@@ -19,7 +19,8 @@ from streams.memory_view import model_version, plan
 from streams.terminals import SET, Terminals
 from streams.topics import full_name
 from tests.sim.clients import Client
-from tests.sim.control_invariants import FOLD, ControlInvariants
+from tests.sim.control_invariants import FOLD as FOLD
+from tests.sim.control_invariants import ControlInvariants
 from tests.sim.group import Place
 from tests.sim.processes import Process
 from tests.sim.roles import WatchedRun
@@ -219,7 +220,7 @@ class Invariants:
 
     def folded(self, run: WatchedRun) -> None:
         state = run.checked = run.state
-        name = run.shell.app.process.name
+        name = run.process.name
         where = f"{name}'s state of partition {state.partition} at results offset {state.results_offset}"
         self.equals_fold(FOLD, where, state.partition, state.terminals, state.results_offset)
 

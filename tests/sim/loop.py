@@ -11,16 +11,22 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 PRUNE_AT = 64
+
+
+if TYPE_CHECKING:
+    _Loop: Any  # its 60 abstract methods are not for us: whoever calls one gets NotImplementedError
+else:
+    _Loop = asyncio.AbstractEventLoop
 
 
 class SimTask(asyncio.Task[Any]):
     """A task with an order of its own."""
 
-    def __init__(self, coro: Coroutine[Any, Any, Any], loop: SimLoop, name: str | None, context: Any = None) -> None:
-        self.serial = loop.number()
+    def __init__(self, coro: Coroutine[Any, Any, Any], loop: Any, name: str | None, context: Any = None) -> None:
+        self.serial: int = loop.number()
         super().__init__(coro, loop=loop, name=name, context=context)
 
     def __hash__(self) -> int:
@@ -30,15 +36,15 @@ class SimTask(asyncio.Task[Any]):
 class SimFuture(asyncio.Future[Any]):
     """A future with an order of its own."""
 
-    def __init__(self, loop: SimLoop) -> None:
-        self.serial = loop.number()
+    def __init__(self, loop: Any) -> None:
+        self.serial: int = loop.number()
         super().__init__(loop=loop)
 
     def __hash__(self) -> int:
         return self.serial
 
 
-class SimLoop(asyncio.AbstractEventLoop):
+class SimLoop(_Loop):  # type: ignore[misc]
     """``clock_s`` gives the time; ``errors`` collects what callbacks raised, which is a defect of ours."""
 
     def __init__(self, clock_s: Callable[[], float]) -> None:
@@ -128,7 +134,7 @@ class SimLoop(asyncio.AbstractEventLoop):
             self._prune_at = 2 * len(self.tasks) + PRUNE_AT
         return task
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:
         """Work of a thread: done at once, answered later."""
         future = self.create_future()
         try:

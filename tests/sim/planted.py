@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +17,8 @@ from aiokafka.errors import KafkaError
 
 import agents.router
 import streams.control_loop
+import streams.ledger_log
+import streams.partition_run
 from executors.outbox import Outbox
 from schemas.plan import Plan, VersionWeight
 from streams.columns import ERROR
@@ -48,12 +50,16 @@ from tests.sim.invariants import (
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """``changed`` stands in for ``name`` of ``owner``; ``rules``: one of them is what the simulation says."""
+    """``changed`` stands in for ``name`` of ``owner``; ``rules``: one of them is what the simulation says.
+
+    ``world``: what is set in the profiles of the worlds that it is looked for in; the rest is drawn.
+    """
 
     owner: Any
     name: str
     changed: Callable[..., Any]
     rules: tuple[str, ...]
+    world: Mapping[str, Any] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -67,6 +73,9 @@ def plant(bug: Planted) -> Iterator[None]:
         setattr(bug.owner, bug.name, kept)
 
 
+_ledger: Any = streams.ledger_log
+_control: Any = streams.control_loop
+_partitions: Any = streams.partition_run
 _send = CommittedConsumer.send
 _init_ledger = LedgerLog.__init__
 _until_end = LedgerLog._until_end
@@ -88,7 +97,7 @@ def _holds_nothing(self: PartitionRun, entry: Any) -> None:
 
 
 def _defers_loosely(self: PartitionRun, effect: Any, entry: Any) -> None:
-    self.deferred.append(streams.partition_run._Deferred(effect.frame, effect.until_us, 0, InOrder[Any]().start(None)))
+    self.deferred.append(_partitions._Deferred(effect.frame, effect.until_us, 0, InOrder[Any]().start(None)))
 
 
 def _no_fence(self: LedgerLog, *given: Any, **more: Any) -> None:
@@ -96,15 +105,15 @@ def _no_fence(self: LedgerLog, *given: Any, **more: Any) -> None:
 
 
 async def _reads_before_it_claims(self: LedgerLog) -> Any:
-    reader = streams.ledger_log.consumer(self._connection)
+    reader = _ledger.consumer(self._connection)
     await reader.start()
     try:
         rebuilt = await self._rebuild(reader)
     except KafkaError as error:
         raise RetriableError(str(error)) from error
-    writer = streams.ledger_log.FencedWriter
+    writer = _ledger.FencedWriter
     self._results = await writer.claim(self._connection, RESULTS, self.partition)
-    self._checkpoints = await writer.claim(self._connection, streams.ledger_log.CHECKPOINTS, self.partition)
+    self._checkpoints = await writer.claim(self._connection, _ledger.CHECKPOINTS, self.partition)
     return rebuilt
 
 
@@ -199,7 +208,7 @@ async def _starts_at_the_log(self: Edge, place: Any, first: int, generation: int
 async def _loses_cancellations(wake: asyncio.Event, until_s: float | None) -> None:
     wake.clear()
     try:
-        async with asyncio.timeout(until_s and max(0.0, until_s - streams.control_loop.time.monotonic())):
+        async with asyncio.timeout(until_s and max(0.0, until_s - _control.time.monotonic())):
             await wake.wait()
     except (TimeoutError, asyncio.CancelledError):
         return
@@ -248,7 +257,11 @@ PLANTED: Final[dict[str, Planted]] = {
     ),
     "the fence is dropped": Planted(LedgerLog, "__init__", _no_fence, (ONE_WRITER, ONE_RESULT)),
     "a take-over reads first and claims then": Planted(
-        LedgerLog, "take_over", _reads_before_it_claims, (ONE_RESULT, FOLD, CHECKPOINT)
+        LedgerLog,
+        "take_over",
+        _reads_before_it_claims,
+        (ONE_RESULT, FOLD, CHECKPOINT),
+        {"weights": {"rebalance": 1.0, "freeze": 1.0}, "hear": 0.02, "fault": 0.04},
     ),
     "a take-over reads no results behind the checkpoint": Planted(
         LedgerLog, "_until_end", _reads_no_results, (ONE_RESULT, FOLD, CHECKPOINT)
@@ -267,7 +280,11 @@ PLANTED: Final[dict[str, Planted]] = {
     "the executor ends a row twice": Planted(Outbox, "end", _ends_twice, (COMMIT, DRAINED, DEFECT)),
     "the Router guesses where memory has no plan": Planted(agents.router, "plan", _guesses, (PLANNED,)),
     "an overtaken edge calls offsets gaps that hold requests": Planted(
-        Edge, "_position", _starts_at_the_log, (FOLD, CHECKPOINT, ONE_RESULT)
+        Edge,
+        "_position",
+        _starts_at_the_log,
+        (FOLD, CHECKPOINT, ONE_RESULT),
+        {"weights": {"rebalance": 1.0, "freeze": 1.0}, "hear": 0.005, "request": 0.05, "fault": 0.03},
     ),
     "a redelivered request is a duplicate of itself": Planted(
         RequestIds, "_claim_local", _is_its_own_duplicate, (OUTPUTS,)
@@ -276,5 +293,11 @@ PLANTED: Final[dict[str, Planted]] = {
         streams.control_loop, "_wait", _loses_cancellations, (DRAINED, COMMITTED)
     ),
     "effects are sent before they are journaled": Planted(Tenure, "round", _sends_before_it_journals, (JOURNALED,)),
-    "memory is written again without reading": Planted(EventStore, "append", _writes_again_unread, (CHAIN, DEFECT)),
+    "memory is written again without reading": Planted(
+        EventStore,
+        "append",
+        _writes_again_unread,
+        (CHAIN, DEFECT),
+        {"weights": {"lost send": 1.0}, "operator": 0.05, "fault": 0.04, "request": 0.01},
+    ),
 }

@@ -29,9 +29,11 @@ class Profile:
     """Chances per step of a request, the operator, a fault, a recovery, a delivery; else a process steps.
 
     ``weights``: of the faults, 0 = never. ``bursts``: callbacks that a process runs in one step. ``fetch``: most
-    records of one fetch. ``lag``: chance that a fetch does not see a partition. ``refusal``: chance that a call to the broker
-    fails at once. ``hear``: chance that a member hears of a new generation; the others go on meanwhile.
-    ``warm_up``: most steps before the first request and fault, until there is a plan. ``max_skew_us``: how far a clock may be off.
+    records of one fetch. ``lag``: chance that a fetch does not see a partition.
+    ``refusal``: chance that a call to the broker fails at once.
+    ``hear``: chance that a member hears of a new generation; the others go on meanwhile.
+    ``warm_up``: most steps before the first request and fault, until there is a plan.
+    ``max_skew_us``: how far a clock may be off.
     ``hold_us`` and ``give_up_us``: the Router's and the reaper's patience. ``rate_per_s``: of a tenant.
     ``blob_bytes``: above which an input goes to the blob store.
     """

@@ -105,7 +105,7 @@ class EdgeProcess(Process):
             "reader": SimConsumer(self, group_id="isos-edge"),
             "producer": sender,
             "schemas": SimSchemas(self.world),
-            "dead_letters": DeadLetters(sender, self.role),  # type: ignore[arg-type]
+            "dead_letters": DeadLetters(sender, self.role),
             "topic_id": TOPIC_ID,
             "admit": lambda request: admit(request, memory.view, POLICY),
             "memory_sequence": lambda: memory.view.sequence,
@@ -129,7 +129,13 @@ class ExecutorProcess(Process):
 
     async def serve(self) -> None:
         loaders: list[ModelLoader] = []
-        memory = await self.follow_memory(lambda view: [loader.want_planned(view) for loader in loaders])
+
+        def changed(view: Any) -> None:
+            for each in loaders:
+                each.want_planned(view)
+
+        memory = await self.follow_memory(changed)
+        blobs: Any = SimBlobs(self.world)
         store: Any = SimpleNamespace(get=lambda digest: b"")
         loader = ModelLoader(store, "auto", lambda: memory.view, unknown_s=1e9)
         loaders.append(loader)
@@ -138,7 +144,7 @@ class ExecutorProcess(Process):
         sender = SimProducer(self)
         self.worker = Worker(
             SimConsumer(self, group_id="isos-executor"), sender, self.world.codec, loader,
-            SimBlobs(self.world), DeadLetters(sender, self.role).write, name=self.name, tick_ms=TICK_MS,
+            blobs, DeadLetters(sender, self.role).write, name=self.name, tick_ms=TICK_MS,
         )  # fmt: skip
         await asyncio.gather(self.worker.run(), loading)
 
@@ -153,7 +159,7 @@ class FrameProcess(Process):
         app, sender = SimApp(self.role, self), SimProducer(self)
         interpreter = FrameInterpreter(
             self.specified(), app, sender, self.world.codec, memory,  # type: ignore[arg-type]
-            on_defect=self.fail, dead_letter=DeadLetters(sender, self.role).write, **self.more(),  # type: ignore[arg-type]
+            on_defect=self.fail, dead_letter=DeadLetters(sender, self.role).write, **self.more(),
         )  # fmt: skip
         await app.start()
         self.takeover = interpreter.takeover
@@ -174,7 +180,8 @@ class WatchedRun(PartitionRun):
     def __init__(self, interpreter: Any, held: Any, ledger: Any, state: Any) -> None:
         super().__init__(interpreter, held, ledger, state)
         self.checked: Any = None
-        interpreter.app.process.runs[held.partition] = self
+        self.process: Process = interpreter.app.process
+        self.process.runs[held.partition] = self
 
 
 class RouterProcess(FrameProcess):
