@@ -61,6 +61,9 @@ class SchemaWriter:
                         raise
                     log.info("the schemas are claimed and read anew: %s", error)
                     await asyncio.sleep(BACK_OFF_S * attempt * random.random())
+                except asyncio.CancelledError:  # a write may be under way: nobody decides again under this claim
+                    await self.stop()
+                    raise
                 else:
                     return attempted.answer
         raise InvariantError("unreachable")
@@ -91,6 +94,11 @@ class SchemaWriter:
         if self._writer is not None and self._writer.age_s > RENEW_AFTER_S:
             await self.stop()
         if self._writer is None:
-            self._writer = await FencedWriter.claim(self._connection, SCHEMAS_TOPIC, 0)
-            await self._follower.catch_up()
+            writer = await FencedWriter.claim(self._connection, SCHEMAS_TOPIC, 0)
+            try:
+                await self._follower.catch_up()
+            except BaseException:  # also a cancelled one: a claim without the log's end is worth nothing
+                await writer.stop()
+                raise
+            self._writer = writer
         return self._writer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -54,15 +56,18 @@ class Log:
         return None
 
 
+def claim_of(log: Log) -> Callable[..., Any]:
+    async def claim(*_: Any, **__: Any) -> Log:
+        log.num_claims += 1
+        return log
+
+    return claim
+
+
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     made = Log()
-
-    async def claim(*_: Any, **__: Any) -> Log:
-        made.num_claims += 1
-        return made
-
-    monkeypatch.setattr(streams.schema_writer.FencedWriter, "claim", claim)
+    monkeypatch.setattr(streams.schema_writer.FencedWriter, "claim", claim_of(made))
     monkeypatch.setattr(streams.schema_writer, "BACK_OFF_S", 0.0)
     return made
 
@@ -127,4 +132,41 @@ async def test_an_old_claim_is_renewed(log: Log) -> None:
     await register(one, BASE)
     log.age_s = RENEW_AFTER_S + 1
     await register(one, ADDED)
+    assert log.num_claims == 2
+
+
+async def test_a_cancelled_change_gives_its_claim_up(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = writer(log)
+    await register(one, BASE)
+    under_way = asyncio.Event()
+
+    async def hang(submission: list[tuple[bytes, bytes | None]]) -> tuple[int, int]:
+        under_way.set()
+        await asyncio.Event().wait()
+        raise AssertionError(submission)
+
+    monkeypatch.setattr(log, "confirm", hang)
+    task = asyncio.create_task(register(one, ADDED))
+    await under_way.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    monkeypatch.undo()
+    log.others_write(ADDED)  # what was under way arrives late
+    monkeypatch.setattr(streams.schema_writer.FencedWriter, "claim", claim_of(log))
+    entry = await register(one, record(("a", "long"), ("c", "long", 0)))
+    assert (entry.version, entry.schema_id, log.num_claims) == (3, 3, 2)
+
+
+async def test_a_claim_without_the_logs_end_is_not_kept(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[Exception | None] = [None, WriteFailedError("_schemas", 0, "no end")]
+    catch_up = log.catch_up
+
+    async def look() -> None:
+        error = looks.pop(0) if looks else None
+        if error is not None:
+            raise error
+        await catch_up()
+
+    monkeypatch.setattr(log, "catch_up", look)
+    assert (await register(writer(log), BASE)).schema_id == 1
     assert log.num_claims == 2
