@@ -19,11 +19,11 @@ from streams.connection import Connection
 from streams.fenced import FencedWriter
 from streams.ledger import SOURCE
 from streams.letter import REDRIVEN_FROM, parse_letter
-from streams.provision import topic_ids, topic_settings
+from streams.provision import topic_ids
 from streams.schema_log import SchemaVersion, read_schema_ids, read_schema_log, schema_record
 from streams.schema_text import normalise
 from streams.topic_watch import edge_group
-from streams.topics import MAX_RECORD_BYTES, SCHEMAS_TOPIC, TOPICS, full_name
+from streams.topics import MAX_RECORD_BYTES, SCHEMAS_TOPIC, full_name
 from tests.support.broker import unique
 from tests.support.load import Load, LoadRun
 from tests.support.served import MODEL, register_models
@@ -85,18 +85,25 @@ def read(bootstrap, topic, first=None):
     return found
 
 
-def statuses(bootstrap):
-    """Statuses by (partition, offset) of the request, one per result."""
-    found = collections.defaultdict(list)
-    for message in read(bootstrap, RESULTS):
+def statuses(bootstrap, found=None, first=None):
+    """Statuses by (partition, offset) of the request, one per result; ``found`` and ``first`` carry on."""
+    found = collections.defaultdict(list) if found is None else found
+    first = {} if first is None else first
+    for message in read(bootstrap, RESULTS, first):
         headers = dict(message.headers() or ())
         _, partition, offset = SOURCE.unpack(headers["isos-source"])
         found[partition, offset].append(STATUSES[headers["isos-status"]])
+        first[message.partition()] = message.offset() + 1
     return found
 
 
 def wait_for_results(bootstrap, places, seconds=60):
-    return wait_until(lambda: (found := statuses(bootstrap)).keys() >= set(places) and found, seconds, f"{places}")
+    """Statuses by place once every one of ``places`` has a result."""
+    places, found, first = set(places), collections.defaultdict(list), {}
+    wait_until(
+        lambda: statuses(bootstrap, found, first).keys() >= places, seconds, f"results of {len(places)} requests"
+    )
+    return found
 
 
 def letters_of(bootstrap, offset, partition=0):
@@ -222,12 +229,27 @@ def committed(bootstrap, partition):
     return place.offset
 
 
-def test_nothing_passes_a_letter_that_cannot_be_written(stack, bootstrap, schema_id):
-    restarts = stack.processes()["edge-0"]["restarts"]
+def shrink(bootstrap):
+    """Let the topic of letters take nothing of use; gives what the doctor says of it."""
+    alter(bootstrap, DLQ, "max.message.bytes", "1000")
+    return f"{DLQ} has max.message.bytes = 1000"
+
+
+def delete(bootstrap):
+    """Delete the topic of letters."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.delete_topics([DLQ])[DLQ].result(20)
+    wait_until(lambda: DLQ not in admin.list_topics(timeout=10).topics, 20, "the end of the topic")
+    return "Topics are missing: inference.dlq."
+
+
+@pytest.mark.parametrize("damage", [shrink, delete])
+def test_nothing_passes_a_letter_that_cannot_be_written(stack, bootstrap, schema_id, damage):
+    """The process starts anew until it can; the doctor says what is wrong and `--repair` puts it right."""
     (first,) = send(bootstrap, (b"first", request_value(schema_id), None), partition=1)
     wait_until(lambda: committed(bootstrap, 1) == first + 1, 60, "the commit of the request before")
-    before = topic_settings(TOPICS["inference.dlq"])["max.message.bytes"]
-    alter(bootstrap, DLQ, "max.message.bytes", "1000")
+    restarts = stack.processes()["edge-0"]["restarts"]
+    complaint = damage(bootstrap)
     try:
         garbage, good = send(
             bootstrap, (b"big", b"\xff" * 50_000, [("a", b"1")]), (b"good", request_value(schema_id), None), partition=1
@@ -239,9 +261,10 @@ def test_nothing_passes_a_letter_that_cannot_be_written(stack, bootstrap, schema
         assert (1, garbage) not in found
         assert (1, good) not in found
         assert committed(bootstrap, 1) == garbage
-        assert letters_of(bootstrap, garbage, 1) == []
+        told = stack.isos_json("doctor", check=False)
+        assert complaint in str([each for each in told["checks"] if each["name"] == "topics"])
     finally:
-        alter(bootstrap, DLQ, "max.message.bytes", before)
+        stack.isos("topics", "provision", "--repair")
     found = wait_for_results(bootstrap, [(1, garbage), (1, good)], 90)
     assert (found[1, garbage], found[1, good]) == (["ERROR"], ["OK"])
     (letter,) = letters_of(bootstrap, garbage, 1)
@@ -274,6 +297,26 @@ class Poison(threading.Thread):
     def note(self, error, message, kind):
         assert error is None
         self.places[message.partition(), message.offset()] = kind
+
+
+def test_a_killed_edge_loses_no_letter(stack, bootstrap):
+    """A letter stands before its result; an edge that dies between them writes it again, and it is listed once."""
+    kinds = [("garbage", lambda number: b"\xff" + str(number).encode()), ("null_value", lambda number: None)]
+    poison = Poison(bootstrap, kinds, rate=200)
+    poison.start()
+    for _ in range(2):
+        heard = len(poison.places)
+        wait_until(lambda heard=heard: len(poison.places) >= heard + 200, 60, "200 acknowledged records")
+        stack.wait_restarted("edge-0", stack.kill("edge-0"))
+    poison.stopped.set()
+    poison.join()
+    found = wait_for_results(bootstrap, poison.places, 90)
+    assert {tuple(found[place]) for place in poison.places} == {("ERROR",)}
+    listed = stack.isos_json("dlq", "list", "--limit", "0")
+    codes = {each["id"]: each["code"] for each in listed}
+    assert len(codes) == len(listed)
+    expected = {f"inference.requests/{p}/{o}": kind for (p, o), kind in poison.places.items()}
+    assert expected.items() <= codes.items()
 
 
 def next_schema(bootstrap):
