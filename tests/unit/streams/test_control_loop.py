@@ -49,3 +49,23 @@ def test_only_journaled_agents_that_consume(tmp_path: Path) -> None:
                 data_dir=str(tmp_path),
                 on_defect=lambda error: None,
             )
+
+
+async def test_inputs_schemas_are_looked_for_before_a_round(tmp_path: Path) -> None:
+    asked: list[tuple[str, bytes | None]] = []
+
+    async def prepare(topic: str, value: bytes | None) -> None:
+        asked.append((topic, value))
+
+    schemas: Any = SimpleNamespace(prepare=prepare)
+    loop = ControlLoop(
+        RESEARCHER,
+        Connection("127.0.0.1:1"),
+        CODEC,
+        MemoryPartitions(),
+        data_dir=str(tmp_path),
+        on_defect=lambda error: None,
+        schemas=schemas,
+    )
+    await loop._learn([Input("memory.events", 0, 1, b"", b"v"), Input(), Input("memory.events", 0, 2)])
+    assert asked == [("memory.events", b"v"), ("memory.events", None)]
