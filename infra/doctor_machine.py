@@ -18,8 +18,8 @@ from infra.doctor_check import Check
 from infra.java import MIN_JAVA, JarError, check_jars, find_java, java_version
 from infra.process import process_state
 from infra.settings import ROOT, Settings, StartError, child_environment
-from infra.settings_check import check_settings
-from infra.stack_check import MIN_FREE_BYTES, check_ports, check_writable
+from infra.settings_check import check_data_dir, check_settings
+from infra.stack_check import MIN_FREE_BYTES, check_ports
 from infra.stack_state import is_running, read_state
 
 LOW_BYTES: Final = 5 << 30
@@ -124,8 +124,7 @@ def disk(given: Settings) -> list[Check]:
     """Room where the data is, found out by writing too."""
     remedy = "Free some space, or set data_dir to another disk; `isos topics list` shows what is kept for how long."
     try:
-        check_writable(given)
-        free = shutil.disk_usage(given.data_dir).free
+        free = shutil.disk_usage(check_data_dir(given)).free
     except StartError as error:
         return [Check("disk", "fail", str(error), remedy)]
     except OSError as error:

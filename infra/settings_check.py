@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from infra.rules import load_rules
-from infra.settings import Settings, StartError, complaint, load_settings, misspelled
+from infra.settings import Settings, StartError, complaint, load_settings, misspelled, unwritable
 from infra.settings_source import unknown_variables
 from infra.stack_check import check_writable
 
@@ -52,9 +54,27 @@ def _unloadable(flags: Mapping[str, Any]) -> Finding:
     return Finding("error", "", "The settings cannot be loaded.")
 
 
+def check_data_dir(settings: Settings) -> Path:
+    """Check that the data directory can be written, or made; makes none. Gives it, or the folder that would hold it.
+
+    Raises:
+        StartError: with one sentence.
+    """
+    folder = settings.data_dir
+    if folder.is_dir():
+        check_writable(settings)
+        return folder
+    above = next(each for each in (folder, *folder.parents) if each.exists())
+    if not above.is_dir():
+        raise unwritable(settings, NotADirectoryError(errno.ENOTDIR, f"{above} is no folder"))
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise unwritable(settings, PermissionError(errno.EACCES, f"{above} may not be written"))
+    return above
+
+
 def _folders(settings: Settings) -> list[Finding]:
     found = []
-    for setting, probe in (("data_dir", lambda: check_writable(settings)), ("", lambda: load_rules(settings.data_dir))):
+    for setting, probe in (("data_dir", lambda: check_data_dir(settings)), ("", lambda: load_rules(settings.data_dir))):
         try:
             probe()
         except StartError as error:

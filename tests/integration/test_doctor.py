@@ -125,7 +125,8 @@ def test_a_full_disk(outside, tmp_path):
     unshare = ["unshare", "--map-root-user", "--mount"]
     may_mount = subprocess.run([*unshare, "sh", "-c", mount], capture_output=True, check=False).returncode == 0
     fill = f"mkdir {shlex.quote(str(data))}; cat /dev/zero > {shlex.quote(str(data / 'full'))} 2>/dev/null"
-    script = f"{mount} && {{ {fill}; {command}; }}" if may_mount else f"ulimit -f 0; {command}"
+    full = f"{mount} && {{ {fill}; {command}; }}"
+    script = full if may_mount else f"mkdir {shlex.quote(str(data))}; ulimit -f 0; {command}"
     environment = child_environment(outside.model_copy(update={"data_dir": data}), os.environ)
     done = subprocess.run(
         [*(unshare if may_mount else ()), "sh", "-c", script],

@@ -52,6 +52,11 @@ def test_a_folder_that_cannot_be_written_and_a_wrong_rules_file(clean: Path) -> 
     assert found(data_dir=clean) == [("error", "")]
 
 
+def test_a_folder_that_is_not_there_is_not_made(clean: Path) -> None:
+    assert found(data_dir=clean / "new" / "data") == []
+    assert not (clean / "new").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "setting"),
     [
