@@ -218,21 +218,26 @@ def compact_text(text: str) -> str:
 
 
 def schema_ids(log: SchemaLog) -> SchemaIds:
-    """What codecs need: our ids for writing, and everything that may be read with, linted."""
-    write_ids: dict[str, int] = {}
-    for topic in TOPICS.values():
-        if topic.record is not None:
-            subject, normal = subject_of(topic.name), normal_text(topic.record)
-            # A hidden version still serves: whoever hid it must not stop the processes that write with it.
-            same = [entry for entry in log.of(subject, deleted=True) if entry.normal == normal]
-            if same:
-                write_ids[subject] = min(same, key=lambda entry: (entry.deleted, entry.version)).schema_id
+    """What codecs need: our ids for writing, and every schema; those of our subjects, which may be read with, linted.
+
+    Strangers' schemas are not looked at: however many there are, a new one costs our processes next to nothing.
+    """
+    ours = {subject_of(topic.name): normal_text(topic.record) for topic in TOPICS.values() if topic.record is not None}
+    write: dict[str, SchemaVersion] = {}
     by_id: dict[int, RegisteredSchema] = {}
     for version in log.versions.values():
-        known = by_id.get(version.schema_id)
+        normal, known = ours.get(version.subject), by_id.get(version.schema_id)
         subjects = frozenset({version.subject}) | (known.subjects if known else frozenset())
-        by_id[version.schema_id] = RegisteredSchema(version.schema_id, version.text, _linted(version.text), subjects)
-    return SchemaIds(write_ids, by_id)
+        linted = known.normal if known and known.normal else "" if normal is None else _linted(version.text)
+        by_id[version.schema_id] = RegisteredSchema(version.schema_id, version.text, linted, subjects)
+        # A hidden version still serves: whoever hid it must not stop the processes that write with it.
+        if normal == version.normal and _is_better(version, write.get(version.subject)):
+            write[version.subject] = version
+    return SchemaIds({subject: version.schema_id for subject, version in write.items()}, by_id)
+
+
+def _is_better(version: SchemaVersion, than: SchemaVersion | None) -> bool:
+    return than is None or (version.deleted, version.version) < (than.deleted, than.version)
 
 
 @lru_cache(maxsize=1_024)

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiokafka import TopicPartition
-from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.serialization import MessageField, SerializationContext
@@ -239,3 +239,53 @@ async def test_a_registration_is_read_back_at_once_and_survives(bootstrap: str, 
         assert again["id"] == second["id"]
         _, later = await ask("POST", at, {"schema": record(("c", "string"), name="Y")})
         assert later["id"] > second["id"] > first["id"]
+
+
+async def test_every_call_of_a_client_library(url: str) -> None:
+    """confluent-kafka's client: what it sends is understood, what comes back is what it parses."""
+    with SchemaRegistryClient({"url": url}) as client:
+        await asyncio.to_thread(use_client, client, unique("library"))
+
+
+def use_client(client: Any, name: str) -> None:
+    base, wider = (
+        Schema(record(("a", "long"), name="L"), "AVRO"),
+        Schema(record(("a", "long"), ("b", "long", 0), name="L")),
+    )
+    needs = Schema(record(("a", "long"), ("c", "long"), name="L"), "AVRO")
+    first = client.register_schema(name, base, normalize_schemas=True)
+    registered = client.register_schema_full_response(name, wider)
+    assert (registered.version, registered.schema_id) == (2, first + 1)
+    assert client.get_schema_by_guid(registered.guid).schema_str == wider.schema_str
+    assert client.get_schema(first).schema_str == base.schema_str
+    assert client.get_subjects_by_schema_id(first) == [name]
+    assert [(each.subject, each.version) for each in client.get_schema_versions(first)] == [(name, 1)]
+    assert client.lookup_schema(name, base).version == 1
+    assert client.get_latest_version(name).schema_id == first + 1
+    assert client.get_version(name, 1).schema_id == first
+    assert client.get_versions(name) == [1, 2]
+    assert name in client.get_subjects()
+    assert client.get_schema_types() == ["AVRO"]
+    assert client.get_contexts() == ["."]
+    assert client.get_referenced_by(name, 1) == []
+    assert client.test_compatibility(name, wider)
+    assert not client.test_compatibility(name, needs)
+    assert not client.test_compatibility_all_versions(name, needs)
+    assert client.get_compatibility() == "BACKWARD"
+    client.set_compatibility(name, "none")
+    assert client.get_compatibility(name) == "NONE"
+    assert client.test_compatibility(name, needs)
+    client.delete_config(name)
+    client.update_mode(name, "READONLY")
+    with pytest.raises(SchemaRegistryError) as caught:
+        client.register_schema(name, Schema(record(("a", "long"), ("d", "long", 0), name="L"), "AVRO"))
+    assert caught.value.error_code == 42205
+    assert client.get_mode(name) == "READONLY"
+    client.delete_mode(name)
+    assert client.get_global_mode() == "READWRITE"
+    assert client.delete_version(name, 2) == 2
+    assert client.delete_subject(name) == [1]
+    assert client.delete_subject(name, permanent=True) == [1, 2]
+    with pytest.raises(SchemaRegistryError) as caught:
+        client.get_versions(name)
+    assert (caught.value.http_status_code, caught.value.error_code) == (404, 40401)

@@ -133,3 +133,12 @@ def test_a_schema_that_would_run_away_is_known_but_not_read_with() -> None:
     ids = schema_ids(log)
     assert ids.by_id[9].normal == ""
     assert ids.by_id[10].normal == ""
+
+
+def test_strangers_schemas_are_not_read_with_unless_one_is_ours_too() -> None:
+    log = fold(SchemaLog(), [entry("theirs-value", 1, 60, LONG), entry("also-theirs-value", 1, 61, STRING)])
+    log = fold(log, [entry(S, 1, 61, STRING), entry("later-value", 1, 61, STRING)])
+    ids = schema_ids(log)
+    assert (ids.by_id[60].normal, ids.by_id[60].subjects) == ("", {"theirs-value"})
+    assert ids.by_id[61].normal == STRING
+    assert ids.by_id[61].subjects == {S, "also-theirs-value", "later-value"}
