@@ -157,6 +157,9 @@ class Faults:
         links = [link for link in self.world.links if link.waiting]
         if not links:
             return ""
+        fenced = [link for link in links if link.waiting[0].epoch is not None]
+        if fenced and self.world.rng.random() < 0.7:  # there are fewer of them, and more hangs on them
+            links = fenced
         link, lands = self.world.rng.choice(links), self.world.rng.random() < 0.5
         self.world.lose(link, lands=lands, alone=not link.owner.idempotent)
         return f"a send to {link.place[0]}-{link.place[1]} has an unknown fate and {'landed' if lands else 'is lost'}"

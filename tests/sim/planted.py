@@ -273,7 +273,13 @@ PLANTED: Final[dict[str, Planted]] = {
     "results count as confirmed when they are sent": Planted(
         PartitionRun, "_write", _confirms_first, (FOLD, CHECKPOINT, COMMIT)
     ),
-    "a write of unknown fate is repeated in place": Planted(PartitionRun, "_write", _retries_in_place, (ONE_RESULT,)),
+    "a write of unknown fate is repeated in place": Planted(
+        PartitionRun,
+        "_write",
+        _retries_in_place,
+        (ONE_RESULT, FOLD),
+        {"weights": {"lost send": 1.0}, "fault": 0.05, "request": 0.08, "warm_up": 1_000},
+    ),
     "a run that gives up forgets its unfinished events": Planted(
         PartitionRun, "run", _forgets_its_backlog, (COMMIT, ONE_RESULT, DRAINED)
     ),
