@@ -443,3 +443,43 @@ async def test_a_failure_beside_the_loop_ends_the_process() -> None:
     async with running(bench) as task:
         await asyncio.wait({task}, timeout=5)
         assert isinstance(task.exception(), RetriableError)
+
+
+class FakeDoubt:
+    """Counts the reasons for a doubt; settling fails with ``error`` where there is one."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.num_reasons = 0
+        self.num_settled = 0
+
+    def rise(self) -> None:
+        self.num_reasons += 1
+
+    async def settle(self) -> None:
+        self.num_settled += 1
+        if self.error is not None:
+            raise self.error
+
+
+async def test_a_rebalance_and_a_log_that_went_back_are_reasons_to_ask_for_the_topic() -> None:
+    bench = Bench()
+    doubt = bench.edge._doubt = FakeDoubt()  # type: ignore[assignment]
+    for offset, reasons in ((7, 1), (8, 1), (2, 2), (3, 2)):
+        await bench.edge._settle({PLACE: [record(VALUE, offset)]})
+        await bench.take(record(VALUE, offset))
+        assert (offset, doubt.num_reasons) == (offset, reasons)
+    assert doubt.num_settled == 4
+    bench.source.generation += 1
+    await bench.edge._settle({PLACE: [record(VALUE, 4)]})
+    assert doubt.num_reasons == 3
+
+
+async def test_what_was_fetched_of_another_topic_is_not_sent() -> None:
+    bench = Bench()
+    bench.edge._doubt = FakeDoubt(RetriableError("re-created"))  # type: ignore[assignment]
+    bench.consumer.batches = [{PLACE: [record(VALUE, 0)]}]
+    with pytest.raises(RetriableError, match="re-created"):
+        await asyncio.wait_for(bench.edge.run(), 5)
+    assert bench.producer.sent == []
+    assert bench.consumer.commits == []
