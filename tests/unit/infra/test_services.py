@@ -40,4 +40,5 @@ async def test_the_registry_serves_on_its_port(context: RoleContext, monkeypatch
 
     monkeypatch.setattr(services.registry_server, "run", run)
     await services.registry(context)
-    assert asked == [(context.connection, context.settings.registry_port, context.ready)]
+    settings = context.settings
+    assert asked == [(context.connection, settings.registry_port, context.ready, settings.registry_host)]
