@@ -1,7 +1,7 @@
 """Bugs to plant: each a small change of the real code that the simulation runs, and the rules that it breaks.
 
-``plant(bug)`` changes the code for as long as its block lasts. Two of them, the overtaken edge and
-the lost cancellation, were ours until the simulation found them.
+``plant(bug)`` changes the code for as long as its block lasts. The lost cancellation was ours
+until the simulation found it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from schemas.plan import Plan, VersionWeight
 from streams.columns import ERROR
 from streams.committed import CommittedConsumer
 from streams.deadletter import DeadLetters
-from streams.edge import Edge
 from streams.errors import FencedError, RetriableError
 from streams.event_store import EventStore
 from streams.ledger_log import RESULTS, LedgerLog
@@ -192,19 +191,6 @@ async def _drops_letters(self: DeadLetters, letters: Any) -> None:
     """Nothing is kept."""
 
 
-async def _starts_at_the_log(self: Edge, place: Any, first: int, generation: int) -> int:
-    if self._expected_generation != generation:
-        self._expected, self._expected_generation = {}, generation
-    expected = self._expected.get(place)
-    if expected is None:
-        committed = await self._source.consumer.committed(place)
-        if committed is None or committed > first:
-            committed = (await self._source.consumer.beginning_offsets([place]))[place]
-        expected = self._expected[place] = min(int(committed), first)
-        self._ids.forget([place.partition])
-    return expected
-
-
 async def _loses_cancellations(wake: asyncio.Event, until_s: float | None) -> None:
     wake.clear()
     try:
@@ -285,13 +271,6 @@ PLANTED: Final[dict[str, Planted]] = {
     ),
     "the executor ends a row twice": Planted(Outbox, "end", _ends_twice, (COMMIT, DRAINED, DEFECT)),
     "the Router guesses where memory has no plan": Planted(agents.router, "plan", _guesses, (PLANNED,)),
-    "an overtaken edge calls offsets gaps that hold requests": Planted(
-        Edge,
-        "_position",
-        _starts_at_the_log,
-        (FOLD, CHECKPOINT, ONE_RESULT),
-        {"weights": {"rebalance": 1.0, "freeze": 1.0}, "hear": 0.005, "request": 0.05, "fault": 0.03},
-    ),
     "a redelivered request is a duplicate of itself": Planted(
         RequestIds, "_claim_local", _is_its_own_duplicate, (OUTPUTS,)
     ),
