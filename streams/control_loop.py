@@ -24,15 +24,16 @@ from typing import Any, Final, cast
 
 from streams.agent import AgentSpec
 from streams.connection import Connection, bounded
+from streams.control_input import input_of_event, input_of_record
 from streams.effect_outlet import KafkaOutlet, MemoryStore
 from streams.errors import FencedError, InvariantError, RetriableError
 from streams.faust_app import create_app
-from streams.journal import EFFECT_HEADER, TICK_INPUT, Input, RecordCodec
+from streams.journal import TICK_INPUT, Input, RecordCodec
 from streams.partition_log import LogRecord, PartitionLog
 from streams.schema_watch import SchemaWatch
 from streams.silence import FedPartition, watch_for_silence
 from streams.tenure import MAX_ROUND, JournalPlace, Tenure
-from streams.topics import PREFIX, SUFFIX, full_name
+from streams.topics import full_name
 from streams.watch import PartitionWatch
 
 log = logging.getLogger(__name__)
@@ -296,21 +297,3 @@ async def _wait(wake: asyncio.Event, until_s: float | None) -> None:
             await wake.wait()
     except TimeoutError:
         return
-
-
-def effect_source(headers: Any) -> str:
-    """Effect id in a record's headers (pairs or a mapping), or empty."""
-    pairs = headers.items() if isinstance(headers, dict) else headers or ()
-    return next((bytes(value).decode(errors="replace") for name, value in pairs if name == EFFECT_HEADER), "")
-
-
-def input_of_event(message: Any) -> Input:
-    """Input of a Faust message."""
-    short = str(message.topic).removeprefix(PREFIX).removesuffix(SUFFIX)
-    key, source = message.key or b"", effect_source(message.headers)
-    return Input(short, message.partition, message.offset, key, message.value, source)
-
-
-def input_of_record(name: str, record: LogRecord) -> Input:
-    """Input of a watched record of topic ``name`` (short)."""
-    return Input(name, 0, record.offset, record.key or b"", record.value, effect_source(record.headers))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from infra.commands.output import Output, OutputOption, broker_answers, examples, new_app, settings_of, write
+from infra.commands.progress import Progress, shown_progress
 from streams.errors import RetriableError
 from streams.topics import PREFIX, SUFFIX, full_name
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from infra.settings import Settings
     from streams.connection import Connection
     from streams.ledger import Report
-    from streams.ledger_reader import Progress
 
 COUNTS = ("received", "ok", "error", "rejected", "expired", "in_flight", "missing", "duplicated", "orphaned", "reaped")
 
@@ -66,7 +64,7 @@ def audit(
 
     max_age_ms = settings.max_timeout_ms + settings.grace_ms
     connection = Connection(settings.bootstrap)
-    with _progress() as progress:
+    with shown_progress() as progress:
         return asyncio.run(_read(connection, (requests_topic, results_topic), topic_id, max_age_ms, progress))
 
 
@@ -139,37 +137,6 @@ def _rows(report: Report) -> list[dict[str, Any]]:
         values = {name: getattr(count, name) for name in COUNTS}
         rows.append({"partition": count.partition, **{k: getattr(v, "total", v) for k, v in values.items()}})
     return [*rows, {"partition": "all", **{name: report.total(name) for name in COUNTS}}]
-
-
-def _progress() -> AbstractContextManager[Progress]:
-    from streams.ledger_reader import silent
-
-    if not sys.stderr.isatty():
-        return nullcontext(silent)
-    return _Bar()
-
-
-class _Bar(AbstractContextManager["Progress"]):
-    """Progress bars on stderr, one per topic, gone when the reading is done."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import Progress as Bars
-
-        self._bars = Bars(console=Console(stderr=True), transient=True)
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> Progress:
-        self._bars.start()
-        return self._show
-
-    def __exit__(self, *exc: object) -> None:
-        self._bars.stop()
-
-    def _show(self, topic: str, done: int, total: int) -> None:
-        if topic not in self._tasks:
-            self._tasks[topic] = self._bars.add_task(topic, total=total)
-        self._bars.update(self._tasks[topic], completed=done)
 
 
 app = new_app()

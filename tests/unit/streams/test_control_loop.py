@@ -11,31 +11,11 @@ import pytest
 
 from agents.researcher import RESEARCHER
 from streams.connection import Connection
-from streams.control_loop import ControlLoop, effect_source, input_of_event, input_of_record
+from streams.control_loop import ControlLoop
 from streams.errors import InvariantError
 from streams.journal import Input
-from streams.partition_log import LogRecord
 from tests.support.event_store_contract import CODEC
 from tests.support.partitions import MemoryPartitions
-
-
-def test_inputs_of_events_and_records() -> None:
-    headers = [("traceparent", b"x"), ("isos-effect", b"planner/4/0")]
-    message: Any = SimpleNamespace(
-        topic="isos.control.plans.v1", partition=0, offset=9, key=None, value=b"v", headers=headers
-    )
-    assert input_of_event(message) == Input("control.plans", 0, 9, b"", b"v", "planner/4/0")
-    record = LogRecord(9, b"k", None, (("isos-effect", b"planner/4/0"),))
-    assert input_of_record("memory.events", record) == Input("memory.events", 0, 9, b"k", None, "planner/4/0")
-
-
-@pytest.mark.parametrize("headers", [None, [], {}, [("other", b"x")]])
-def test_no_effect_id(headers: Any) -> None:
-    assert effect_source(headers) == ""
-
-
-def test_headers_may_be_a_mapping() -> None:
-    assert effect_source({"isos-effect": b"a/1/0"}) == "a/1/0"
 
 
 def test_only_journaled_agents_that_consume(tmp_path: Path) -> None:
