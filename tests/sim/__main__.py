@@ -10,41 +10,16 @@ of ``ALL_FAULTS`` steps or more.
 from __future__ import annotations
 
 import argparse
-import logging
-import multiprocessing
 import secrets
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 
 from tests.sim.profile import FAULTS
-from tests.sim.scheduler import Report, Simulation
+from tests.sim.worlds import WORLD_STEPS, reports
 
-WORLD_STEPS = 2_500
 ALL_FAULTS = 100_000
-BATCH = 8
 SAY_EVERY = 50
-
-
-def run_world(seed: int) -> Report:
-    """One world to its end."""
-    logging.getLogger("streams").setLevel(logging.CRITICAL)  # it warns of what is simulated here
-    logging.getLogger("executors").setLevel(logging.CRITICAL)
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    return Simulation(seed).run(WORLD_STEPS)
-
-
-def reports(seed: int, jobs: int) -> Iterator[Report]:
-    """Reports of the worlds from ``seed`` on, in the order of their seeds, without an end."""
-    if jobs < 2:
-        while True:
-            yield run_world(seed)
-            seed += 1
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        while True:  # a few worlds ahead of what was asked for, not all of an endless row
-            yield from pool.imap(run_world, range(seed, seed + BATCH * jobs))
-            seed += BATCH * jobs
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -14,6 +14,7 @@ import pytest
 from tests.sim import __main__ as program
 from tests.sim.planted import PLANTED, plant
 from tests.sim.profile import FAULTS
+from tests.sim.worlds import run_world
 
 pytestmark = [pytest.mark.sim, pytest.mark.timeout(600)]
 
@@ -31,7 +32,7 @@ def digest(hash_seed: str) -> str:
 
 
 def test_a_seed_replays_in_another_process() -> None:
-    assert digest("1") == digest("2") == program.run_world(5).digest[:16]
+    assert digest("1") == digest("2") == run_world(5).digest[:16]
 
 
 def test_a_violation_is_told_with_its_seed_and_story(capsys: pytest.CaptureFixture[str]) -> None:
