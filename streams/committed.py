@@ -17,12 +17,14 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams.connection import UnreachableError, bounded
 from streams.errors import RetriableError
 from streams.ordering import Entry, InOrder
 
 log = logging.getLogger(__name__)
 
 COMMIT_TIMEOUT_S: Final = 5.0
+START_OF_S: Final = 10.0
 DRAIN_LOOK_S: Final = 0.01
 REFUSALS: Final = 2
 
@@ -77,6 +79,17 @@ class CommittedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         self.joined.set()
         log.info("assigned %s", sorted(each.partition for each in assigned))
 
+    async def start_of(self, place: TopicPartition) -> int:
+        """Where the group reads on: the committed offset, else the log's start. Raises RetriableError."""
+        try:
+            committed = await bounded(self.consumer.committed(place), START_OF_S, "asking for the committed offset")
+            if committed is None:
+                asked = self.consumer.beginning_offsets([place])
+                committed = (await bounded(asked, START_OF_S, "asking for the log's start"))[place]
+        except KafkaError as error:
+            raise UnreachableError("asking where to begin", str(error) or type(error).__name__) from error
+        return int(committed)
+
     def progress(self, place: TopicPartition) -> Progress:
         """The partition's progress in this generation."""
         found = self.partitions.get(place)
@@ -124,11 +137,11 @@ class CommittedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         return self._failure is not None
 
     def check(self) -> None:
-        """Raise RetriableError when something failed since the start."""
-        if isinstance(self._failure, RetriableError):
-            raise self._failure
+        """Raise what failed since the start: RetriableError where the broker did, a defect of ours as it is."""
+        if isinstance(self._failure, KafkaError | OSError | TimeoutError | asyncio.CancelledError):
+            raise RetriableError(f"a record could not be sent: {self._failure!r}") from self._failure
         if self._failure is not None:
-            raise RetriableError(f"a record could not be sent: {self._failure!r}")
+            raise self._failure
 
     async def read(self, *, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Any]]:
         """What is there to be read; nothing once ``drain`` was called."""

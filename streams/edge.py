@@ -186,13 +186,9 @@ class Edge:
             self._expected, self._expected_generation = {}, generation
         expected = self._expected.get(place)
         if expected is None:
-            consumer = self._source.consumer
-            committed = await consumer.committed(place)
-            if committed is None:
-                committed = (await consumer.beginning_offsets([place]))[place]
             # An offset behind what was read is another edge's, of whose generation this one has not heard yet. Where
             # this one began is not known then, and nothing may be called a gap.
-            expected = min(int(committed), first)
+            expected = min(await self._source.start_of(place), first)
             if generation == self._source.generation:
                 self._expected[place] = expected
                 self._ids.forget([place.partition])

@@ -240,8 +240,9 @@ class PartitionRun:
     async def _wake(self) -> None:
         """Ticks, and deferred frames whose time or memory has come."""
         now = now_us()
-        if self.shell.spec.tick_ms and now >= self._next_tick_us:
-            self._next_tick_us = now + self.shell.spec.tick_ms * 1000
+        tick_us = self.shell.spec.tick_ms * 1000
+        if tick_us and not self._next_tick_us - tick_us <= now < self._next_tick_us:  # due, or the clock was set back
+            self._next_tick_us = now + tick_us
             await self._step(Tick(), TICK, None)
         sequence = self.shell.memory.view.sequence
         for _ in range(len(self.deferred)):

@@ -109,6 +109,24 @@ async def test_a_failed_record_ends_the_process() -> None:
         bench.source.check()
 
 
+async def test_a_defect_of_ours_is_raised_as_it_is() -> None:
+    source = Bench().source
+    source.fail(TypeError("ours"))
+    with pytest.raises(TypeError, match="ours"):
+        source.check()
+
+
+async def test_where_to_begin_is_the_brokers_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+
+    async def failing(place: object) -> None:
+        raise KafkaConnectionError
+
+    monkeypatch.setattr(bench.consumer, "committed", failing)
+    with pytest.raises(RetriableError, match="asking where to begin"):
+        await bench.source.start_of(PLACE)
+
+
 async def test_a_record_that_is_refused_at_once_is_raised() -> None:
     bench = Bench()
     bench.producer.error = KafkaConnectionError()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
@@ -319,6 +320,14 @@ async def test_the_first_tick_writes_a_checkpoint_and_a_refused_one_gives_up() -
         assert bench.ledger is not None
         bench.ledger.refuse = FencedError("checkpoints", 1)
         assert isinstance(await bench.failure(), FencedError)
+
+
+async def test_a_clock_that_is_set_back_holds_no_tick_up() -> None:
+    async with validator() as bench:
+        run, tick_us = bench.run, bench.run.shell.spec.tick_ms * 1000
+        await until(lambda: bench.ledger and bench.ledger.checkpoints)
+        run._next_tick_us += 3_600_000_000  # what stood on the clock an hour later
+        await until(lambda: run._next_tick_us <= time.time_ns() // 1000 + tick_us)
 
 
 async def test_a_write_that_fails_inside_a_scan_ends_the_run() -> None:
