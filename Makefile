@@ -13,8 +13,6 @@ KEEP ?=
 SCENARIO ?= headline
 STEPS ?= 1000000
 SEED ?=
-# Steps of the simulation within `make test`; `make sim` runs a million.
-TEST_STEPS ?= 250000
 PYTEST := $(BIN)/python -m pytest -q
 TALLY := $(CURDIR)/.isos/test-tally
 LOCK := --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
@@ -58,7 +56,7 @@ chaos: setup ## Kill, freeze and restart processes under load; the ledger after 
 
 test: setup ## Everything: check, sim, integration, chaos; the last line counts them all
 	@rm -f $(TALLY)
-	@for part in check sim integration chaos; do TEST_TALLY=$(TALLY) $(MAKE) --no-print-directory $$part STEPS=$(TEST_STEPS); done
+	@for part in check sim integration chaos; do TEST_TALLY=$(TALLY) $(MAKE) --no-print-directory $$part; done
 	@$(BIN)/python -m tests.support.tally $(TALLY)
 
 bench: setup ## Measure: make bench SCENARIO=headline|smoke|client
