@@ -38,7 +38,13 @@ class Schemas(Protocol):
 
 def routes(schemas: Schemas) -> list[web.RouteDef]:
     """Every route of the registry."""
-    return [*_subject_routes(schemas), *_schema_routes(schemas), *_setting_routes(schemas), *_compatibility(schemas)]
+    return [
+        *_subject_routes(schemas),
+        *_schema_routes(schemas),
+        *_listing_routes(schemas),
+        *_setting_routes(schemas),
+        *_compatibility(schemas),
+    ]
 
 
 def _subject_routes(schemas: Schemas) -> list[web.RouteDef]:
@@ -151,6 +157,19 @@ def _schema_routes(schemas: Schemas) -> list[web.RouteDef]:
         entry = await find(lambda log: rules.schema_by_guid(log, wanted))
         return reply([{"context": ".", "id": entry.schema_id}])
 
+    return [
+        web.get("/schemas/ids/{id}", schema),
+        web.get("/schemas/ids/{id}/schema", schema_only),
+        web.get("/schemas/ids/{id}/subjects", subjects),
+        web.get("/schemas/ids/{id}/versions", versions),
+        web.get("/schemas/guids/{guid}", by_guid),
+        web.get("/schemas/guids/{guid}/ids", ids_of_guid),
+    ]
+
+
+def _listing_routes(schemas: Schemas) -> list[web.RouteDef]:
+    """What there is in all."""
+
     async def every(request: web.Request) -> web.Response:
         prefix, latest = request.query.get("subjectPrefix", ""), flag(request, "latestOnly")
         found: list[SchemaVersion] = []
@@ -163,12 +182,6 @@ def _schema_routes(schemas: Schemas) -> list[web.RouteDef]:
     return [
         web.get("/schemas", every),
         web.get("/schemas/types", _fixed(["AVRO"])),
-        web.get("/schemas/ids/{id}", schema),
-        web.get("/schemas/ids/{id}/schema", schema_only),
-        web.get("/schemas/ids/{id}/subjects", subjects),
-        web.get("/schemas/ids/{id}/versions", versions),
-        web.get("/schemas/guids/{guid}", by_guid),
-        web.get("/schemas/guids/{guid}/ids", ids_of_guid),
         web.get("/contexts", _fixed(["."])),
         web.get("/", _fixed({})),
     ]

@@ -156,7 +156,7 @@ async def add_partitions(connection: Connection, name: str, count: int) -> None:
 
 async def topic_partitions(connection: Connection, names: Iterable[str]) -> dict[str, int]:
     """Number of partitions by short name, for topics that exist."""
-    found = await asyncio.to_thread(_describe, _admin(connection), tuple(names))
+    found = await asyncio.to_thread(describe_topics, admin_client(connection), tuple(names))
     return {name: len(topic.partitions) for name, topic in found.items()}
 
 
@@ -190,7 +190,8 @@ def _knock(bootstrap: str) -> None:
     raise UnreachableError(f"connecting to {bootstrap}", reason)
 
 
-def _admin(connection: Connection) -> AdminClient:
+def admin_client(connection: Connection) -> AdminClient:
+    """A client for topics; its caller holds it until the last future is done. Raises UnreachableError."""
     _knock(connection.bootstrap)
     settings: dict[str, Any] = {
         **connection.librdkafka(),
@@ -202,7 +203,7 @@ def _admin(connection: Connection) -> AdminClient:
     return AdminClient(settings)
 
 
-def _wait(what: str, futures: Mapping[str, Future[Any]], known: tuple[int, ...] = ()) -> dict[str, Any]:
+def results_of(what: str, futures: Mapping[str, Future[Any]], known: tuple[int, ...] = ()) -> dict[str, Any]:
     """Results by name without those that failed with a known code; anything else is raised as ours."""
     done: dict[str, Any] = {}
     for name, future in futures.items():
@@ -216,16 +217,17 @@ def _wait(what: str, futures: Mapping[str, Future[Any]], known: tuple[int, ...] 
     return done
 
 
-def _describe(admin: AdminClient, names: Iterable[str]) -> dict[str, Any]:
+def describe_topics(admin: AdminClient, names: Iterable[str]) -> dict[str, Any]:
+    """The broker's descriptions by short name; topics that it does not have are left out."""
     full = {full_name(name): name for name in names}
     futures = admin.describe_topics(TopicCollection(list(full)), request_timeout=ADMIN_TIMEOUT_S)
-    found = _wait("describing the topics", futures, (KafkaError.UNKNOWN_TOPIC_OR_PART,))
+    found = results_of("describing the topics", futures, (KafkaError.UNKNOWN_TOPIC_OR_PART,))
     return {full[name]: topic for name, topic in found.items()}
 
 
 def _topics(connection: Connection, partitions: int, lanes: int, replication: int) -> tuple[str, ...]:
-    admin = _admin(connection)
-    existing = _describe(admin, ALL)
+    admin = admin_client(connection)
+    existing = describe_topics(admin, ALL)
     wrong = _differences(admin, existing, partitions, lanes)
     if wrong:
         raise ProvisionError(tuple(wrong))
@@ -242,8 +244,8 @@ def _topics(connection: Connection, partitions: int, lanes: int, replication: in
     ]
     if new:
         futures = admin.create_topics(new, operation_timeout=ADMIN_TIMEOUT_S, request_timeout=ADMIN_TIMEOUT_S)
-        _wait("creating the topics", futures, (KafkaError.TOPIC_ALREADY_EXISTS,))
-        _until(lambda: len(_describe(admin, ALL)) == len(ALL), "waiting for the new topics")
+        results_of("creating the topics", futures, (KafkaError.TOPIC_ALREADY_EXISTS,))
+        _until(lambda: len(describe_topics(admin, ALL)) == len(ALL), "waiting for the new topics")
     return tuple(name for name in ALL if name not in existing)
 
 
@@ -255,16 +257,19 @@ def _grow_lanes(admin: AdminClient, existing: Mapping[str, Any], lanes: int) -> 
         if ALL[name].partitions == "lanes" and len(found.partitions) < lanes
     ]
     if more:
-        _wait("adding lanes", admin.create_partitions(more, operation_timeout=ADMIN_TIMEOUT_S))
+        results_of("adding lanes", admin.create_partitions(more, operation_timeout=ADMIN_TIMEOUT_S))
 
 
 def _add_partitions(connection: Connection, name: str, count: int) -> None:
-    admin = _admin(connection)
+    admin = admin_client(connection)
     more = [NewPartitions(full_name(name), count)]
     futures = admin.create_partitions(more, operation_timeout=ADMIN_TIMEOUT_S, request_timeout=ADMIN_TIMEOUT_S)
     # Another one, or an attempt whose answer was lost, may have added them meanwhile.
-    _wait(f"adding partitions to {full_name(name)}", futures, (KafkaError.INVALID_PARTITIONS,))
-    _until(lambda: len(_describe(admin, [name])[name].partitions) >= count, f"waiting for {count} partitions of {name}")
+    results_of(f"adding partitions to {full_name(name)}", futures, (KafkaError.INVALID_PARTITIONS,))
+    _until(
+        lambda: len(describe_topics(admin, [name])[name].partitions) >= count,
+        f"waiting for {count} partitions of {name}",
+    )
 
 
 def _differences(admin: AdminClient, existing: Mapping[str, Any], partitions: int, lanes: int) -> list[str]:
@@ -272,7 +277,7 @@ def _differences(admin: AdminClient, existing: Mapping[str, Any], partitions: in
         return []
     resources = {ConfigResource(ResourceType.TOPIC, full_name(name)): name for name in existing}
     futures = {resources[key]: future for key, future in admin.describe_configs(list(resources)).items()}
-    configs = _wait("reading the topics' settings", futures)
+    configs = results_of("reading the topics' settings", futures)
     out: list[str] = []
     for name, found in configs.items():
         topic = ALL[name]
@@ -284,9 +289,9 @@ def _differences(admin: AdminClient, existing: Mapping[str, Any], partitions: in
 
 
 def _topic_ids(connection: Connection, names: tuple[str, ...]) -> dict[str, bytes]:
-    admin = _admin(connection)
-    _until(lambda: len(_describe(admin, names)) == len(names), "waiting for the topics")
-    return {name: uuid_bytes(topic.topic_id) for name, topic in _describe(admin, names).items()}
+    admin = admin_client(connection)
+    _until(lambda: len(describe_topics(admin, names)) == len(names), "waiting for the topics")
+    return {name: uuid_bytes(topic.topic_id) for name, topic in describe_topics(admin, names).items()}
 
 
 def uuid_bytes(uuid: Any) -> bytes:

@@ -18,7 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but
 )
 
 from streams.connection import Connection
-from streams.provision import ALL, _admin, _describe, _wait, partition_count, topic_settings
+from streams.provision import ALL, admin_client, describe_topics, partition_count, results_of, topic_settings
 from streams.topics import full_name
 
 PARTITIONS: Final = "partitions"
@@ -65,8 +65,8 @@ async def repair_topics(connection: Connection, faults: Sequence[TopicFault]) ->
 
 
 def _check(connection: Connection, partitions: int, lanes: int) -> TopicCheck:
-    admin = _admin(connection)
-    found = _describe(admin, ALL)
+    admin = admin_client(connection)
+    found = describe_topics(admin, ALL)
     counts = {name: len(topic.partitions) for name, topic in found.items()}
     faults: list[TopicFault] = []
     for name, settings in _configs(admin, found).items():
@@ -88,7 +88,7 @@ def _configs(admin: object, found: Mapping[str, object]) -> dict[str, dict[str, 
         return {}
     resources = {ConfigResource(ResourceType.TOPIC, full_name(name)): name for name in found}
     futures = admin.describe_configs(list(resources))  # type: ignore[attr-defined]
-    done = _wait("reading the topics' settings", {resources[key]: future for key, future in futures.items()})
+    done = results_of("reading the topics' settings", {resources[key]: future for key, future in futures.items()})
     return {name: {setting: entry.value for setting, entry in done[name].items()} for name in found}
 
 
@@ -102,6 +102,6 @@ def _repair(connection: Connection, faults: Sequence[TopicFault]) -> None:
         resources = [
             ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries) for name, entries in wanted.items()
         ]
-        admin = _admin(connection)  # held: its going away would fail the futures
+        admin = admin_client(connection)  # held: its going away would fail the futures
         futures = admin.incremental_alter_configs(resources)
-        _wait("repairing the topics' settings", {resource.name: future for resource, future in futures.items()})
+        results_of("repairing the topics' settings", {resource.name: future for resource, future in futures.items()})

@@ -11,10 +11,10 @@ from typing import Any
 import aiokafka
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streams.connection import Connection
 from streams.faust_app import create_app
+from tests.support.topics import create_topics
 
 STANDSTILL_S = 11.0  # longer than the app's request timeout of 10 s
 
@@ -25,10 +25,7 @@ async def test_a_standstill_while_positions_are_asked_for_does_not_silence_the_c
     """A frozen process wakes up with every timer run out; Faust's own recovery takes that for a stop and ends."""
     monkeypatch.setattr(aiokafka, "AIOKafkaConsumer", aiokafka.AIOKafkaConsumer)  # put back afterwards
     name = f"standstill-{uuid.uuid4().hex[:8]}"
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    await admin.create_topics([NewTopic(name, 1, 1)])
-    await admin.close()
+    create_topics(bootstrap, name)
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
     await producer.start()
     await producer.send_and_wait(name, b"1")

@@ -7,10 +7,10 @@ import uuid
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streams.connection import Connection
 from streams.silence import FedPartition, SilentConsumerError, watch_for_silence
+from tests.support.topics import create_topics
 
 LOOK_S = 0.05
 
@@ -19,10 +19,7 @@ LOOK_S = 0.05
 async def topic(bootstrap: str) -> str:
     """One partition with three records."""
     name = f"silence-{uuid.uuid4().hex[:8]}"
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    await admin.create_topics([NewTopic(name, 1, 1)])
-    await admin.close()
+    create_topics(bootstrap, name)
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
     await producer.start()
     for _ in range(3):
