@@ -149,12 +149,14 @@ class RequestIds:
         """Claim (key, packed claim) of a tick's rows: index and holder of each that another coordinate holds."""
         met = self._claim_local(claims)
         await self._claim_shared(claims, met, spans)
-        return {index: self._holder(*claims[index], held) for index, held in met.items()}
-
-    def _holder(self, key: bytes, claim: bytes, held: bytes) -> Claim:
-        """The holder that is known now: a row may have met one of its own tick that met another in Redis."""
-        newest = self._local.get(key, held)
-        return Claim.unpack(held if newest[:PLACE_BYTES] == claim[:PLACE_BYTES] else newest)
+        # A row may have met one of its own tick that met another in Redis: it counts who holds the id now. Read again
+        # after a crash, that can be the row itself, and nobody else would go on then.
+        holders = {index: self._local.get(claims[index][0], held) for index, held in met.items()}
+        return {
+            index: Claim.unpack(held)
+            for index, held in holders.items()
+            if held[:PLACE_BYTES] != claims[index][1][:PLACE_BYTES]
+        }
 
     def _claim_local(self, claims: Iterable[tuple[bytes, bytes]]) -> dict[int, bytes]:
         local, met = self._local, {}

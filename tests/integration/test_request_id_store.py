@@ -62,6 +62,15 @@ async def test_a_row_that_met_its_own_tick_is_told_the_true_holder(redis_url: st
         assert met == dict.fromkeys(range(3), claim(5))
 
 
+async def test_the_holder_read_again_behind_its_repetition_goes_on(redis_url: str, topic_id: bytes) -> None:
+    """After a crash both are read again, in one tick and in any order: one of the two has to be processed."""
+    async with index(redis_url, topic_id) as killed:
+        await killed.claim([keyed(killed, "a", claim(5))], {})
+    async with index(redis_url, topic_id) as edge:
+        rows = [claim(9, partition=1), claim(5), claim(6)]
+        assert await edge.claim([keyed(edge, "a", row) for row in rows], {}) == {0: claim(5), 2: claim(5)}
+
+
 async def test_many_edges_race_for_freed_ids(redis_url: str, topic_id: bytes) -> None:
     """Each id ends with one holder, whatever the order of claims and take-overs."""
     rng = random.Random(5)

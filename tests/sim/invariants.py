@@ -36,6 +36,7 @@ DEAD_LETTER = "what cannot be read is kept before it is passed"
 PLANNED = "routed by the plan in memory"
 OUTPUTS = "a result is that of its request"
 ONE_INPUT = "one input per request id"
+ONE_HOLDER = "of the requests with one id, one is not refused for it"
 BOUNDED = "in flight is bounded"
 DRAINED = "everything ends once faults do"
 DEFECT = "no code fails"
@@ -262,11 +263,23 @@ class Invariants:
             self.violated(ONE_RESULT, f"requests {missing[:5]} (partition, offset) have no result", *names)
         if self.num_reaped and self.world.profile.give_up_us == FOREVER_US:
             self.violated(ONE_RESULT, f"{self.num_reaped} requests were ended by the reaper")
+        if not any(self.world.counts.get(trouble) for trouble in REDIS_TROUBLE):
+            self.every_id_has_a_holder()
         for group in self.world.groups.values():
             for place in group.places:
                 left = self.world.log.read(*place, group.committed.get(place, 0), 1)
                 if left:
                     self.violated(DRAINED, f"{group.name} never committed {place[0]}-{place[1]}@{left[0].offset}")
+
+    def every_id_has_a_holder(self) -> None:
+        """Two requests must never be refused for the sake of each other."""
+        codes: dict[str, set[str]] = {}
+        for (partition, offset), expected in self.client.expected.items():
+            if expected.request_id:
+                codes.setdefault(expected.request_id, set()).add(self.answered[partition][offset])
+        for request_id, ended in codes.items():
+            if ended == {"duplicate_in_flight"}:
+                self.violated(ONE_HOLDER, f"every request with the id {request_id} was refused for another one's sake")
 
     def missing(self) -> list[Coordinate]:
         """Requests without a result."""

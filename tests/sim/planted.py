@@ -30,7 +30,7 @@ from streams.ledger_log import RESULTS, LedgerLog
 from streams.memory_view import active_version, plan
 from streams.ordering import InOrder
 from streams.partition_run import PartitionRun
-from streams.request_ids import RequestIds
+from streams.request_ids import Claim, RequestIds
 from streams.tenure import Tenure
 from streams.terminals import OPEN, SET, Terminals
 from tests.sim.control_invariants import CHAIN, COMMITTED, FOLD, JOURNALED
@@ -40,11 +40,13 @@ from tests.sim.invariants import (
     DEAD_LETTER,
     DEFECT,
     DRAINED,
+    ONE_HOLDER,
     ONE_RESULT,
     ONE_WRITER,
     OUTPUTS,
     PLANNED,
 )
+from tests.sim.profile import FOREVER_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ _run = PartitionRun.run
 _end = Outbox.end
 _round = Tenure.round
 _claim_local = RequestIds._claim_local
+_claim = RequestIds.claim
 
 
 def _commits_at_once(topic: str) -> Callable[..., Any]:
@@ -226,6 +229,17 @@ def _is_its_own_duplicate(self: RequestIds, claims: Any) -> dict[int, bytes]:
     return {**_claim_local(self, claims), **known}
 
 
+async def _refuses_the_holder_too(self: RequestIds, claims: Any, spans: Any) -> dict[int, Claim]:
+    """Rows read again after a crash, the holder behind its repetition: each is refused for the other's sake."""
+    met = await _claim(self, claims, spans)
+    by_key = {claims[at][0]: at for at in met}
+    for at, (key, claim) in enumerate(claims):
+        if at not in met and key in by_key and at > by_key[key]:
+            met[at] = Claim.unpack(claims[by_key[key]][1])
+            assert met[at] != Claim.unpack(claim)
+    return met
+
+
 PLANTED: Final[dict[str, Planted]] = {
     "the edge commits before its frames stand": Planted(
         CommittedConsumer, "send", _commits_at_once("inference.requests"), (COMMIT,)
@@ -273,6 +287,21 @@ PLANTED: Final[dict[str, Planted]] = {
     "the Router guesses where memory has no plan": Planted(agents.router, "plan", _guesses, (PLANNED,)),
     "a redelivered request is a duplicate of itself": Planted(
         RequestIds, "_claim_local", _is_its_own_duplicate, (OUTPUTS,)
+    ),
+    "an id's holder is refused for its own repetition": Planted(
+        RequestIds,
+        "claim",
+        _refuses_the_holder_too,
+        (ONE_HOLDER,),
+        {
+            "weights": {"crash": 1.0, "freeze": 0.5},
+            "refusal": 0.0,
+            "request": 0.1,
+            "fetch": 20,
+            "rate_per_s": 1e6,
+            "warm_up": 1_000,
+            "give_up_us": FOREVER_US,
+        },
     ),
     "a control agent loses a cancellation": Planted(
         streams.control_loop, "_wait", _loses_cancellations, (DRAINED, COMMITTED)
