@@ -18,7 +18,7 @@ import numpy as np
 
 from schemas.frame import TensorBlock
 from schemas.request import BlobRef
-from streams.blob_store import BlobCorruptError, BlobMissingError, BlobStore
+from streams.blobs.blob_store import BlobCorruptError, BlobMissingError, BlobStore
 from streams.columns import NUMPY_DTYPES, item_bytes
 from streams.errors import RetriableError
 

@@ -19,7 +19,7 @@ from executors.model_store import BlobCorruptError, BlobMissingError, ModelStore
 from executors.session import Device, LoadError, ModelSession
 from schemas.model import ModelVersion
 from schemas.telemetry import LoadedModel
-from streams.content_store import StoreUnreadableError
+from streams.blobs.content_store import StoreUnreadableError
 from streams.memory_view import MemoryView, model_version, models, plan
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from streams import content_store
-from streams.content_store import ContentStore, digest_of
+from streams.blobs import content_store
+from streams.blobs.content_store import ContentStore, digest_of
 from streams.errors import IsosError
 
 __all__ = ["BlobCorruptError", "BlobMissingError", "ModelStore", "StoreUnwritableError", "digest_of"]

@@ -24,12 +24,12 @@ from executors.outbox import BatchFacts, Outbox
 from executors.session import ExecutionError, ModelSession
 from schemas.coordinate import RecordCoordinate
 from schemas.frame import TensorBlock
-from streams.blob_store import BlobStore
+from streams.blobs.blob_store import BlobStore
 from streams.codec import Codec
 from streams.columns import ERROR, EXPIRED, REJECTED, Columns
 from streams.committed import CommittedConsumer
 from streams.errors import CODES, PoisonRecordError
-from streams.schema_watch import SchemaWatch, decode_or_learn
+from streams.registry.schema_watch import SchemaWatch, decode_or_learn
 from streams.topics import full_name
 
 ROUTED: Final = full_name("inference.routed")

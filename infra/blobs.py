@@ -6,8 +6,8 @@ import asyncio
 import logging
 
 from infra.settings import Settings
-from streams.blob_collection import Collection, collect
-from streams.blob_store import LocalBlobStore
+from streams.blobs.blob_collection import Collection, collect
+from streams.blobs.blob_store import LocalBlobStore
 from streams.connection import Connection
 from streams.errors import RetriableError
 

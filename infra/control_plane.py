@@ -20,11 +20,11 @@ from infra.rules import load_rules
 from infra.settings import Settings
 from streams.agent import AgentSpec
 from streams.connection import producer, start, stop_quietly
-from streams.control_loop import ControlLoop
-from streams.event_store import EventStore
+from streams.control.control_loop import ControlLoop
+from streams.control.event_store import EventStore
 from streams.partition_log import KafkaLog
 from streams.pulse import Pulse
-from streams.schema_watch import SchemaWatch
+from streams.registry.schema_watch import SchemaWatch
 
 SETTLE_S: Final = 90.0
 

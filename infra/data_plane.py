@@ -19,13 +19,13 @@ from infra.roles import RoleContext, together
 from schemas.frame import InferenceFrame
 from streams.codec import Codec
 from streams.connection import consumer, producer, start, stop_quietly
-from streams.deadletter import DeadLetters
 from streams.faust_app import METADATA_MAX_AGE_MS, create_app
 from streams.interpreter import FrameInterpreter
 from streams.ledger_log import LedgerLog, Rebuilt
+from streams.letters.deadletter import DeadLetters
 from streams.provision import topic_ids, topic_partitions
 from streams.pulse import Pulse, TelemetryWindow
-from streams.schema_watch import SchemaWatch
+from streams.registry.schema_watch import SchemaWatch
 from streams.silence import watch_for_silence
 from streams.topic_watch import TopicRecreatedError, TopicWatch, edge_group
 from streams.topics import MAX_LETTER_BYTES, full_name
@@ -116,7 +116,7 @@ async def executor(context: RoleContext) -> None:
     from executors.loader import ModelLoader
     from executors.model_store import ModelStore
     from executors.worker import Worker
-    from streams.blob_store import LocalBlobStore
+    from streams.blobs.blob_store import LocalBlobStore
 
     settings = context.settings
     loaders: list[ModelLoader] = []

@@ -26,7 +26,7 @@ from infra.demo_report import latency_ms, next_steps, read_last_events, show_eve
 from infra.program import ended
 from infra.running_stack import running_stack, write_result
 from infra.settings import Settings, load_settings
-from streams.client import Answer, Client, InferenceError, NoResultError
+from streams.client.client import Answer, Client, InferenceError, NoResultError
 from streams.connection import Connection
 from streams.ledger import Report
 

@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from schemas.memory import MemoryEvent
-from streams.client import Answer
+from streams.client.client import Answer
 from streams.codec import Codec
 from streams.connection import Connection
 from streams.errors import PoisonRecordError
 from streams.ledger import Report
-from streams.schema_log import read_schema_ids
+from streams.registry.schema_log import read_schema_ids
 from streams.topics import full_name
 from streams.watch import PartitionWatch
 

@@ -104,7 +104,7 @@ def schemas(given: Settings) -> list[Check]:
         return [_unasked("schemas")]
     from streams.connection import Connection
     from streams.provision import topic_partitions
-    from streams.schema_log import missing, read_schema_log
+    from streams.registry.schema_log import missing, read_schema_log
     from streams.topics import SCHEMAS_TOPIC
 
     async def ask() -> Any:

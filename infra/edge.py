@@ -10,19 +10,19 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from infra.settings import Settings
-from streams.blob_store import LocalBlobStore
+from streams.blobs.blob_store import LocalBlobStore
 from streams.committed import CommittedConsumer
 from streams.connection import Connection, start, stop_quietly
-from streams.deadletter import DeadLetters
-from streams.earlier import EarlierResults
-from streams.edge import REQUESTS, Edge
-from streams.id_restore import IdRestore
-from streams.late_rows import LateRows
-from streams.quota import QuotaStore
-from streams.request_ids import RequestIds
-from streams.request_reader import RequestReader
-from streams.row_outlet import RowOutlet
-from streams.schema_watch import SchemaWatch
+from streams.edge.earlier import EarlierResults
+from streams.edge.edge import REQUESTS, Edge
+from streams.edge.id_restore import IdRestore
+from streams.edge.late_rows import LateRows
+from streams.edge.quota import QuotaStore
+from streams.edge.request_ids import RequestIds
+from streams.edge.request_reader import RequestReader
+from streams.edge.row_outlet import RowOutlet
+from streams.letters.deadletter import DeadLetters
+from streams.registry.schema_watch import SchemaWatch
 from streams.topic_watch import Doubt, TopicWatch
 
 TOPIC: Final = "inference.requests"

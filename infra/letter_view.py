@@ -10,8 +10,8 @@ from infra.commands.tail import readable, short_name
 from streams.errors import CODES
 
 if TYPE_CHECKING:
-    from streams.letter import Letter
-    from streams.letter_log import LetterFold, StoredLetter
+    from streams.letters.letter import Letter
+    from streams.letters.letter_log import LetterFold, StoredLetter
 
 PREVIEW_BYTES: Final = 64
 

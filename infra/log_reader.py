@@ -10,7 +10,7 @@ from streams.connection import Connection
 from streams.errors import PoisonRecordError
 from streams.memory_view import MemoryHead, StoredEvent, void_reason
 from streams.partition_log import KafkaLog
-from streams.schema_log import read_schema_ids
+from streams.registry.schema_log import read_schema_ids
 from streams.topics import full_name
 
 

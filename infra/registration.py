@@ -22,7 +22,7 @@ from streams.codec import Codec
 from streams.connection import Connection, bounded, producer, start, stop_quietly
 from streams.errors import IsosError
 from streams.memory_view import MemoryView, model_version, models, plan, rejection
-from streams.schema_log import read_schema_ids
+from streams.registry.schema_log import read_schema_ids
 from streams.topics import full_name
 from streams.watch import MemoryWatch
 

@@ -1,7 +1,7 @@
 """The schema registry over HTTP: Confluent's REST subset, read and write, over the ``_schemas`` topic.
 
 It holds no state of its own: a killed one comes back with the same ids, several at once answer and change the same log,
-and all our processes read ``_schemas`` themselves, so it may be down. What it answers is in ``streams.registry_rules``,
+and all our processes read ``_schemas`` themselves, so it may be down. What it answers is in ``streams.registry.rules``,
 the routes are in ``infra.registry_routes``; this module runs them.
 """
 
@@ -16,10 +16,10 @@ from aiohttp import web
 from infra.registry_reply import answer_errors
 from infra.registry_routes import MAX_BODY_BYTES, routes
 from streams.connection import Connection
-from streams.registry_changes import Change
-from streams.schema_follower import SchemaFollower
-from streams.schema_log import SchemaLog
-from streams.schema_writer import SchemaWriter
+from streams.registry.changes import Change
+from streams.registry.schema_follower import SchemaFollower
+from streams.registry.schema_log import SchemaLog
+from streams.registry.schema_writer import SchemaWriter
 
 HOST: Final = "127.0.0.1"
 READY_TIMEOUT_S: Final = 20.0

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from streams import registry_rules as rules
 from streams.errors import RetriableError
-from streams.registry_rules import RegistryError
-from streams.schema_log import SchemaVersion
+from streams.registry import rules as rules
+from streams.registry.rules import RegistryError
+from streams.registry.schema_log import SchemaVersion
 
 MEDIA_TYPE: Final = "application/vnd.schemaregistry.v1+json"
 STORE_FAILED: Final = 50001

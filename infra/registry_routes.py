@@ -10,12 +10,12 @@ from typing import Any, Final, Protocol
 from aiohttp import web
 
 from infra.registry_reply import MEDIA_TYPE, Reply, body_of, described, flag, reply, schema_text
-from streams import registry_changes as changes
-from streams import registry_rules as rules
-from streams.registry_changes import Change
-from streams.registry_rules import EVERYBODY, RegistryError
-from streams.schema_log import SchemaLog, SchemaVersion
-from streams.schema_watch import RateLimit
+from streams.registry import changes as changes
+from streams.registry import rules as rules
+from streams.registry.changes import Change
+from streams.registry.rules import EVERYBODY, RegistryError
+from streams.registry.schema_log import SchemaLog, SchemaVersion
+from streams.registry.schema_watch import RateLimit
 
 MAX_BODY_BYTES: Final = 1 << 20
 LOOKS_PER_S: Final = 10.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schemas.request import BlobRef, InferenceRequest, Tensor
 from schemas.result import InferenceResult
-from streams.client import (
+from streams.client.client import (
     Answer,
     Client,
     InferenceError,
@@ -15,7 +15,7 @@ from streams.client import (
     RequestRejectedError,
     RequestTooLargeError,
 )
-from streams.client_sync import SyncClient
+from streams.client.sync import SyncClient
 from streams.connection import Connection
 from streams.errors import IsosError, RetriableError
 

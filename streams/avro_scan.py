@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from typing import Any, Final
 
-from streams.schema_text import PRIMITIVES, named_types
+from streams.registry.schema_text import PRIMITIVES, named_types
 from streams.varint import read_long
 
 MAX_ITEMS: Final = 65_536

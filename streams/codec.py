@@ -35,7 +35,7 @@ from streams.avro_scan import Scan, compile_scan
 from streams.convert import from_dict, to_dict
 from streams.errors import InvariantError, PoisonRecordError
 from streams.frame_codec import decode_frame, encode_frame
-from streams.schema_text import SchemaRefusedError, lint, named_types, part
+from streams.registry.schema_text import SchemaRefusedError, lint, named_types, part
 from streams.topics import MAX_RECORD_BYTES, TOPICS, full_name
 from streams.varint import write_array, write_bytes, write_double, write_long, write_string
 

@@ -23,7 +23,7 @@ from streams.codec import Codec
 from streams.errors import InvariantError, PoisonRecordError
 from streams.ledger_log import LedgerLog
 from streams.partition_run import PartitionRun
-from streams.schema_watch import SchemaWatch, decode_or_learn
+from streams.registry.schema_watch import SchemaWatch, decode_or_learn
 from streams.takeover import HeldPartition, Takeover
 from streams.topics import full_name
 

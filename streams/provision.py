@@ -28,7 +28,7 @@ from streams.codec import SchemaIds
 from streams.connection import Connection, TimedOutError, UnreachableError
 from streams.errors import InvariantError, IsosError, RetriableError
 from streams.fenced import FencedWriter
-from streams.schema_log import missing, read_schema_log, schema_ids, schema_record
+from streams.registry.schema_log import missing, read_schema_log, schema_ids, schema_record
 from streams.topics import DAY_MS, FOREVER, HOUR_MS, MIB, SCHEMAS_TOPIC, TOPICS, Topic, full_name
 
 ADMIN_TIMEOUT_S: Final = 15.0

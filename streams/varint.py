@@ -64,4 +64,6 @@ def read_long(data: bytes | memoryview, at: int) -> tuple[int, int]:
         shift += 7
         if shift > 63:
             raise ValueError("a number is longer than 64 bits")
+    if z >> 64:
+        raise ValueError("a number is longer than 64 bits")
     return (z >> 1) ^ -(z & 1), at

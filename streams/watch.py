@@ -41,7 +41,7 @@ class EventDecoder(Protocol):
 
 
 class SchemaLearner(Protocol):
-    """What looks for a schema that the codec does not know yet (``streams.schema_watch``)."""
+    """What looks for a schema that the codec does not know yet (``streams.registry.schema_watch``)."""
 
     async def prepare(self, topic: str, value: bytes | None, *, surely: bool = False) -> None:
         """Learn the schema of a value of ``topic``; raises RetriableError."""

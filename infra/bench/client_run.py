@@ -23,10 +23,10 @@ from infra.bench.answerer import Config
 from infra.bench.processes import commit, machine
 from infra.running_stack import running_stack, write_result
 from infra.settings import ROOT, Settings, StartError
-from streams.client import Client, Request
+from streams.client.client import Client, Request
 from streams.codec import subject_of
 from streams.connection import Connection
-from streams.schema_log import read_schema_ids
+from streams.registry.schema_log import read_schema_ids
 
 NAME: Final = "client"
 NUM_PARTITIONS: Final = 2

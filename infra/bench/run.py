@@ -26,11 +26,11 @@ from infra.bench.scenario import SCENARIOS, Scenario
 from infra.running_stack import running_stack, write_result
 from infra.settings import ROOT, Settings, StartError, child_environment
 from infra.stack_state import is_running, read_state
-from streams.client import Client, NoResultError, RequestFailedError
+from streams.client.client import Client, NoResultError, RequestFailedError
 from streams.codec import subject_of
 from streams.connection import Connection
 from streams.ledger import Report
-from streams.schema_log import read_schema_ids
+from streams.registry.schema_log import read_schema_ids
 
 SERVED_S: Final = 60.0
 DRAIN_S: Final = 60.0

@@ -12,8 +12,8 @@ import typer
 from infra.commands.output import Output, OutputOption, broker_answers, examples, new_app, settings_of, write
 
 if TYPE_CHECKING:
-    from streams.blob_collection import Collection
-    from streams.blob_store import LocalBlobStore, StoredBlob
+    from streams.blobs.blob_collection import Collection
+    from streams.blobs.blob_store import LocalBlobStore, StoredBlob
 
 app = new_app(has_verbs=True)
 
@@ -47,7 +47,7 @@ def show(
     store cannot be read.
     """
     from schemas.request import BlobRef
-    from streams.blob_store import BlobCorruptError, BlobMissingError
+    from streams.blobs.blob_store import BlobCorruptError, BlobMissingError
 
     store = _store(ctx)
     if len(digest) < MIN_PREFIX:

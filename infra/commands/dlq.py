@@ -21,9 +21,9 @@ from streams.topics import full_name
 
 if TYPE_CHECKING:
     from streams.connection import Connection
-    from streams.letter import Letter
-    from streams.letter_log import LetterFold, StoredLetter
-    from streams.redrive import Redriven
+    from streams.letters.letter import Letter
+    from streams.letters.letter_log import LetterFold, StoredLetter
+    from streams.letters.redrive import Redriven
 
 app = new_app(has_verbs=True)
 
@@ -130,8 +130,8 @@ def _divide(
     connection: Connection, chosen: Sequence[StoredLetter], *, again: bool
 ) -> tuple[list[StoredLetter], list[Redriven]]:
     """Letters that can be sent again, and the others with the reason."""
+    from streams.letters.redrive import REDRIVABLE, Redriven, why_not
     from streams.provision import topic_partitions
-    from streams.redrive import REDRIVABLE, Redriven, why_not
 
     with broker_answers():
         found = asyncio.run(topic_partitions(connection, [short_name(each) for each in REDRIVABLE]))
@@ -142,8 +142,8 @@ def _divide(
 
 
 def _send(connection: Connection, ready: list[StoredLetter], rate: float, *, dry_run: bool) -> list[Redriven]:
-    from streams.redrive import Redriven
-    from streams.redrive import redrive as run
+    from streams.letters.redrive import Redriven
+    from streams.letters.redrive import redrive as run
 
     if dry_run or not ready:
         return [Redriven(each) for each in ready]
@@ -168,8 +168,8 @@ def _finish(outcomes: list[Redriven], output: Output, *, dry_run: bool) -> None:
 async def _whole(connection: Connection, stored: StoredLetter) -> tuple[Letter, Any]:
     """The letter with its value, and what the value says when it is decoded with the schemas of now."""
     from streams.codec import Codec
-    from streams.letter_log import read_one
-    from streams.schema_log import read_schema_ids
+    from streams.letters.letter_log import read_one
+    from streams.registry.schema_log import read_schema_ids
 
     letter = await read_one(connection, stored)
     if letter is None:
@@ -184,7 +184,7 @@ async def _whole(connection: Connection, stored: StoredLetter) -> tuple[Letter, 
 
 
 def _read(connection: Connection) -> LetterFold:
-    from streams.letter_log import read_letters
+    from streams.letters.letter_log import read_letters
     from streams.provision import topic_partitions
 
     async def read() -> LetterFold | None:

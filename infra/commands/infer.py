@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from infra.settings import Settings
     from schemas.model import TensorSpec
-    from streams.client import Answer, Array
+    from streams.client.client import Answer, Array
 
 app = new_app()
 EXIT_CODES = {"REJECTED": 4, "EXPIRED": 5, "ERROR": 1}
@@ -41,7 +41,7 @@ def infer(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Send one request and print its outputs. Exit code 4 when it is refused, 5 when it expired, 1 when it failed."""
-    from streams.client import InferenceError, NoResultError
+    from streams.client.client import InferenceError, NoResultError
 
     if (file is None) == (not text):
         raise typer.BadParameter("give either --input FILE or --json TEXT", param_hint="--input")
@@ -87,7 +87,7 @@ def _from_json(text: str) -> Mapping[str, Any]:
 async def _ask(
     settings: Settings, model: str, given: Mapping[str, Any], version: str | None, timeout_ms: int
 ) -> Answer:
-    from streams.client import Client
+    from streams.client.client import Client
 
     specs = await _signature(settings, model, version)
     async with Client(settings.bootstrap) as client:
@@ -99,7 +99,7 @@ async def _signature(settings: Settings, model: str, version: str | None) -> tup
     from streams.codec import Codec
     from streams.connection import Connection
     from streams.memory_view import active_version, model_version
-    from streams.schema_log import read_schema_ids
+    from streams.registry.schema_log import read_schema_ids
     from streams.watch import MemoryWatch
 
     connection = Connection(settings.bootstrap)
@@ -120,7 +120,7 @@ def named(given: Mapping[str, Any], specs: tuple[TensorSpec, ...]) -> dict[str, 
     """
     import numpy as np
 
-    from streams.client import DTYPES, to_tensor
+    from streams.client.client import DTYPES, to_tensor
 
     by_name = {spec.name: spec for spec in specs}
     out: dict[str, Array] = {}

@@ -128,7 +128,7 @@ async def _propose(
 async def _view(settings: Settings) -> MemoryView:
     from streams.codec import Codec
     from streams.connection import Connection
-    from streams.schema_log import read_schema_ids
+    from streams.registry.schema_log import read_schema_ids
     from streams.watch import MemoryWatch
 
     connection = Connection(settings.bootstrap)

@@ -59,7 +59,7 @@ async def _tail(
     from streams.codec import Codec
     from streams.connection import bounded, consumer, start, stop_quietly
     from streams.provision import topic_partitions
-    from streams.schema_log import read_schema_ids
+    from streams.registry.schema_log import read_schema_ids
 
     short = short_name(topic)
     found = await topic_partitions(connection, [short])

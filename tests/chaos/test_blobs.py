@@ -19,9 +19,9 @@ from infra.settings import Settings
 from schemas.model import TensorSpec
 from schemas.request import BlobRef, InferenceRequest, Tensor
 from schemas.result import InferenceResult
-from streams.blob_collection import NAMING
-from streams.blob_store import LocalBlobStore
-from streams.client import to_tensor
+from streams.blobs.blob_collection import NAMING
+from streams.blobs.blob_store import LocalBlobStore
+from streams.client.client import to_tensor
 from streams.connection import Connection
 from streams.topics import full_name
 from tests.support.broker import unique

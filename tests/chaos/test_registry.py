@@ -20,8 +20,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from streams.codec import subject_of
 from streams.connection import Connection
-from streams.schema_log import read_schema_ids, read_schema_log
-from streams.schema_watch import FAR_QUESTIONS_PER_S, LOOKED_FOR
+from streams.registry.schema_log import read_schema_ids, read_schema_log
+from streams.registry.schema_watch import FAR_QUESTIONS_PER_S, LOOKED_FOR
 from streams.topics import full_name
 from tests.support.broker import unique
 from tests.support.faults import chaos_seed, ledger

@@ -14,7 +14,7 @@ import pytest
 
 from schemas.request import InferenceRequest
 from schemas.result import InferenceResult
-from streams.client import to_tensor
+from streams.client.client import to_tensor
 from tests.support.broker import unique
 from tests.support.exchange import Exchange, exchange
 from tests.support.faults import chaos_seed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.event_store import MemoryPlace
+from streams.control.event_store import MemoryPlace
 from tests.support.event_store_contract import EventStoreContract
 from tests.support.partitions import MemoryPartitions
 

@@ -16,7 +16,7 @@ import pytest
 
 from streams.codec import RECORDS, Codec, RegisteredSchema, SchemaIds, encode_body, schema_versions, snake, subject_of
 from streams.convert import to_dict
-from streams.schema_text import lint
+from streams.registry.schema_text import lint
 from streams.topics import TOPICS
 from tests.support.samples import SAMPLES
 from tests.support.schema_gate import ADDED, complaints, meaning, next_version

@@ -9,10 +9,10 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from schemas.request import BlobRef, InferenceRequest, Tensor
-from streams.client import Client, RequestRejectedError, to_tensor
+from streams.client.client import Client, RequestRejectedError, to_tensor
 from streams.codec import subject_of
 from streams.connection import Connection
-from streams.schema_log import read_schema_ids
+from streams.registry.schema_log import read_schema_ids
 from streams.topics import full_name
 from tests.support.broker import unique
 from tests.support.load import Load, LoadRun

@@ -14,9 +14,9 @@ from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner
 
 from infra.commands import topics
-from streams import blob_collection
-from streams.blob_collection import RetentionUnknownError, collect, named_by_letters, oldest_records
-from streams.blob_store import LocalBlobStore
+from streams.blobs import blob_collection
+from streams.blobs.blob_collection import RetentionUnknownError, collect, named_by_letters, oldest_records
+from streams.blobs.blob_store import LocalBlobStore
 from streams.connection import Connection
 from streams.topics import full_name
 from tests.support.broker import Servers, unique

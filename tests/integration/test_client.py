@@ -18,7 +18,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from isos import Answer, Client, NoResultError, Request, RetriableError
-from streams import client_partitions, client_sender
+from streams.client import partitions as client_partitions
+from streams.client import sender as client_sender
 from streams.codec import SCHEMA_TEXTS, encode_body, subject_of
 from streams.connection import Connection
 from streams.ledger import SOURCE

@@ -31,7 +31,7 @@ from streams.connection import Connection, producer
 from streams.memory_view import MemoryView, active_version, plan, rejection
 from streams.partition_log import KafkaLog
 from streams.provision import provision
-from streams.schema_log import read_schema_ids
+from streams.registry.schema_log import read_schema_ids
 from streams.topics import full_name
 from streams.watch import MemoryWatch, WatchTimeoutError
 from tests.support.broker import Servers, start_servers, unique

@@ -13,15 +13,15 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from infra.bench.template import template
 from schemas.request import InferenceRequest
-from streams.client import to_tensor
+from streams.client.client import to_tensor
 from streams.codec import encode_body, subject_of
 from streams.connection import Connection
 from streams.fenced import FencedWriter
 from streams.ledger import SOURCE
-from streams.letter import REDRIVEN_FROM, parse_letter
+from streams.letters.letter import REDRIVEN_FROM, parse_letter
 from streams.provision import topic_ids
-from streams.schema_log import SchemaVersion, read_schema_ids, read_schema_log, schema_record
-from streams.schema_text import normalise
+from streams.registry.schema_log import SchemaVersion, read_schema_ids, read_schema_log, schema_record
+from streams.registry.schema_text import normalise
 from streams.topic_watch import edge_group
 from streams.topics import MAX_RECORD_BYTES, SCHEMAS_TOPIC, full_name
 from tests.support.broker import unique

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streams.connection import Connection
-from streams.event_store import MemoryPlace
+from streams.control.event_store import MemoryPlace
 from streams.partition_log import KafkaLog
 from tests.support.broker import unique
 from tests.support.event_store_contract import EventStoreContract

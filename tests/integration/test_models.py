@@ -23,7 +23,7 @@ from schemas.plan import Plan, VersionWeight
 from streams.canonical import to_json
 from streams.codec import Codec
 from streams.connection import Connection, consumer, stop_quietly
-from streams.event_store import EventStore
+from streams.control.event_store import EventStore
 from streams.memory_view import Rejection
 from streams.partition_log import KafkaLog
 from streams.provision import provision

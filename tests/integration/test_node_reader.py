@@ -16,7 +16,7 @@ from schemas.result import InferenceResult
 from streams.codec import Codec
 from streams.connection import Connection
 from streams.convert import to_dict
-from streams.schema_log import read_schema_ids
+from streams.registry.schema_log import read_schema_ids
 from streams.topics import full_name
 from tests.support import node
 from tests.support.broker import unique

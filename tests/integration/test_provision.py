@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from streams.codec import Codec, SchemaIds
 from streams.connection import Connection, UnreachableError, bounded
 from streams.provision import ALL, ProvisionError, provision, topic_ids, topic_partitions
-from streams.schema_log import missing, read_schema_log
+from streams.registry.schema_log import missing, read_schema_log
 from streams.topics import TOPICS, full_name
 from tests.support.broker import Servers, free_ports
 from tests.support.samples import SAMPLES

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 import redis.asyncio
 
-from streams import quota as quota_module
-from streams.quota import Charge, LocalQuota, QuotaStore
+from streams.edge import quota as quota_module
+from streams.edge.quota import Charge, LocalQuota, QuotaStore
 from tests.support.broker import free_ports, unique
 from tests.support.frames import T
 

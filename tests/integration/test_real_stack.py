@@ -19,7 +19,7 @@ from infra.settings import Settings, as_environment
 from infra.stack_state import read_state
 from streams.codec import subject_of
 from streams.connection import Connection
-from streams.schema_log import read_schema_ids
+from streams.registry.schema_log import read_schema_ids
 from tests.support.leftovers import listening, processes_of
 from tests.support.load import Load, LoadRun
 from tests.support.stack import stack_settings, wait_until

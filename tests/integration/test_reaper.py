@@ -9,7 +9,7 @@ from executors.model_store import ModelStore
 from infra.bench.models import bench_model
 from infra.registration import Registrar
 from schemas.request import InferenceRequest
-from streams.client import Client, to_tensor
+from streams.client.client import Client, to_tensor
 from streams.connection import Connection
 from tests.support.broker import unique
 from tests.support.stack import RunningStack, stack_settings

@@ -20,7 +20,7 @@ from streams.codec import Codec
 from streams.connection import Connection, bounded, consumer, start, stop_quietly
 from streams.ledger import SOURCE, SOURCE_HEADER, STATUS_HEADER
 from streams.provision import topic_ids, topic_settings
-from streams.schema_log import read_schema_ids
+from streams.registry.schema_log import read_schema_ids
 from streams.tensors import to_tensor
 from streams.topics import TOPICS, full_name
 from tests.support.broker import start_servers

@@ -27,8 +27,8 @@ from streams.codec import SCHEMA_TEXTS, Codec, subject_of
 from streams.connection import Connection, bounded, consumer, producer, start, stop_quietly
 from streams.ledger import SOURCE, SOURCE_HEADER, STATUS_HEADER
 from streams.provision import Provisioned, provision, register_schemas
-from streams.schema_log import SchemaVersion, read_schema_ids, read_schema_log, schema_record
-from streams.schema_text import normalise
+from streams.registry.schema_log import SchemaVersion, read_schema_ids, read_schema_log, schema_record
+from streams.registry.schema_text import normalise
 from streams.topics import SCHEMAS_TOPIC, full_name
 from tests.support.broker import Servers, free_ports, unique
 from tests.support.samples import RESULT

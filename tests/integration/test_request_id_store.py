@@ -15,9 +15,9 @@ import redis.asyncio
 
 from infra.redis_server import MAX_MEMORY, redis_process
 from infra.settings import load_settings
-from streams import request_ids
+from streams.edge import request_ids
+from streams.edge.request_ids import KEY_BYTES, Claim, RequestIds, Span
 from streams.errors import RetriableError
-from streams.request_ids import KEY_BYTES, Claim, RequestIds, Span
 from tests.integration.test_quota import Line
 from tests.support.broker import free_ports
 

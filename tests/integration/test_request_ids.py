@@ -13,7 +13,7 @@ import redis
 
 from schemas.request import InferenceRequest
 from schemas.result import InferenceResult
-from streams.client import to_tensor
+from streams.client.client import to_tensor
 from tests.support.broker import unique
 from tests.support.exchange import exchange
 from tests.support.served import MODEL

@@ -13,8 +13,8 @@ from streams.connection import Connection
 from streams.errors import PoisonRecordError
 from streams.fenced import FencedWriter
 from streams.provision import provision
-from streams.schema_log import SchemaVersion, schema_record
-from streams.schema_watch import FAR_QUESTIONS_PER_S, SchemaWatch, decode_or_learn
+from streams.registry.schema_log import SchemaVersion, schema_record
+from streams.registry.schema_watch import FAR_QUESTIONS_PER_S, SchemaWatch, decode_or_learn
 from streams.topics import SCHEMAS_TOPIC
 from tests.support.broker import Servers
 from tests.support.samples import SAMPLES

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from infra.commands import tail, topics
 from streams.codec import Codec
 from streams.connection import Connection
-from streams.schema_log import read_schema_ids
+from streams.registry.schema_log import read_schema_ids
 from streams.topics import full_name
 from tests.support.broker import Servers, unique
 from tests.support.samples import SAMPLES

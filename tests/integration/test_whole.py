@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streams.client import Client, NoResultError
+from streams.client.client import Client, NoResultError
 from tests.support.broker import unique
 from tests.support.served import BYTES_MODEL, MODEL
 

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 
 from schemas.request import BlobRef
-from streams.blob_store import BlobMissingError
+from streams.blobs.blob_store import BlobMissingError
 from streams.errors import RetriableError
 from tests.sim.world import World
 
@@ -16,7 +16,7 @@ class BlobsUnreadableError(RetriableError):
 
 
 class SimBlobs:
-    """As ``streams.blob_store.LocalBlobStore``."""
+    """As ``streams.blobs.blob_store.LocalBlobStore``."""
 
     def __init__(self, world: World) -> None:
         self.world = world

@@ -8,7 +8,7 @@ from typing import Final
 
 from schemas.journal import JournalEntry
 from streams.canonical import from_json
-from streams.journal import EFFECT_HEADER, effect_id
+from streams.control.journal import EFFECT_HEADER, effect_id
 from streams.memory_log import LogRecord
 from streams.memory_view import ActiveVersion, MemoryHead, MemoryView, StoredEvent, extend, void_reason
 from tests.sim.group import Place

@@ -16,22 +16,22 @@ import numpy as np
 from aiokafka.errors import KafkaError
 
 import agents.router
-import streams.control_loop
+import streams.control.control_loop
 import streams.ledger_log
 import streams.partition_run
 from executors.outbox import Outbox
 from schemas.plan import Plan, VersionWeight
 from streams.columns import ERROR
 from streams.committed import CommittedConsumer
-from streams.deadletter import DeadLetters
+from streams.control.event_store import EventStore
+from streams.control.tenure import Tenure
+from streams.edge.request_ids import Claim, RequestIds
 from streams.errors import FencedError, RetriableError
-from streams.event_store import EventStore
 from streams.ledger_log import RESULTS, LedgerLog
+from streams.letters.deadletter import DeadLetters
 from streams.memory_view import active_version, plan
 from streams.ordering import InOrder
 from streams.partition_run import PartitionRun
-from streams.request_ids import Claim, RequestIds
-from streams.tenure import Tenure
 from streams.terminals import OPEN, SET, Terminals
 from tests.sim.control_invariants import CHAIN, COMMITTED, FOLD, JOURNALED
 from tests.sim.invariants import (
@@ -75,7 +75,7 @@ def plant(bug: Planted) -> Iterator[None]:
 
 
 _ledger: Any = streams.ledger_log
-_control: Any = streams.control_loop
+_control: Any = streams.control.control_loop
 _partitions: Any = streams.partition_run
 _send = CommittedConsumer.send
 _init_ledger = LedgerLog.__init__
@@ -304,7 +304,7 @@ PLANTED: Final[dict[str, Planted]] = {
         },
     ),
     "a control agent loses a cancellation": Planted(
-        streams.control_loop, "_wait", _loses_cancellations, (DRAINED, COMMITTED)
+        streams.control.control_loop, "_wait", _loses_cancellations, (DRAINED, COMMITTED)
     ),
     "effects are sent before they are journaled": Planted(Tenure, "round", _sends_before_it_journals, (JOURNALED,)),
     "memory is written again without reading": Planted(

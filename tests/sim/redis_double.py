@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from streams.quota import Charge, LocalQuota
+from streams.edge.quota import Charge, LocalQuota
 from tests.sim.world import World
 
 Script = Callable[["RedisDouble", Sequence[Any]], Any]
@@ -74,7 +74,7 @@ def redis_module(world: World) -> Any:
 
 
 def _charge(redis: RedisDouble, args: Sequence[Any]) -> list[int]:
-    """``streams.quota``: a coordinate that was judged before is judged alike again."""
+    """``streams.edge.quota``: a coordinate that was judged before is judged alike again."""
     interval_us, burst, _, _, groups = args[:5]
     quota: LocalQuota = redis.world.redis.setdefault("quota", (LocalQuota(interval_us, burst), float("inf")))[0]
     waits: list[int] = []
@@ -94,7 +94,7 @@ def _charge(redis: RedisDouble, args: Sequence[Any]) -> list[int]:
 
 
 def _claim(redis: RedisDouble, args: Sequence[Any]) -> list[Any]:
-    """``streams.request_ids``: claim ids; met holders, and partitions whose mark does not reach."""
+    """``streams.edge.request_ids``: claim ids; met holders, and partitions whose mark does not reach."""
     window_ms, claims, count = args[:3]
     met: list[Any] = []
     lost: list[int] = []
@@ -116,7 +116,7 @@ def _claim(redis: RedisDouble, args: Sequence[Any]) -> list[Any]:
 
 
 def _take_over(redis: RedisDouble, args: Sequence[Any]) -> bytes:
-    """``streams.request_ids``: a new holder in place of the expected one."""
+    """``streams.edge.request_ids``: a new holder in place of the expected one."""
     window_ms, key, expected, new = args
     held: bytes | None = redis.get(key)
     if held is None or held == expected or held[:12] == new[:12]:

@@ -25,11 +25,11 @@ from infra.settings import Settings
 from schemas.model import ModelVersion
 from streams.agent import AgentSpec
 from streams.columns import Array
-from streams.control_loop import ControlLoop
-from streams.deadletter import DeadLetters
-from streams.event_store import EventStore
+from streams.control.control_loop import ControlLoop
+from streams.control.event_store import EventStore
 from streams.interpreter import FrameInterpreter
 from streams.ledger_log import LedgerLog, Rebuilt
+from streams.letters.deadletter import DeadLetters
 from streams.partition_log import KafkaLog
 from streams.partition_run import PartitionRun
 from streams.topic_watch import TopicWatch

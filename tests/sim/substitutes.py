@@ -12,7 +12,7 @@ from typing import Any, Final
 import redis
 
 import executors.session
-import streams.blob_store
+import streams.blobs.blob_store
 import streams.connection
 import streams.faust_app
 import streams.fenced
@@ -31,7 +31,7 @@ PACKAGES = ("streams.", "executors.", "agents.", "infra.")
 
 BOUNDS: Final = {
     "streams.partition_run": ("WINDOW", 12),
-    "streams.edge": ("MAX_IN_FLIGHT", 12),
+    "streams.edge.edge": ("MAX_IN_FLIGHT", 12),
     "executors.worker": ("MAX_QUEUED_ITEMS", 40),
 }
 """Bounds of what is under way, so low that they are reached."""
@@ -71,7 +71,7 @@ def substituted(world: World) -> Iterator[None]:
         streams.faust_app.create_app: SimApp,
         streams.partition_run.PartitionRun: WatchedRun,
         executors.session.ModelSession: SimSession,
-        streams.blob_store.LocalBlobStore: SimpleNamespace(below=lambda _: SimBlobs(world)),
+        streams.blobs.blob_store.LocalBlobStore: SimpleNamespace(below=lambda _: SimBlobs(world)),
         streams.provision.topic_ids: sim_topic_ids,
         redis: redis_module(world),
         time: SimTime(world),

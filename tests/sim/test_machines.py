@@ -12,8 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from streams.control.event_store import EventStore
 from streams.errors import FencedError, RetriableError
-from streams.event_store import EventStore
 from streams.memory_view import MemoryView, StoredEvent, extend
 from streams.terminals import OPEN, PENDING, SET, Terminals
 from tests.support.event_store_contract import CODEC as MEMORY_CODEC

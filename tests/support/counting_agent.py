@@ -20,10 +20,10 @@ from schemas.journal import JournalEntry
 from streams.agent import AgentSpec, Effects, Event, Publish, Tick
 from streams.canonical import from_json, to_json
 from streams.connection import Connection
-from streams.control_loop import ControlLoop
+from streams.control.control_loop import ControlLoop
+from streams.control.tenure import JournalPlace
 from streams.errors import PoisonRecordError
 from streams.partition_log import KafkaLog, LogRecord
-from streams.tenure import JournalPlace
 from streams.topics import full_name
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from schemas.memory import MemoryEntry, MemoryEvent
 from streams.codec import Codec, SchemaIds
+from streams.control.event_store import EventStore, MemoryPlace
 from streams.errors import FencedError, InvariantError
-from streams.event_store import EventStore, MemoryPlace
 from streams.memory_view import MemoryView, StoredEvent, at_sequence, extend
 from streams.partition_log import PartitionLog
 

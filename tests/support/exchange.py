@@ -14,7 +14,7 @@ from schemas.result import InferenceResult
 from streams.codec import Codec
 from streams.connection import Connection, consumer, producer
 from streams.ledger import source_of
-from streams.schema_log import read_schema_ids
+from streams.registry.schema_log import read_schema_ids
 from streams.topics import full_name
 
 REQUESTS = full_name("inference.requests")

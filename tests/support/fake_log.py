@@ -23,7 +23,7 @@ def result_record(
 
 @dataclass
 class FakeLogReader:
-    """What ``streams.earlier`` and ``streams.id_restore`` use of a consumer; ``reads``: the offsets it gave out."""
+    """What ``edge.earlier`` and ``edge.id_restore`` use of a consumer; ``reads``: the offsets it gave out."""
 
     logs: dict[TopicPartition, list[Any]]
     fetch: int = 2

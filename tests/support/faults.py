@@ -21,10 +21,10 @@ from executors.model_store import ModelStore
 from infra.bench.models import bench_model
 from infra.registration import Registrar
 from schemas.model import TensorSpec
-from streams.client import Client
+from streams.client.client import Client
 from streams.codec import subject_of
 from streams.connection import Connection
-from streams.schema_log import read_schema_ids
+from streams.registry.schema_log import read_schema_ids
 from streams.topics import full_name
 from tests.support import models
 from tests.support.load import Load, LoadRun, Record

@@ -8,9 +8,9 @@ from typing import Any, Self
 
 from schemas.request import InferenceRequest, Tensor
 from schemas.result import InferenceResult, ResultError
-from streams.client import Client
-from streams.client_calls import Call
-from streams.client_codec import ClientCodec
+from streams.client.calls import Call
+from streams.client.client import Client
+from streams.client.codec import ClientCodec
 from streams.connection import Connection
 from streams.errors import PoisonRecordError
 from tests.support.client_records import CODEC, result, result_record

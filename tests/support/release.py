@@ -28,7 +28,7 @@ _HAND_WRITTEN = {
         (_FRAME_END, f"        cursor.string(),\n{_FRAME_END}", 1),
     ),
     "streams/results.py": (("                common, body,\n", f"                common, body, {_EMPTY},\n", 1),),
-    "streams/request_writer.py": ((_JOINED, f'    return b"".join((*parts, {_EMPTY}))\n', 2),),
+    "streams/client/request_writer.py": ((_JOINED, f'    return b"".join((*parts, {_EMPTY}))\n', 2),),
 }
 """By file: text, what takes its place, and how often it stands there."""
 

@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from streams.compatibility import problems
-from streams.schema_text import SchemaRefusedError, lint, named_types
+from streams.registry.compatibility import problems
+from streams.registry.schema_text import SchemaRefusedError, lint, named_types
 
 ADDED: tuple[dict[str, Any], ...] = (
     {"name": "added_text", "type": ["null", "string"], "default": None},

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from streams.codec import SCHEMA_TEXTS
-from streams.schema_text import named_types, normalise
+from streams.registry.schema_text import named_types, normalise
 
 PLAIN = {
     bool: {"boolean"},

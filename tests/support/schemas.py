@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from streams.registry_changes import Change
-from streams.schema_log import SchemaLog, fold
+from streams.registry.changes import Change
+from streams.registry.schema_log import SchemaLog, fold
 
 
 def record(*fields: tuple[str, Any] | tuple[str, Any, Any], name: str = "R") -> str:

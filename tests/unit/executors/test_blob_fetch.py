@@ -13,7 +13,7 @@ from executors import blob_fetch
 from executors.blob_fetch import BlobFetcher, Claim, Fetched, NotFetched, cut_inputs, fetch
 from schemas.frame import TensorBlock
 from schemas.request import BlobRef
-from streams.blob_store import BlobCorruptError, LocalBlobStore, StoreUnreadableError
+from streams.blobs.blob_store import BlobCorruptError, LocalBlobStore, StoreUnreadableError
 from tests.support.fake_kafka import until
 
 LATER = time.time_ns() // 1000 + 600_000_000

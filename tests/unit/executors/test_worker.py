@@ -21,7 +21,7 @@ from executors.session import ExecutionError
 from executors.worker import ROUTED, Worker
 from schemas.frame import InferenceFrame
 from schemas.request import BlobRef
-from streams.blob_store import BlobCorruptError, BlobMissingError, StoreUnreadableError
+from streams.blobs.blob_store import BlobCorruptError, BlobMissingError, StoreUnreadableError
 from streams.codec import Codec, SchemaIds
 from streams.columns import ERROR, EXPIRED, OK, REJECTED, Columns, Row, block_array
 from streams.errors import RetriableError

@@ -12,8 +12,8 @@ import pytest
 from infra import blobs
 from infra.blobs import blob_store, collect_regularly, margin_us
 from infra.settings import load_settings
-from streams.blob_collection import Collection, Horizon
-from streams.blob_store import FOLDER, StoredBlob
+from streams.blobs.blob_collection import Collection, Horizon
+from streams.blobs.blob_store import FOLDER, StoredBlob
 from streams.connection import Connection, UnreachableError
 from tests.support.fake_kafka import until
 

@@ -8,7 +8,7 @@ import pytest
 from infra import demo
 from infra.demo import Asker, Outcome, document, verdict
 from infra.settings import load_settings
-from streams.client import NoResultError
+from streams.client.client import NoResultError
 from streams.ledger import SOURCE, fold
 from tests.unit.infra.test_demo_report import timed
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from infra.demo_report import STAGES, latency_ms, next_steps, show_events, show_figures, show_ledger, stage_ms, stages
 from schemas.memory import MemoryEvent
 from schemas.result import InferenceResult, Provenance, Source, Timing
-from streams.client import Answer
+from streams.client.client import Answer
 from streams.ledger import fold
 
 

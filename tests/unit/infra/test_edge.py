@@ -12,7 +12,7 @@ from infra.edge import EdgeInputs, open_edge
 from infra.settings import load_settings
 from streams.codec import Codec, SchemaIds
 from streams.connection import Connection, UnreachableError, consumer
-from streams.deadletter import DeadLetters
+from streams.letters.deadletter import DeadLetters
 from streams.topic_watch import TopicWatch
 from tests.support.broker import free_ports
 from tests.support.fake_kafka import FakeProducer

@@ -7,8 +7,8 @@ import dataclasses
 from infra.letter_view import Filter, described, row, select
 from schemas.coordinate import RecordCoordinate
 from streams.errors import CODES
-from streams.letter import Letter
-from tests.unit.streams.test_letter_log import OTHER, fold, letter, note
+from streams.letters.letter import Letter
+from tests.unit.streams.letters.test_letter_log import OTHER, fold, letter, note
 
 WHOLE = Letter(
     RecordCoordinate("isos.inference.requests.v1", 2, 17), b"\xff\x00", "garbage", "no Avro", key=b"\xfe",

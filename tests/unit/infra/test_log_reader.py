@@ -10,7 +10,7 @@ import streams.partition_log
 from infra.log_reader import LogReader, TypedRecord
 from schemas.review import ReviewRequest
 from streams.connection import Connection
-from streams.event_store import EventStore
+from streams.control.event_store import EventStore
 from streams.memory_log import MemoryLog
 from tests.support.event_store_contract import CODEC, event
 from tests.support.fake_consumer import FakeConsumer

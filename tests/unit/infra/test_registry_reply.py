@@ -11,8 +11,8 @@ from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 
 from infra.registry_reply import answer_errors, described, flag, reply, schema_text
 from streams.connection import TimedOutError
-from streams.registry_rules import RegistryError
-from streams.schema_log import SchemaVersion
+from streams.registry.rules import RegistryError
+from streams.registry.schema_log import SchemaVersion
 
 
 async def answer_to(raised: Exception) -> tuple[int, dict[str, Any], str]:

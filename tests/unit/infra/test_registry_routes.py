@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from infra.registry import application
 from streams.codec import SCHEMA_TEXTS, subject_of
-from streams.schema_log import SchemaLog, SchemaVersion, fold, missing, schema_record
+from streams.registry.schema_log import SchemaLog, SchemaVersion, fold, missing, schema_record
 from tests.support.schemas import MemorySchemas, record
 
 S = subject_of("inference.requests")

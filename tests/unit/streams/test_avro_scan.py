@@ -6,7 +6,7 @@ import pytest
 
 from streams.avro_scan import MAX_ITEMS, compile_scan
 from streams.codec import RECORDS, encode_body, normal_text
-from streams.schema_text import lint
+from streams.registry.schema_text import lint
 from streams.varint import write_array, write_long, write_string
 from tests.support.samples import SAMPLES
 

@@ -14,7 +14,7 @@ from schemas.request import InferenceRequest, Tensor
 from streams import codec
 from streams.codec import RECORDS, Codec, RegisteredSchema, SchemaIds, encode_body, schema_id_of, subject_of
 from streams.errors import InvariantError, PoisonRecordError
-from streams.schema_text import lint
+from streams.registry.schema_text import lint
 from streams.topics import MAX_RECORD_BYTES, TOPICS
 from streams.varint import write_array, write_bytes, write_long, write_string
 from tests.support.samples import RESULT, SAMPLES, records

@@ -11,7 +11,7 @@ from schemas.request import BlobRef
 from streams.codec import Codec, RegisteredSchema, SchemaIds, encode_body, schema_versions, subject_of
 from streams.errors import PoisonRecordError
 from streams.frame_codec import decode_frame, encode_frame
-from streams.schema_text import lint
+from streams.registry.schema_text import lint
 from tests.support.frames import random_frame
 from tests.support.samples import FRAME
 

@@ -41,3 +41,10 @@ def test_cut_and_endless_numbers() -> None:
         read_long(b"\xff", 0)
     with pytest.raises(ValueError, match="64 bits"):
         read_long(b"\xff" * 11, 0)
+
+
+@pytest.mark.parametrize("last", [2, 3, 0x7F])
+def test_a_tenth_byte_above_one_is_more_than_64_bits(last: int) -> None:
+    with pytest.raises(ValueError, match="64 bits"):
+        read_long(b"\x80" * 9 + bytes([last]), 0)
+    assert read_long(b"\x80" * 9 + b"\x01", 0)[0] == 1 << 62

@@ -98,7 +98,7 @@ async def test_a_defect_in_the_callback_reaches_who_waits(log: MemoryLog, errors
 
 
 async def test_memory_is_folded_and_voids_are_counted(log: MemoryLog, errors: list[Any]) -> None:
-    from streams.event_store import EventStore, MemoryPlace
+    from streams.control.event_store import EventStore, MemoryPlace
 
     store = EventStore(MemoryPartitions(log), CODEC, MemoryPlace("t", "state"))
     await store.open()

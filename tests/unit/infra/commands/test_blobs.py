@@ -12,7 +12,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from infra.commands.blobs import app
-from streams.blob_store import LocalBlobStore
+from streams.blobs.blob_store import LocalBlobStore
 
 
 @pytest.fixture

@@ -1,0 +1,51 @@
+"""The loop's pure parts; its life on a broker is in tests/integration/test_control_loop.py."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from agents.researcher import RESEARCHER
+from streams.connection import Connection
+from streams.control.control_loop import ControlLoop
+from streams.control.journal import Input
+from streams.errors import InvariantError
+from tests.support.event_store_contract import CODEC
+from tests.support.partitions import MemoryPartitions
+
+
+def test_only_journaled_agents_that_consume(tmp_path: Path) -> None:
+    for spec in (replace(RESEARCHER, journaled=False), replace(RESEARCHER, consumes=())):
+        with pytest.raises(InvariantError, match="runs journaled agents"):
+            ControlLoop(
+                spec,
+                Connection("127.0.0.1:1"),
+                CODEC,
+                MemoryPartitions(),
+                data_dir=str(tmp_path),
+                on_defect=lambda error: None,
+            )
+
+
+async def test_inputs_schemas_are_looked_for_before_a_round(tmp_path: Path) -> None:
+    asked: list[tuple[str, bytes | None]] = []
+
+    async def prepare(topic: str, value: bytes | None) -> None:
+        asked.append((topic, value))
+
+    schemas: Any = SimpleNamespace(prepare=prepare)
+    loop = ControlLoop(
+        RESEARCHER,
+        Connection("127.0.0.1:1"),
+        CODEC,
+        MemoryPartitions(),
+        data_dir=str(tmp_path),
+        on_defect=lambda error: None,
+        schemas=schemas,
+    )
+    await loop._learn([Input("memory.events", 0, 1, b"", b"v"), Input(), Input("memory.events", 0, 2)])
+    assert asked == [("memory.events", b"v"), ("memory.events", None)]

@@ -1,0 +1,54 @@
+"""Rows become frames on the topic that their end asks for, and hold their offsets until those are acknowledged."""
+
+from __future__ import annotations
+
+from aiokafka import TopicPartition
+
+from streams.codec import Codec, SchemaIds
+from streams.columns import Columns
+from streams.committed import CommittedConsumer
+from streams.edge.request_row import end
+from streams.edge.row_outlet import RowOutlet
+from streams.topics import full_name
+from tests.support.fake_kafka import FakeConsumer, FakeProducer, turns
+from tests.support.frames import TOPIC_ID, row
+
+CODEC = Codec(SchemaIds.local())
+PLACE = TopicPartition("in", 2)
+
+
+async def test_passed_and_ended_rows_part_ways_on_the_same_partition() -> None:
+    producer, consumer = FakeProducer(automatic=False), FakeConsumer()
+    source = CommittedConsumer(consumer, "in")  # type: ignore[arg-type]
+    outlet = RowOutlet(source, producer, CODEC, lambda: 7, TOPIC_ID)  # type: ignore[arg-type]
+    progress = source.progress(PLACE)
+    entry = progress.window.start(3)
+    rows = [row(0), row(1), row(2)]
+    end(rows[1], "wrong_shape", "no")
+    await outlet.send_rows(2, rows, [(progress, entry)])
+    progress.finish(entry)
+    assert [(each.topic, each.partition) for each in producer.sent] == [
+        (full_name("inference.admitted"), 2),
+        (full_name("inference.executed"), 2),
+    ]
+    frames = [
+        CODEC.decode(name, each.value)
+        for name, each in zip(("inference.admitted", "inference.executed"), producer.sent, strict=True)
+    ]
+    assert [Columns.of(frame).offsets.tolist() for frame in frames] == [[0, 2], [1]]
+    assert {frame.memory_sequence for frame in frames} == {7}
+    assert [frame.frame_id for frame in frames] == [0, 1]
+    assert outlet.num_frames == 2
+    producer.sent[0].future.set_result(None)
+    await turns()
+    assert progress.committable == -1
+    producer.sent[1].future.set_result(None)
+    await turns()
+    assert progress.committable == 3
+
+
+async def test_no_rows_are_no_frame() -> None:
+    producer = FakeProducer()
+    source = CommittedConsumer(FakeConsumer(), "in")  # type: ignore[arg-type]
+    await RowOutlet(source, producer, CODEC, lambda: 0, TOPIC_ID).send_rows(0, [], [])  # type: ignore[arg-type]
+    assert producer.sent == []
