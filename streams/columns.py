@@ -15,19 +15,15 @@ from numpy.typing import NDArray
 
 from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
 from schemas.request import BlobRef
+from streams.tensors import BYTES, WIRE_DTYPES, count_of, element_ends, prefix_end, texts
 
 STATUSES: Final = ("PENDING", "OK", "ERROR", "REJECTED", "EXPIRED")
 PENDING, OK, ERROR, REJECTED, EXPIRED = range(5)
 PRIMARY, SHADOW = range(2)
 
-DATATYPE_BYTES: Final[dict[str, int]] = {
-    "BOOL": 1, "INT8": 1, "UINT8": 1, "INT16": 2, "UINT16": 2, "FP16": 2,
-    "INT32": 4, "UINT32": 4, "FP32": 4, "INT64": 8, "UINT64": 8, "FP64": 8,
-}  # fmt: skip
-NUMPY_DTYPES: Final[dict[str, str]] = {
-    "BOOL": "|b1", "INT8": "|i1", "UINT8": "|u1", "INT16": "<i2", "UINT16": "<u2", "FP16": "<f2",
-    "INT32": "<i4", "UINT32": "<u4", "FP32": "<f4", "INT64": "<i8", "UINT64": "<u8", "FP64": "<f8",
-}  # fmt: skip
+DATATYPE_BYTES: Final[dict[str, int]] = {name: dtype.itemsize for name, dtype in WIRE_DTYPES.items()}
+"""Bytes of an element, of every datatype whose elements have one width: all but ``BYTES``."""
+NUMPY_DTYPES: Final[dict[str, str]] = {name: dtype.str for name, dtype in WIRE_DTYPES.items()}
 
 _DTYPES: Final = {
     "offsets": "<i8", "gaps": "<i4", "received_us": "<i8", "deadlines_us": "<i8", "priorities": "|u1",
@@ -99,19 +95,45 @@ def segment_starts(frame: InferenceFrame) -> list[int]:
 
 
 def item_bytes(block: TensorBlock) -> int:
-    """Bytes of one batch item of a block."""
-    count = 1
-    for length in block.item_shape:
-        count *= length
-    return count * DATATYPE_BYTES[block.datatype]
+    """Bytes of one batch item of a block; its datatype has elements of one width, so it is not ``BYTES``."""
+    return count_of(block.item_shape) * DATATYPE_BYTES[block.datatype]
+
+
+def item_edges(block: TensorBlock, num_items: int) -> list[int]:
+    """Byte offsets of a block's items, ``num_items + 1`` of them. BYTES data is walked: MalformedBytesError."""
+    if block.datatype != BYTES:
+        width = item_bytes(block)
+        return list(range(0, num_items * width + 1, width)) if width else [0] * (num_items + 1)
+    elements = count_of(block.item_shape)
+    ends = [0, *element_ends(block.data, num_items * elements)]
+    return ends[::elements] if elements else [0] * (num_items + 1)
 
 
 def block_array(block: TensorBlock) -> Array:
-    """The block as an array ``[items, *item_shape]`` over its own bytes (read-only)."""
-    return np.frombuffer(block.data, NUMPY_DTYPES[block.datatype]).reshape(-1, *block.item_shape)
+    """The block as an array ``[items, *item_shape]`` over its own bytes (read-only); not of ``BYTES``.
+
+    Without elements (an axis of length 0) the number of items is not in the bytes, and 0 here.
+    """
+    values = np.frombuffer(block.data, NUMPY_DTYPES[block.datatype])
+    return values.reshape(-1 if 0 not in block.item_shape else 0, *block.item_shape)
 
 
-def _take_items(block: TensorBlock, items: Array | slice, num_items: int) -> TensorBlock:
+def items_array(block: TensorBlock, first: int, count: int) -> Array:
+    """Items ``[first, first + count)`` of a block: a read-only view, or of BYTES an array of ``str`` objects."""
+    shape = (count, *block.item_shape)
+    elements = count_of(block.item_shape)
+    if block.datatype != BYTES:
+        dtype = WIRE_DTYPES[block.datatype]
+        return np.frombuffer(block.data, dtype, count * elements, first * elements * dtype.itemsize).reshape(shape)
+    # What follows these items is not walked: the whole was when it was admitted.
+    start = prefix_end(block.data, 0, first * elements)
+    return texts(block.data[start : prefix_end(block.data, start, count * elements)], shape)
+
+
+def _take_items(block: TensorBlock, items: Array, num_items: int) -> TensorBlock:
+    if block.datatype == BYTES:
+        edges, data = item_edges(block, num_items), block.data
+        return replace(block, data=b"".join([data[edges[item] : edges[item + 1]] for item in items.tolist()]))
     width = item_bytes(block)
     if width == 0 or num_items == 0:
         return block

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from schemas.result import InferenceResult
 from streams.errors import IsosError, RetriableError
-from streams.tensors import DTYPES, Array, to_array
+from streams.tensors import DATATYPES, Array, MalformedBytesError, to_array
 
 
 class InferenceError(IsosError):
@@ -71,7 +72,10 @@ _ERRORS: Final = {"REJECTED": RequestRejectedError, "EXPIRED": RequestExpiredErr
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A result: its output tensors by name (read-only views of the record), the record, when it was read (us)."""
+    """A result: its output tensors by name, the record, when it was read (us).
+
+    Arrays are read-only views of the record; BYTES are arrays of ``bytes`` objects, BF16 comes as float32.
+    """
 
     outputs: Mapping[str, Array]
     result: InferenceResult
@@ -101,5 +105,12 @@ class Answer:
 
 def answer_of(result: InferenceResult, read_us: int) -> Answer:
     """Answer of a result record, whatever its status."""
-    outputs = {tensor.name: to_array(tensor) for tensor in result.outputs if tensor.datatype in DTYPES}
-    return Answer(outputs, result, read_us)
+    return Answer(dict(_readable(result)), result, read_us)
+
+
+def _readable(result: InferenceResult) -> Iterator[tuple[str, Array]]:
+    """Outputs by name; one that is no tensor by its own datatype stays in the record only."""
+    for tensor in result.outputs:
+        if tensor.datatype in DATATYPES:
+            with suppress(MalformedBytesError):
+                yield tensor.name, to_array(tensor)

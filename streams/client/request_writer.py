@@ -66,8 +66,9 @@ def write_arrays(
     """Value of a request whose tensors are numpy arrays; ``prefix`` is the codec's. ValueError for what cannot be."""
     parts: list[Any] = [prefix, write_string(request_id), _head(model, len(inputs))]
     for name, values in inputs.items():
-        datatype, array = wire_form(name, values)
-        parts += (_tensor_head(name, datatype, array.shape, array.nbytes), array)
+        datatype, shape, data = wire_form(name, values)
+        size = len(data) if isinstance(data, bytes) else data.nbytes
+        parts += (_tensor_head(name, datatype, shape, size), data)
     parts += (_options(tenant, version, priority, timeout_ms), _optional(routing_key), _blob(blob))
     return b"".join(parts)
 

@@ -33,10 +33,15 @@ def test_a_result_that_is_not_ok_is_an_error_with_its_code(status, kind):
 
 def test_outputs_are_read_only_arrays():
     scores = Tensor("scores", "FP32", (1, 2), np.array([1, 2], "<f4").tobytes())
-    answer = answer_of(result(outputs=(scores, Tensor("words", "BYTES", (1,), b"a"))), 5)
+    broken, unknown = Tensor("broken", "BYTES", (1,), b"a"), Tensor("codes", "QUBIT", (1,), b"a")
+    words = Tensor("words", "BYTES", (2,), b"\x01\0\0\0a\0\0\0\0")
+    answer = answer_of(result(outputs=(scores, broken, unknown, words)), 5)
     assert answer.raise_for_status() is answer
     assert (answer.ok, answer.error(), answer.request_id, answer.read_us) == (True, None, "r-1", 5)
-    assert {name: values.tolist() for name, values in answer.outputs.items()} == {"scores": [[1.0, 2.0]]}
+    assert {name: values.tolist() for name, values in answer.outputs.items()} == {
+        "scores": [[1.0, 2.0]],
+        "words": [b"a", b""],
+    }
     assert not answer.outputs["scores"].flags.writeable
 
 

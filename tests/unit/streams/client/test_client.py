@@ -160,7 +160,7 @@ async def test_no_result_is_a_time_out_of_the_call_that_may_be_shorter_than_the_
 async def test_what_cannot_be_sent_is_said_at_once_and_leaves_nothing():
     async with LoopbackClient() as client:
         with pytest.raises(ValueError, match="no Open Inference Protocol datatype"):
-            await client.infer("digits", {"image": np.array(["a"])})
+            await client.infer("digits", {"image": np.array([1j])})
         with pytest.raises(RequestTooLargeError, match="a record may have 12578816"):
             await client.infer("digits", {"image": np.zeros((1, 13_000_000), np.uint8)})
         assert (len(client._calls), client.sent) == (0, [])
