@@ -35,6 +35,7 @@ from streams.columns import (
 )
 from streams.frame_effects import Answer, Confirmed, Scanned, ScanRequests, WriteCheckpoint
 from streams.memory_view import MemoryView, model_version
+from streams.tensors import FLOATING, is_finite
 from streams.terminals import Terminals
 
 CHECKPOINT_US: Final = 1_000_000
@@ -164,8 +165,9 @@ def _passes(segment: Segment, version: ModelVersion | None) -> bool:
     if version is None or signature_fault(segment, version):
         return False
     for block in segment.outputs:
-        floating = block.datatype in ("FP16", "FP32", "FP64")
-        if floating and not np.isfinite(np.frombuffer(block.data, NUMPY_DTYPES[block.datatype])).all():
+        floating = block.datatype in FLOATING
+        values = np.frombuffer(block.data, NUMPY_DTYPES[block.datatype]) if floating else None
+        if values is not None and not is_finite(block.datatype, values).all():
             return False
     return True
 
@@ -174,16 +176,17 @@ def _finite_rows(segment: Segment, version: ModelVersion | None, row_items: Arra
     finite = np.ones(segment.num_rows, bool)
     allowed = set() if version is None else {spec.name for spec in version.outputs if spec.allow_nan}
     for block in segment.outputs:
-        if block.datatype in ("FP16", "FP32", "FP64") and block.name not in allowed:
+        if block.datatype in FLOATING and block.name not in allowed:
             finite &= _rows_finite(block, row_items)
     return finite
 
 
 def _rows_finite(block: TensorBlock, row_items: Array) -> Array:
     values = block_array(block)
-    if np.isfinite(values).all():
+    finite = is_finite(block.datatype, values)
+    if finite.all():
         return np.ones(len(row_items), bool)
-    per_item = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    per_item = finite.reshape(len(values), -1).all(axis=1)
     owner = np.repeat(np.arange(len(row_items)), row_items)
     bad = np.bincount(owner, weights=~per_item, minlength=len(row_items)) > 0
     return np.asarray(~bad)

@@ -19,8 +19,18 @@ import numpy as np
 from schemas.frame import TensorBlock
 from schemas.request import BlobRef
 from streams.blobs.blob_store import BlobCorruptError, BlobMissingError, BlobStore
-from streams.columns import NUMPY_DTYPES, item_bytes
+from streams.columns import item_bytes
 from streams.errors import RetriableError
+from streams.tensors import (
+    BYTES,
+    FLOATING,
+    WIRE_DTYPES,
+    MalformedBytesError,
+    check_texts,
+    count_of,
+    is_finite,
+    prefix_end,
+)
 
 MAX_FETCHED_BYTES: Final = 128 << 20
 MAX_PARALLEL: Final = 4
@@ -149,6 +159,8 @@ async def fetch(store: BlobStore, claim: Claim) -> Fetched | NotFetched:
             return NotFetched("blob_missing", str(error))
         except BlobCorruptError as error:
             return NotFetched("blob_corrupt", str(error))
+        except MalformedBytesError as error:
+            return NotFetched("malformed_bytes", str(error))
         except RetriableError as error:
             if time.time_ns() // 1000 + pause_s * 1e6 >= claim.due_us:
                 return NotFetched("blob_missing", f"{error}, and the deadline came before it could be")
@@ -162,8 +174,18 @@ def _filled(claim: Claim, data: bytes) -> Fetched:
 
 
 def cut_inputs(ref: BlobRef, inputs: Sequence[TensorBlock], items: int, data: bytes) -> tuple[TensorBlock, ...]:
-    """The blocks with their parts of a blob. Raises BlobCorruptError when the blob has not the size they take."""
-    sizes = [items * item_bytes(block) for block in inputs]
+    """The blocks with their parts of a blob.
+
+    Raises BlobCorruptError when the blob has not the size they take, MalformedBytesError when a BYTES tensor in it is
+    not its shape's number of texts.
+    """
+    sizes: list[int] = []
+    for block in inputs:
+        at, count = sum(sizes), items * count_of(block.item_shape)
+        is_text = block.datatype == BYTES
+        sizes.append((prefix_end(data, at, count) - at) if is_text else items * item_bytes(block))
+        if is_text:
+            check_texts(data[at : at + sizes[-1]], count)
     if sum(sizes) != len(data):
         raise BlobCorruptError(ref.digest, f"{len(data)} bytes where the inputs take {sum(sizes)}")
     if len(sizes) == 1:
@@ -176,6 +198,6 @@ def cut_inputs(ref: BlobRef, inputs: Sequence[TensorBlock], items: int, data: by
 
 
 def _is_finite(block: TensorBlock) -> bool:
-    if block.datatype not in ("FP16", "FP32", "FP64"):
+    if block.datatype not in FLOATING:
         return True
-    return bool(np.isfinite(np.frombuffer(block.data, NUMPY_DTYPES[block.datatype])).all())
+    return bool(is_finite(block.datatype, np.frombuffer(block.data, WIRE_DTYPES[block.datatype])).all())

@@ -16,7 +16,7 @@ import numpy as np
 from executors.batcher import RowSlice
 from executors.blob_fetch import Fetched
 from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
-from streams.columns import Array, block_array, num_rows, segment_starts, take
+from streams.columns import Array, items_array, num_rows, segment_starts, take
 
 MAX_FRAME_BYTES: Final = 1 << 20
 MAX_OUTPUT_BYTES: Final = 10_000_000
@@ -114,7 +114,7 @@ def gather(slices: Sequence[RowSlice]) -> dict[str, Array]:
     parts: dict[str, list[Array]] = {}
     for row_slice in slices:
         for block in row_slice.frame.inputs(row_slice.segment):
-            array = block_array(block)[row_slice.first_item : row_slice.first_item + row_slice.num_items]
+            array = items_array(block, row_slice.first_item, row_slice.num_items)
             parts.setdefault(block.name, []).append(array)
     return {name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays) for name, arrays in parts.items()}
 

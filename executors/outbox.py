@@ -13,6 +13,7 @@ from executors.executed import MAX_OUTPUT_BYTES, Piece, Work, cut, executed_fram
 from executors.session import ModelSession
 from schemas.frame import InferenceFrame, Segment, TensorBlock
 from streams.columns import ERROR, OK, Array
+from streams.tensors import data_of, largest_item_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +55,17 @@ class Outbox:
         """Rows that ran: theirs are the items of ``outputs`` from ``at`` on."""
         source = row_slice.frame.frame.segments[row_slice.segment]
         datatypes = {spec.name: spec.datatype for spec in session.model.outputs}
-        item_bytes = sum(array.nbytes // max(1, len(array)) for array in outputs.values())
+        item_bytes = sum([largest_item_bytes(array) for array in outputs.values()])
         for part in cut(row_slice, item_bytes):
             items = slice(at, at + part.num_items)
             at += part.num_items
-            if part.num_items * item_bytes > MAX_OUTPUT_BYTES and part.num_rows == 1:
-                self.end(part, ERROR, "output_invalid", f"the outputs are larger than {MAX_OUTPUT_BYTES} bytes")
-                continue
             blocks = tuple(
-                TensorBlock(name, datatypes[name], tuple(array.shape[1:]), array[items].tobytes())
+                TensorBlock(name, datatypes[name], tuple(array.shape[1:]), data_of(array[items]))
                 for name, array in outputs.items()
             )
+            if part.num_rows == 1 and sum([len(block.data) for block in blocks]) > MAX_OUTPUT_BYTES:
+                self.end(part, ERROR, "output_invalid", f"the outputs are larger than {MAX_OUTPUT_BYTES} bytes")
+                continue
             segment = Segment(
                 source.model, source.version, source.cohort, part.num_rows, (), blocks, session.model.digest,
                 session.provider, self._executor, batch.number, batch.num_items,

@@ -26,7 +26,7 @@ from schemas.coordinate import RecordCoordinate
 from schemas.frame import TensorBlock
 from streams.blobs.blob_store import BlobStore
 from streams.codec import Codec
-from streams.columns import ERROR, EXPIRED, REJECTED, Columns
+from streams.columns import ERROR, EXPIRED, REJECTED, STATUSES, Columns
 from streams.committed import CommittedConsumer
 from streams.errors import CODES, PoisonRecordError
 from streams.registry.schema_watch import SchemaWatch, decode_or_learn
@@ -212,7 +212,8 @@ class Worker:
             columns = Columns.of(work.frame)
             if isinstance(outcome, NotFetched):
                 self.counts.num_failed_rows += 1
-                self._outbox.end(_row_of(work, number, columns), ERROR, outcome.code, outcome.message)
+                status = STATUSES.index(CODES[outcome.code].status)
+                self._outbox.end(_row_of(work, number, columns), status, outcome.code, outcome.message)
                 continue
             self.counts.num_blobs += 1
             work.fetched[number] = outcome

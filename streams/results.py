@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from schemas.frame import InferenceFrame, RowError, Segment
 from schemas.result import ResultError
 from streams.codec import Codec, encode_body
-from streams.columns import OK, Columns, item_bytes, request_ids, segment_starts
+from streams.columns import OK, Columns, item_bytes, item_edges, request_ids, segment_starts
 from streams.ledger import REAPED_HEADER, SOURCE, SOURCE_HEADER, STATUS_HEADER, STATUS_LETTERS
+from streams.tensors import BYTES
 from streams.varint import write_bytes, write_long, write_string
 
 TOPIC: Final = "inference.results"
@@ -45,7 +46,7 @@ def encode_results(codec: Codec, frame: InferenceFrame, completed_us: int, *, re
     records: list[Record] = []
     for number, segment in enumerate(frame.segments):
         common = _segment_part(frame, segment) + timing
-        outputs = _Outputs(segment)
+        outputs = _Outputs(segment, sum(items[starts[number] : starts[number + 1]]))
         for row in range(starts[number], starts[number + 1]):
             status, offset = statuses[row], offsets[row]
             body = outputs.take(items[row], keep=status == OK)
@@ -84,11 +85,19 @@ def _segment_part(frame: InferenceFrame, segment: Segment) -> bytes:
 class _Outputs:
     """Walks a segment's output blocks row by row; ``take`` must be called for each row in order."""
 
-    def __init__(self, segment: Segment) -> None:
+    def __init__(self, segment: Segment, num_items: int) -> None:
         self._blocks = [
-            (write_string(block.name) + write_string(block.datatype), block.item_shape, item_bytes(block), block.data)
+            (
+                write_string(block.name) + write_string(block.datatype),
+                block.item_shape,
+                0 if block.datatype == BYTES else item_bytes(block),
+                block.data,
+            )
             for block in segment.outputs
         ]
+        self._texts = {
+            at: item_edges(block, num_items) for at, block in enumerate(segment.outputs) if block.datatype == BYTES
+        }
         self._item = 0
         self._heads: dict[int, list[bytes]] = {}
 
@@ -97,21 +106,36 @@ class _Outputs:
         start, self._item = self._item, self._item + items
         if not keep or not self._blocks:
             return b"\x00"
+        if self._texts:
+            return self._take_texts(start, items)
         heads = self._heads.get(items)
         if heads is None:
-            heads = self._heads[items] = [self._head(block, items) for block in self._blocks]
+            heads = self._heads[items] = [self._head(block, items, items * block[2]) for block in self._blocks]
         parts = [write_long(len(self._blocks))]
         for head, (_, _, width, data) in zip(heads, self._blocks, strict=True):
             parts += (head, data[start * width : (start + items) * width])
         parts.append(b"\x00")
         return b"".join(parts)
 
+    def _take_texts(self, start: int, items: int) -> bytes:
+        """A row's tensors of which one is BYTES: its size is not that of the next row's."""
+        parts = [write_long(len(self._blocks))]
+        for at, block in enumerate(self._blocks):
+            edges, width = self._texts.get(at), block[2]
+            if edges is None:
+                data = block[3][start * width : (start + items) * width]
+            else:
+                data = block[3][edges[start] : edges[start + items]]
+            parts += (self._head(block, items, len(data)), data)
+        parts.append(b"\x00")
+        return b"".join(parts)
+
     @staticmethod
-    def _head(block: tuple[bytes, tuple[int, ...], int, bytes], items: int) -> bytes:
-        names, item_shape, width, _ = block
+    def _head(block: tuple[bytes, tuple[int, ...], int, bytes], items: int, num_bytes: int) -> bytes:
+        names, item_shape, _, _ = block
         shape = (items, *item_shape)
         axes = write_long(len(shape)) + b"".join(write_long(length) for length in shape) + b"\x00"
-        return names + axes + write_long(items * width)
+        return names + axes + write_long(num_bytes)
 
 
 def offsets_of(frame: InferenceFrame) -> NDArray[np.int64]:

@@ -211,3 +211,14 @@ def to_array(tensor: Tensor) -> Array:
         return _objects(_parts(tensor.data, tensor.shape), tensor.shape)
     array = np.frombuffer(tensor.data, WIRE_DTYPES[tensor.datatype]).reshape(tensor.shape)
     return widened(array) if tensor.datatype == BF16 else array
+
+
+def largest_item_bytes(array: Array) -> int:
+    """An upper bound of an item's wire data, for an array ``[items, ...]`` of numbers or of texts."""
+    if not array.dtype.hasobject:
+        return array.nbytes // max(1, len(array))
+    return max((_text_bytes(item) for item in array.reshape(len(array), -1).tolist()), default=0) if array.size else 0
+
+
+def _text_bytes(values: list[str]) -> int:
+    return sum([4 + len(value) * (1 if value.isascii() else 4) for value in values])
