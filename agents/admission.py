@@ -17,9 +17,12 @@ from schemas.model import ModelVersion, TensorSpec
 from schemas.request import BlobRef, InferenceRequest, Tensor
 from streams.columns import DATATYPE_BYTES, NUMPY_DTYPES
 from streams.memory_view import MemoryView, active_version, model_version, models
+from streams.tensors import BYTES, FLOATING, MalformedBytesError, check_texts, count_of, is_finite
 
 MAX_BATCH_ITEMS: Final = 128
 MAX_TENSOR_BYTES: Final = 10_000_000
+MAX_TEXTS: Final = 65_536
+"""Elements of one BYTES tensor: each is looked at by itself, so their number is what costs."""
 _MODEL: Final = re.compile(r"[a-zA-Z0-9_\-]{3,64}")
 _VERSION: Final = re.compile(r"v\d+\.\d+\.\d+")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -137,17 +140,16 @@ def check_tensors(
     if blob is None:
         return Admitted(items, timeout_ms, tuple(blocks))
     size = sum(_implied_bytes(tensor) for tensor in inputs)
-    if size != blob.size_bytes:
-        return Refusal("invalid_blob", f"the blob has {blob.size_bytes} bytes, the tensors' shapes take {size}")
+    has_texts = any(tensor.datatype == BYTES for tensor in inputs)
+    if size > blob.size_bytes or (size < blob.size_bytes and not has_texts):
+        takes = f"at least {size}" if has_texts else f"{size}"
+        return Refusal("invalid_blob", f"the blob has {blob.size_bytes} bytes, the tensors' shapes take {takes}")
     return Admitted(items, timeout_ms, tuple((each.name, each.datatype, each.shape[1:], b"") for each in inputs), blob)
 
 
 def _implied_bytes(tensor: Tensor) -> int:
-    """Bytes of a tensor by its shape and datatype."""
-    count = DATATYPE_BYTES[tensor.datatype]
-    for length in tensor.shape:
-        count *= length
-    return count
+    """Bytes of a tensor by its shape and datatype; of BYTES those of its lengths, which is the least it can have."""
+    return count_of(tensor.shape) * DATATYPE_BYTES.get(tensor.datatype, 4)
 
 
 def _check_shape(tensor: Tensor, spec: TensorSpec, max_batch_size: int) -> Refusal | None:
@@ -165,19 +167,31 @@ def _check_shape(tensor: Tensor, spec: TensorSpec, max_batch_size: int) -> Refus
     )
     if tensor.shape[0] < 1 or not fits:
         return Refusal("wrong_shape", f"{where} has the shape {list(tensor.shape)}, the model takes {wanted}")
+    if 0 in tensor.shape and count_of([max(1, length) for length in tensor.shape]) > MAX_TENSOR_BYTES:
+        return Refusal(
+            "payload_too_large", f"{where} has the shape {list(tensor.shape)}, whose other axes are too long"
+        )
+    if tensor.datatype == BYTES and count_of(tensor.shape) > MAX_TEXTS:
+        return Refusal("payload_too_large", f"{where} has {count_of(tensor.shape)} texts, allowed are {MAX_TEXTS}")
     return None
 
 
 def _check_data(tensor: Tensor, spec: TensorSpec) -> Refusal | None:
     where = f"input {spec.name}"
+    if spec.datatype == BYTES:
+        try:
+            check_texts(tensor.data, count_of(tensor.shape))
+        except MalformedBytesError as error:
+            return Refusal("malformed_bytes", f"{where}: {error}")
+        return None
     size = _implied_bytes(tensor)
     if size != len(tensor.data):
         return Refusal(
             "wrong_shape",
             f"{where} has {len(tensor.data)} bytes, its shape {list(tensor.shape)} of {spec.datatype} takes {size}",
         )
-    if not spec.allow_nan and spec.datatype in ("FP16", "FP32", "FP64"):
+    if not spec.allow_nan and spec.datatype in FLOATING:
         values = np.frombuffer(tensor.data, NUMPY_DTYPES[spec.datatype])
-        if not np.isfinite(values).all():
+        if not is_finite(spec.datatype, values).all():
             return Refusal("not_finite", f"{where} holds NaN or infinity, which the model's manifest forbids")
     return None

@@ -143,7 +143,19 @@ _TABLE: Final = (
         "The first axis is larger than 128 or than the model's batch limit.",
         "Split the batch.",
     ),
-    Code("payload_too_large", "REJECTED", "The tensors are larger than 10 MB in all.", "Send less per request."),
+    Code(
+        "payload_too_large",
+        "REJECTED",
+        "The tensors are larger than 10 MB in all, or a BYTES tensor has more than 65,536 elements.",
+        "Send less per request.",
+    ),
+    Code(
+        "malformed_bytes",
+        "REJECTED",
+        "The data of a BYTES tensor is not its shape's number of elements, each a 4-byte little-endian length and "
+        "that many bytes of UTF-8.",
+        "Write every element with its length before it; the message names the first that is wrong.",
+    ),
     Code(
         "not_finite",
         "REJECTED",

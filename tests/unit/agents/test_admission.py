@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.admission import MAX_TENSOR_BYTES, AdmissionPolicy, Admitted, Refusal, admit
+from agents.admission import MAX_TENSOR_BYTES, MAX_TEXTS, AdmissionPolicy, Admitted, Refusal, admit
 from schemas.model import ModelVersion, TensorSpec
 from schemas.request import BlobRef, InferenceRequest, Tensor
 from streams.errors import CODES
@@ -26,7 +26,9 @@ PAIR = ModelVersion(
     max_batch_size=4,
 )
 LOOSE = replace(MODEL, model="loose", inputs=(TensorSpec("x", "FP32", (2,), allow_nan=True),))
-VIEW = memory(MODEL, PAIR, LOOSE)
+WORDS = replace(MODEL, model="words", inputs=(TensorSpec("x", "BYTES", (-1,)),))
+HALVES = replace(MODEL, model="halves", inputs=(TensorSpec("x", "BF16", (-1, -1)),))
+VIEW = memory(MODEL, PAIR, LOOSE, WORDS, HALVES)
 
 
 def tensor(*shape: int, name: str = "x", datatype: str = "FP32", width: int = 4) -> Tensor:
@@ -45,6 +47,14 @@ def code_of(request: InferenceRequest) -> str:
 
 def with_values(*values: float) -> Tensor:
     return Tensor("x", "FP32", (1, 2), np.array(values, "<f4").tobytes())
+
+
+def texts(data: bytes, *shape: int) -> dict[str, Any]:
+    return {"model": "words", "inputs": (Tensor("x", "BYTES", shape, data),)}
+
+
+def halves(data: bytes, *shape: int) -> dict[str, Any]:
+    return {"model": "halves", "inputs": (Tensor("x", "BF16", shape, data),)}
 
 
 REFUSED: list[tuple[str, dict[str, Any]]] = [
@@ -83,6 +93,17 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("batch_too_large", {"inputs": (tensor(129, 2),)}),
     ("not_finite", {"inputs": (with_values(1.0, float("nan")),)}),
     ("not_finite", {"inputs": (with_values(float("-inf"), 1.0),)}),
+    ("not_finite", halves(b"\x80\x3f\x80\x7f", 1, 1, 2)),
+    ("wrong_shape", halves(b"\x80\x3f\x80", 1, 1, 2)),
+    ("payload_too_large", halves(b"", 1, 0, MAX_TENSOR_BYTES + 1)),
+    ("payload_too_large", texts(bytes(4 * MAX_TEXTS + 4), 1, MAX_TEXTS + 1)),
+    ("malformed_bytes", texts(b"", 1, 1)),
+    ("malformed_bytes", texts(bytes(8), 1, 1)),
+    ("malformed_bytes", texts(b"\x02\0\0\0a", 1, 1)),
+    ("malformed_bytes", texts(b"\xff\xff\xff\xff", 1, 1)),
+    ("malformed_bytes", texts(b"\x01\0\0\0\xff", 1, 1)),
+    ("malformed_bytes", texts(bytes(4), 1, 0)),
+    ("invalid_blob", {**texts(b"", 1, 2), "blob": BlobRef("ab" * 32, 7)}),
 ]
 
 
@@ -111,6 +132,13 @@ def test_every_code_of_the_door_is_tested() -> None:
         {"timeout_ms": 120_000},
         {"version": "v1.0.0"},
         {"inputs": (tensor(128, 2),)},
+        halves(b"\x80\x3f\x80\x3f", 1, 1, 2),
+        halves(b"", 1, 0, 70_000),
+        texts(b"\x02\0\0\0\xc3\xa9\0\0\0\0", 2, 1),
+        texts(b"", 3, 0),
+        texts(bytes(4 * MAX_TEXTS), 1, MAX_TEXTS),
+        {**texts(b"", 1, 2), "blob": BlobRef("ab" * 32, 8)},
+        {**texts(b"", 1, 2), "blob": BlobRef("ab" * 32, 80)},
     ],
 )
 def test_admitted_at_the_limits(change: dict[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """Tensors there and back."""
 
+import itertools
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -83,7 +85,7 @@ def test_every_kind_of_text_array_is_bytes():
 def test_ends_cut_what_was_joined(words, behind):
     data = encode_texts(np.array(words, object))
     ends = [0, *element_ends(data, len(words))]
-    assert [data[low + 4 : high].decode() for low, high in zip(ends, ends[1:], strict=False)] == words
+    assert [data[low + 4 : high].decode() for low, high in itertools.pairwise(ends)] == words
     assert prefix_end(data + behind, 0, len(words)) == len(data)
     assert prefix_end(behind + data, len(behind), len(words)) == len(behind) + len(data)
 
