@@ -1,0 +1,86 @@
+"""What an answer is cached under: 16 bytes that say what computed it and 16 that say from what. Pure.
+
+The first part, the scope, is a digest of all that a registered version is (content digest, signature, kernels) and of
+the model's epoch, so another file, another manifest or a bumped epoch have other keys; two versions of a model that
+differ in their name only share theirs. The second part is a digest of the row's input: signature, number of items,
+data. It travels with the row, because whoever fills the cache no longer has the input.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Final
+
+import numpy as np
+
+from schemas.frame import Segment, TensorBlock
+from schemas.model import ModelVersion
+from streams.canonical import to_json
+from streams.columns import DATATYPE_BYTES, Array, item_bytes, item_edges
+
+SCOPE_BYTES: Final = 16
+DIGEST_BYTES: Final = 16
+FIELD_BYTES: Final = SCOPE_BYTES + DIGEST_BYTES
+NO_DIGEST: Final = bytes(DIGEST_BYTES)
+"""In the place of a row that is not looked up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What is asked of the cache for one frame: ``fields[i]`` (32 bytes) for row ``rows[i]`` of the frame.
+
+    ``digests``: 16 bytes for each of the frame's rows, ``NO_DIGEST`` where nothing is asked. ``ttls_us``: age from
+    which on an answer to ``fields[i]`` counts no more.
+    """
+
+    rows: tuple[int, ...]
+    fields: tuple[bytes, ...]
+    ttls_us: tuple[int, ...]
+    digests: bytes
+
+
+def scope_of(version: ModelVersion, epoch: int) -> bytes:
+    """The scope (16 bytes) of a registered version's answers in an epoch of its model."""
+    facts = to_json(replace(version, version=""))
+    return blake2b(f"{epoch}\n{facts}".encode(), digest_size=SCOPE_BYTES).digest()
+
+
+def input_digests(segment: Segment, row_items: Sequence[int]) -> list[bytes]:
+    """Digest (16 bytes) of each row's input, ``row_items`` batch items each; inline data and a blob differ."""
+    signature = repr([(block.name, block.datatype, block.item_shape) for block in segment.inputs])
+    if segment.blob is not None:
+        text = f"{signature}\n{row_items[0]}\n{segment.blob.digest}"
+        return [blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()]
+    heads: dict[int, bytes] = {}
+    parts: list[list[bytes]] = [_row_data(block, row_items) for block in segment.inputs]
+    digests = []
+    for row, items in enumerate(row_items):
+        head = heads.get(items)
+        if head is None:
+            head = heads[items] = f"{signature}\n{items}\n".encode()
+        data = b"".join([head, *[part[row] for part in parts]])
+        digests.append(blake2b(data, digest_size=DIGEST_BYTES).digest())
+    return digests
+
+
+def row_edges(block: TensorBlock, row_items: Sequence[int]) -> list[int]:
+    """Byte offsets of a block's rows, one more than there are rows."""
+    items = np.concatenate(([0], np.cumsum(row_items, dtype=np.int64)))
+    if block.datatype in DATATYPE_BYTES:
+        return [int(edge) for edge in (items * item_bytes(block)).tolist()]
+    edges = item_edges(block, int(items[-1]))
+    return [edges[item] for item in items.tolist()]
+
+
+def _row_data(block: TensorBlock, row_items: Sequence[int]) -> list[bytes]:
+    edges, data = row_edges(block, row_items), block.data
+    return [data[start:end] for start, end in itertools.pairwise(edges)]
+
+
+def digest_rows(digests: bytes) -> Array:
+    """Whether each row has a digest: bool, one entry per 16 bytes."""
+    halves = np.frombuffer(digests, "<u8").reshape(-1, 2)
+    return np.asarray((halves != 0).any(axis=1))
