@@ -14,15 +14,19 @@ from streams.columns import (
     EXPIRED,
     Columns,
     FrameBuilder,
+    Row,
     block_array,
     end_rows,
     item_bytes,
+    item_edges,
+    items_array,
     num_rows,
     request_ids,
     routing_keys,
     segment_starts,
     take,
 )
+from streams.tensors import encode_texts
 from tests.support.frames import TOPIC_ID, T, executed, frame, random_frame, row, with_blob
 
 
@@ -149,3 +153,47 @@ def test_views_are_read_only() -> None:
     with pytest.raises(ValueError, match="read-only"):
         Columns.of(built).offsets[0] = 9
     assert item_bytes(built.segments[0].inputs[0]) == 8
+
+
+def row_with_texts(offset: int, words: list[list[str]], free: int) -> Row:
+    """A row of ``len(words)`` items: ``word`` BYTES [2], ``free`` FP16 [free, 3], which is empty if free is 0."""
+    made, items = row(offset, items=len(words)), len(words)
+    free_data = np.full((items, free, 3), offset, "<f2").tobytes()
+    made.blocks = (
+        ("word", "BYTES", (2,), encode_texts(np.array(words, object))),
+        *made.blocks,
+        ("free", "FP16", (free, 3), free_data),
+    )
+    return made
+
+
+WORDS = st.lists(st.lists(st.text(max_size=4), min_size=2, max_size=2), min_size=1, max_size=3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(WORDS, st.integers(0, 1)), min_size=1, max_size=6), st.data())
+def test_texts_and_empty_axes_are_cut_by_row(contents: list[tuple[list[list[str]], int]], data: st.DataObject) -> None:
+    whole = frame([row_with_texts(at, *content) for at, content in enumerate(contents)])
+    chosen = sorted(data.draw(st.sets(st.integers(0, len(contents) - 1), min_size=1)))
+    part = take(whole, np.array(chosen, np.int64))
+    columns, starts = Columns.of(part), segment_starts(part)
+    for number, segment in enumerate(part.segments):
+        rows = range(starts[number], starts[number + 1])
+        total = sum(int(columns.row_items[at]) for at in rows)
+        first = 0
+        for at in rows:
+            words, free = contents[columns.offsets[at]]
+            word, x, empty = (items_array(block, first, len(words)) for block in segment.inputs)
+            assert word.tolist() == words
+            assert x.tolist() == [[columns.offsets[at]] * 2] * len(words)
+            assert empty.shape == (len(words), free, 3)
+            first += len(words)
+        assert first == total
+        for block in segment.inputs:
+            edges = item_edges(block, total)
+            assert (edges[0], edges[-1], len(edges)) == (0, len(block.data), total + 1)
+
+
+def test_a_block_without_elements_is_an_array() -> None:
+    (segment,) = frame([row_with_texts(3, [["a", "b"]], 0)]).segments
+    assert block_array(segment.inputs[2]).shape == (0, 0, 3)

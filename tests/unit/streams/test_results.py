@@ -13,9 +13,10 @@ from schemas.frame import InferenceFrame, RowError, TensorBlock
 from schemas.request import Tensor
 from schemas.result import InferenceResult, Provenance, ResultError, Source, Timing
 from streams.codec import Codec, SchemaIds
-from streams.columns import STATUSES, Columns, block_array, request_ids, segment_starts
+from streams.columns import STATUSES, Columns, items_array, request_ids, segment_starts
 from streams.ledger import REAPED_HEADER, STATUS_HEADER, source_of
 from streams.results import encode_results, offsets_of
+from streams.tensors import data_of, encode_texts, to_array
 from tests.support.frames import TOPIC_ID, T, executed, frame, row
 
 TOPIC = "inference.results"
@@ -37,7 +38,7 @@ def expected(given_frame: InferenceFrame, completed_us: int) -> list[InferenceRe
                     block.name,
                     block.datatype,
                     (items, *block.item_shape),
-                    block_array(block)[item : item + items].tobytes(),
+                    data_of(items_array(block, item, items)),
                 )
                 for block in segment.outputs
                 if status == "OK"
@@ -93,6 +94,28 @@ def test_several_items_per_row_and_several_outputs() -> None:
     made = executed(3, items=4)
     more = TensorBlock("label", "INT64", (), np.arange(12, dtype="<i8").tobytes())
     check(replace(made, segments=(replace(made.segments[0], outputs=(*made.segments[0].outputs, more)),)))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from([1, 2]), min_size=1, max_size=4), st.data())
+def test_texts_of_any_length(statuses: list[int], data: st.DataObject) -> None:
+    rows, items = len(statuses), 2
+    words = data.draw(st.lists(st.text(max_size=90), min_size=rows * items, max_size=rows * items))
+    made = executed(rows, items=items)
+    outputs = (
+        TensorBlock("word", "BYTES", (), encode_texts(np.array(words, object))),
+        *made.segments[0].outputs,
+        TensorBlock("none", "BYTES", (0,), b""),
+    )
+    errors = tuple(RowError(at, "internal", "x") for at, status in enumerate(statuses) if status != 1)
+    made = replace(
+        made, statuses=bytes(statuses), errors=errors, segments=(replace(made.segments[0], outputs=outputs),)
+    )
+    check(made)
+    for at, (_, value, _) in enumerate(encode_results(CODEC, made, DONE)):
+        result = CODEC.decode(TOPIC, value)
+        mine = words[at * items : (at + 1) * items] if statuses[at] == 1 else []
+        assert [word.decode() for tensor in result.outputs[:1] for word in to_array(tensor)] == mine
 
 
 def test_errors_beside_ok_rows() -> None:
