@@ -195,6 +195,12 @@ _TABLE: Final = (
     ),
     Code("quota_exceeded", "REJECTED", "The tenant is above its request rate.", "Try again after `retry_after_ms`."),
     Code(
+        "overloaded",
+        "REJECTED",
+        "More work waits than can be done in time, for this model or for all.",
+        "Try again after `retry_after_ms`, or send less load.",
+    ),
+    Code(
         "deadline_exceeded",
         "EXPIRED",
         "The deadline passed before the request was executed.",
