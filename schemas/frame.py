@@ -8,9 +8,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from schemas.quick import quick
 from schemas.request import BlobRef
 
 
+class Spliced:
+    """What was read from bytes and may be written as these bytes again.
+
+    ``wire`` is a read-only view of them, or absent: it is no field, and no copy but one that says so has it.
+    """
+
+    __slots__ = ("wire",)
+
+    wire: memoryview
+
+
+@quick
 @dataclass(frozen=True, slots=True)
 class TensorBlock:
     """A tensor of a whole segment: ``data`` is row-major ``[items of the segment, *item_shape]``, C-contiguous.
@@ -24,8 +37,9 @@ class TensorBlock:
     data: bytes
 
 
+@quick
 @dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(Spliced):
     """A run of rows of one (model, version, input signature). Fields after ``inputs`` are filled by the executor.
 
     ``model_digest`` is the SHA-256 (hex) of the model, ``batch_id`` counts per executor, ``batch_size`` is in items.
@@ -33,6 +47,8 @@ class Segment:
     ``blob`` names where the inputs' data is: such a segment has one row, and its ``inputs`` stand, with empty ``data``,
     in the order in which their data is concatenated in the blob; a block takes items x item shape x datatype bytes.
     ``cached``: the outputs are an earlier request's.
+
+    ``wire``: the Avro bytes behind model, version and cohort, of a segment that was not executed when it was read.
     """
 
     model: str
@@ -52,6 +68,7 @@ class Segment:
     cached: bool = False
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class RowError:
     """The error of one row (index over the frame): code of the closed list, sentence, retry hint in ms."""
@@ -62,8 +79,9 @@ class RowError:
     retry_after_ms: int = 0
 
 
+@quick
 @dataclass(frozen=True, slots=True)
-class InferenceFrame:
+class InferenceFrame(Spliced):
     """Requests of one source partition on their way through the stages.
 
     Columns (bytes, little-endian, one entry per row): ``offsets`` int64, ``gaps`` int32 (offsets just before the row
@@ -71,6 +89,8 @@ class InferenceFrame:
     ``statuses`` uint8 (index into ``streams.columns.STATUSES``), ``roles`` uint8 (0 primary, 1 shadow), ``row_items``
     uint16, ``tenant_index`` uint16 into ``tenants``, ``id_lengths`` uint8 into the concatenated UTF-8 ``ids``,
     ``key_lengths`` uint16 into the concatenated UTF-8 ``routing_keys`` (0 = none).
+
+    ``wire``: the Avro bytes of tenants, errors and columns.
     """
 
     frame_id: int

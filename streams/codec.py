@@ -247,7 +247,7 @@ class Codec:
         if name is None:
             return bytes(record)
         if name == FRAME:
-            return self.prefix(topic_short) + encode_frame(record)
+            return encode_frame(record, self.prefix(topic_short))
         return self.prefix(topic_short) + encode_body(name, record)
 
     def decode(self, topic_short: str, value: bytes | None) -> Any:
