@@ -34,13 +34,17 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """Results in order of arrival: coordinate of the request, instant of arrival (us), status number, reaped (0, 1)."""
+    """Results in order of arrival: coordinate of the request, instant of arrival (us), status number, reaped (0, 1).
+
+    ``index``: the number of our request that the record's key names; -1 for anybody else's.
+    """
 
     partition: Ints
     offset: Ints
     received_us: Ints
     status: Ints
     reaped: Ints
+    index: Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,18 @@ def match(sent: Sent, received: Received) -> Matched:
     place_in = np.minimum(place, max(len(order) - 1, 0))
     known = requests[order][place_in] if len(order) else np.full(len(results), -1, np.int64)
     ours = (known == results) & (results >= 0)
-    index = order[place_in[ours]]
-    size = len(requests)
+    return _joined(sent, received, ours, order[place_in[ours]])
+
+
+def match_by_id(sent: Sent, received: Received) -> Matched:
+    """Join results to requests by the number in their key, for runs that note no acknowledgements."""
+    ours = (received.index >= 0) & (received.index < len(sent.partition))
+    return _joined(sent, received, ours, received.index[ours])
+
+
+def _joined(sent: Sent, received: Received, ours: NDArray[np.bool_], index: Ints) -> Matched:
+    """``index``: the request of each result that is one of ours."""
+    size = len(sent.partition)
     counts = np.bincount(index, minlength=size).astype(np.int64)
     latency, status, reaped = (np.full(size, fill, np.int64) for fill in (-1, 0, 0))
     # Repeated indices: numpy keeps the last one written, so the reverse order keeps the first result.
@@ -72,6 +86,37 @@ def match(sent: Sent, received: Received) -> Matched:
     status[backwards] = received.status[ours][::-1]
     reaped[backwards] = received.reaped[ours][::-1]
     return Matched(latency, status, counts, reaped, int(np.count_nonzero(~ours)))
+
+
+def located(size: int, num_partitions: int, refused: Ints, num_lost: int, received: Received) -> tuple[Ints, Ints]:
+    """Partition and offset of ``size`` requests that were dealt out in turn, as far as results tell; else offset -2.
+
+    Partition -1 where nothing was written: the ``refused`` ones, and of those without a result the last ``num_lost``,
+    for which requests stayed unconfirmed is not known.
+    """
+    partition, offset = np.arange(size, dtype=np.int64) % num_partitions, np.full(size, -2, np.int64)
+    ours = (received.index >= 0) & (received.index < size)
+    offset[received.index[ours]] = received.offset[ours]
+    partition[refused] = -1
+    if num_lost:
+        partition[np.flatnonzero(offset == -2)[-num_lost:]] = -1
+    return partition, offset
+
+
+def misplaced(sent: Sent, received: Received) -> int:
+    """Count results whose key and coordinate contradict each other, and requests that overtook others of a partition.
+
+    Requests of a partition are written in the order of their numbers, so their offsets must rise with them.
+    """
+    ours = (received.index >= 0) & (received.index < len(sent.partition))
+    index = received.index[ours]
+    known = sent.offset[index] >= 0
+    wrong = (sent.partition[index] != received.partition[ours]) | (sent.offset[index] != received.offset[ours])
+    total = int(np.count_nonzero(wrong & known))
+    for partition in np.unique(sent.partition):
+        offsets = sent.offset[(sent.partition == partition) & (sent.offset >= 0)]
+        total += int(np.count_nonzero(np.diff(offsets) <= 0))
+    return total
 
 
 def _pack(partition: Ints, offset: Ints) -> Ints:
@@ -84,7 +129,7 @@ class Summary:
     """Counts over the whole run; rate and latency (OK results only) over the requests scheduled after the warm-up.
 
     ``missing``: acknowledged requests without a result; ``unacknowledged``: the broker never confirmed them.
-    Latencies are None where no request ended OK.
+    Latencies are None where no request ended OK. ``misplaced``: see the function.
     """
 
     sent: int
@@ -98,6 +143,7 @@ class Summary:
     duplicated: int
     reaped: int
     foreign: int
+    misplaced: int
     measured: int
     rate_rps: float
     mean_ms: float | None
@@ -107,7 +153,7 @@ class Summary:
     late_start_p99_ms: float | None
 
 
-def summarise(sent: Sent, matched: Matched, *, warmup_us: int) -> Summary:
+def summarise(sent: Sent, matched: Matched, *, warmup_us: int, num_misplaced: int = 0) -> Summary:
     """Reduce a run; ``warmup_us``: requests scheduled in this first stretch stay out of rate and latency."""
     acked = sent.partition >= 0
     count = {name: int(np.count_nonzero(matched.status == number)) for number, name in STATUSES.items()}
@@ -124,6 +170,7 @@ def summarise(sent: Sent, matched: Matched, *, warmup_us: int) -> Summary:
         duplicated=int(np.count_nonzero(matched.results > 1)),
         reaped=int(np.count_nonzero(matched.reaped)),
         foreign=matched.foreign,
+        misplaced=num_misplaced,
         measured=len(latency),
         rate_rps=_rate(sent.scheduled_us[measured], latency, start_us),
         mean_ms=round(float(latency.mean()) / 1e3, 3) if len(latency) else None,

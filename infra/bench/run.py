@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 
 from infra.bench import client_run
-from infra.bench.generator import Config
+from infra.bench.config import Config
 from infra.bench.models import bench_model
 from infra.bench.processes import Sample, commit, machine, sample
 from infra.bench.report import GENERATOR, document, show, verdict

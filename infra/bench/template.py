@@ -18,17 +18,25 @@ from streams.varint import write_string
 
 ITEM_BYTES: Final = {"FP32": 4, "FP64": 8, "INT64": 8, "INT32": 4, "UINT8": 1}
 POOL_ROWS: Final = 256
+POOL_BYTES: Final = 1 << 24  # large rows make a smaller pool
+HOT_ROWS: Final = 64
+_CYCLE: Final = 1009  # requests after which the choice of repeated ones begins anew; a prime, so no mix is in step
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One model of the mix: its input tensor (``item_shape`` excludes the batch axis) and its share of the traffic."""
+    """One model of the mix: its input tensor (``item_shape`` excludes the batch axis) and its share of the traffic.
+
+    ``priority``: 0 (first) to 9. ``repeats``: share of its requests, 0 to 1, that carry one of ``HOT_ROWS`` rows again.
+    """
 
     model: str
     tensor: str = "x"
     datatype: str = "FP32"
     item_shape: tuple[int, ...] = (256,)
     weight: float = 1.0
+    priority: int = 5
+    repeats: float = 0.0
 
     @property
     def row_bytes(self) -> int:
@@ -55,7 +63,8 @@ def template(load: Load, schema_id: int, *, timeout_ms: int = 0, tenant: str = "
     marker = np.random.default_rng(0).bytes(load.row_bytes)
     tensor = Tensor(load.tensor, load.datatype, (1, *load.item_shape), marker)
     body = encode_body(
-        "InferenceRequest", InferenceRequest("i", load.model, (tensor,), tenant=tenant, timeout_ms=timeout_ms)
+        "InferenceRequest",
+        InferenceRequest("i", load.model, (tensor,), tenant=tenant, priority=load.priority, timeout_ms=timeout_ms),
     )
     at = body.index(marker)
     prefix = b"\x00" + schema_id.to_bytes(4, "big")
@@ -66,24 +75,31 @@ class Rows:
     """Rows that are all different, so that no cache and no coalescing makes the load lighter than it is.
 
     FP32 rows are normal deviates whose first element counts up; other datatypes are small integers or random bytes
-    whose first bytes count up.
+    whose first bytes count up. ``Load.repeats`` of the requests are the exception.
     """
 
     def __init__(self, load: Load, seed: int) -> None:
         rng = np.random.default_rng(seed)
         self._counter = struct.Struct("<f") if load.datatype == "FP32" else struct.Struct("<I")
-        self._pool = [_random_row(load, rng) for _ in range(POOL_ROWS)]
+        self._pool = [_random_row(load, rng) for _ in range(_pool_size(load))]
         # A row shorter than the counter cannot count; then rows repeat after the pool.
         self._counted = load.datatype in ("FP32", "UINT8") and load.row_bytes >= 4
         self._tails = [row[4:] for row in self._pool]
+        self._repeated = (rng.random(_CYCLE) < load.repeats).tolist() if load.repeats else None
 
     def row(self, index: int) -> bytes:
         """Row of the ``index``-th request."""
-        which = index % POOL_ROWS
+        which = index % len(self._pool)
+        if self._repeated is not None and self._repeated[index % _CYCLE]:
+            return self._pool[which % HOT_ROWS]
         if not self._counted:
             return self._pool[which]
         count = index * 1e-7 if self._counter.format == "<f" else index & 0xFFFFFFFF
         return self._counter.pack(count) + self._tails[which]
+
+
+def _pool_size(load: Load) -> int:
+    return max(4, min(POOL_ROWS, POOL_BYTES // max(load.row_bytes, 1)))
 
 
 def _random_row(load: Load, rng: np.random.Generator) -> bytes:

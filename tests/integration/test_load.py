@@ -38,17 +38,17 @@ class Answerer(threading.Thread):
     def run(self):
         while not self.done.is_set():
             if (request := self.consumer.poll(0.05)) is not None:
-                self.answer(request.partition(), request.offset())
+                self.answer(request.partition(), request.offset(), request.key())
             self.producer.poll(0)
         self.producer.flush(5)
         self.consumer.close()
 
-    def answer(self, partition, offset):
+    def answer(self, partition, offset, key):
         if (partition, offset) == (0, self.lost):
             return
         headers = [("isos-source", SOURCE.pack(bytes(16), partition, offset)), ("isos-status", b"O")]
         for _ in range(1 + ((partition, offset) == (1, self.twice))):
-            self.producer.produce(self.results, b"value", partition=partition, headers=headers)
+            self.producer.produce(self.results, b"value", key, partition, headers=headers)
 
 
 def run(bootstrap, topics, folder, answerer, **settings):
@@ -92,3 +92,20 @@ def test_stops_on_command(bootstrap, topics, tmp_path):
     assert record.complete
     assert record.summary["ok"] == record.summary["sent"]
     assert 0 < record.summary["sent"] < 500 * 30
+
+
+def test_offsets_are_learned_from_results_where_nobody_confirms(bootstrap, topics, tmp_path):
+    answerer = Answerer(bootstrap, topics, lost=40, twice=60)
+    record = run(bootstrap, topics, tmp_path, answerer, seconds=1.0, confirm=False)
+    counts = [record.summary[name] for name in ("sent", "ok", "missing", "duplicated", "unacknowledged", "misplaced")]
+    assert counts == [500, 499, 1, 1, 0, 0]
+    twice = np.flatnonzero(record.matched.results == 2)
+    assert [(record.sent.partition[i], record.sent.offset[i]) for i in twice] == [(1, 60)]
+    assert np.flatnonzero(record.matched.results == 0).tolist() == [80]  # every other request is partition 0's
+
+
+def test_steps_of_different_rates(bootstrap, topics, tmp_path):
+    steps = ((100.0, 0.5), (500.0, 0.5))
+    record = run(bootstrap, topics, tmp_path, Answerer(bootstrap, topics), seconds=1.0, steps=steps)
+    assert record.summary["ok"] == 300
+    assert np.diff(record.sent.scheduled_us)[[10, 100]].tolist() == [10_000, 2_000]

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.bench.generator import Config, read_columns
+from infra.bench.config import Config
+from infra.bench.generator import read_columns
 from infra.bench.measure import Matched, Sent
 from infra.bench.template import Load
 

@@ -4,27 +4,17 @@ import json
 
 import numpy as np
 
-from infra.bench.generator import Config, _write, read_columns
+from infra.bench.config import Config
+from infra.bench.generator import _write, read_columns
 from infra.bench.measure import Received, Sent, match, summarise
-from infra.bench.template import Load
-
-
-def test_configuration_round_trip(tmp_path):
-    loads = (Load("model-a", item_shape=(2, 3)), Load("model-b", "image", "UINT8", (64,), 2.5))
-    config = Config("127.0.0.1:1", 7, loads, 100.0, "out", "abcdefgh", seconds=3.0, interactive=True)
-    config.write(tmp_path / "config.json")
-    assert Config.read(tmp_path / "config.json") == config
-
-
-def test_topics_are_ours_by_default():
-    config = Config("b", 1, (), 1.0, "out", "r")
-    assert (config.requests_topic, config.results_topic) == ("isos.inference.requests.v1", "isos.inference.results.v1")
 
 
 def test_columns_and_summary_are_read_back(tmp_path):
     numbers = [np.arange(3, dtype=np.int64) for _ in range(5)]
     sent = Sent(numbers[0] * 1000, numbers[1] * 1000, numbers[2] * 0, numbers[3], numbers[4])
-    received = Received(numbers[0] * 0, numbers[1], numbers[2] * 1000 + 500, numbers[3] * 0 + 1, numbers[4] * 0)
+    received = Received(
+        numbers[0] * 0, numbers[1], numbers[2] * 1000 + 500, numbers[3] * 0 + 1, numbers[4] * 0, numbers[0]
+    )
     matched = match(sent, received)
     summary = summarise(sent, matched, warmup_us=0)
     _write(Config("b", 1, (), 1.0, str(tmp_path / "load"), "r"), sent, matched, summary)

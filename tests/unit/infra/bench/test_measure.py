@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from infra.bench.measure import Matched, Received, Sent, first_ok_after, match, summarise
+from infra.bench.measure import (
+    Matched,
+    Received,
+    Sent,
+    first_ok_after,
+    located,
+    match,
+    match_by_id,
+    misplaced,
+    summarise,
+)
 
 
 def column(*values):
@@ -20,7 +30,7 @@ def sent(*places, start_us=1_000_000, step_us=1_000):
 def received(*results):
     """Results as (partition, offset, instant us, status), none of them reaped."""
     columns = [column(*(result[i] for result in results)) for i in range(4)]
-    return Received(*columns, np.zeros(len(results), np.int64))
+    return Received(*columns, np.zeros(len(results), np.int64), np.full(len(results), -1, np.int64))
 
 
 def test_results_meet_their_requests_in_any_order():
@@ -75,3 +85,35 @@ def test_large_offsets_keep_their_partition():
     matched = match(requests, received((4, 2**40, 1_001_500, 1)))
     assert matched.results.tolist() == [0, 1]
     assert isinstance(matched, Matched)
+
+
+def named(*results):
+    """Results as (partition, offset, index), each arrived at 1.1 s and OK."""
+    partition, offset, index = (column(*(result[i] for result in results)) for i in range(3))
+    size = len(results)
+    return Received(partition, offset, np.full(size, 1_100_000), np.ones(size, np.int64), np.zeros(size, int), index)
+
+
+def test_results_meet_their_requests_by_the_number_in_the_key():
+    results = named((0, 5, 0), (1, 5, 1), (1, 5, 1), (0, 9, -1), (0, 8, 99))
+    partition, offset = located(4, 2, column(3), 0, results)
+    assert (partition.tolist(), offset.tolist()) == ([0, 1, 0, -1], [5, 5, -2, -2])
+    requests = Sent(column(*range(4)), column(*range(4)), partition, offset, np.zeros(4, np.int64))
+    matched = match_by_id(requests, results)
+    assert matched.results.tolist() == [1, 2, 0, 0]
+    assert matched.foreign == 2
+    summary = summarise(requests, matched, warmup_us=0)
+    assert (summary.acknowledged, summary.unacknowledged, summary.missing, summary.duplicated) == (3, 1, 1, 1)
+
+
+def test_unconfirmed_requests_are_the_last_ones_without_a_result():
+    partition, _ = located(4, 1, column(), 2, named((0, 0, 0)))
+    assert partition.tolist() == [0, 0, -1, -1]
+
+
+def test_key_and_coordinate_must_agree_and_offsets_rise():
+    requests = sent((0, 5), (0, 6), (0, 7))
+    assert misplaced(requests, named((0, 5, 0), (0, 6, 1), (0, 99, -1))) == 0
+    assert misplaced(requests, named((0, 6, 0), (1, 6, 1))) == 2
+    assert misplaced(sent((0, 5), (0, 4), (1, 3)), named()) == 1
+    assert misplaced(sent((-1, -1), (0, -2)), named((0, 3, 1))) == 0

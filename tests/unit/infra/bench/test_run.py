@@ -5,7 +5,7 @@ import os
 import pytest
 
 from infra.bench import run
-from infra.bench.generator import Config
+from infra.bench.config import Config
 from infra.settings import StartError, load_settings
 
 

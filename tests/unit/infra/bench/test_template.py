@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.bench.template import Load, Rows, template
@@ -22,6 +22,7 @@ LOADS = [
 
 
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: load.model)
+@settings(deadline=None)  # the first example of all compiles the schema
 @given(request_id=st.text(min_size=1, max_size=64).filter(lambda t: t.encode("utf-8", "replace").decode() == t))
 def test_spliced_equals_encoded(load, request_id):
     row = bytes(range(256)) * (load.row_bytes // 256 + 1)
@@ -47,3 +48,23 @@ def test_float_rows_are_all_different_and_finite():
     taken = [rows.row(index) for index in range(20_000)]
     assert len(set(taken)) == len(taken)
     assert np.isfinite(np.frombuffer(io.BytesIO(b"".join(taken)).getvalue(), "<f4")).all()
+
+
+def test_a_share_of_the_rows_repeats():
+    rows = Rows(Load("bench-00", repeats=0.5), 1)
+    taken = [rows.row(index) for index in range(20_180)]
+    assert len(taken) - len(set(taken)) == pytest.approx(10_090, rel=0.08)
+
+
+def test_large_rows_make_a_small_pool():
+    rows = Rows(Load("large", item_shape=(1 << 19,)), 1)
+    assert len({rows.row(index) for index in range(16)}) == 16
+    assert len(rows._pool) == 8
+
+
+def test_the_priority_is_in_the_request():
+    spliced = template(Load("tiny", "x", "INT64", (1,), priority=9), 7).value("i", bytes(8))
+    whole = encode_body(
+        "InferenceRequest", InferenceRequest("i", "tiny", (Tensor("x", "INT64", (1, 1), bytes(8)),), priority=9)
+    )
+    assert spliced[5:] == whole
