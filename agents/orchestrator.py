@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from schemas.cache import CachePolicy
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.model import ModelVersion
@@ -30,6 +31,7 @@ from streams.memory_view import ZERO_HASH, ActiveVersion, Incident, Rejection
 REMEMBERED_COMMANDS: Final = 2_000
 KEPT_REJECTIONS: Final = 256
 ANY_VERSION: Final = -1
+MAX_CACHE_TTL_S: Final = 604_800
 MODEL_NAME: Final = re.compile(r"[a-zA-Z0-9_\-]{3,64}")
 VERSION: Final = re.compile(r"v[0-9]+\.[0-9]+\.[0-9]+")
 DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -196,8 +198,31 @@ def _note_context(state: State, command: MemoryCommand) -> Verdict:
     return (Change("ContextNoted", f"context/{signal.signal_id}", to_json(signal)),)
 
 
+def _set_cache_policy(state: State, command: MemoryCommand) -> Verdict:
+    policy = from_json(CachePolicy, command.body)
+    if command.key != f"cache/{policy.model}":
+        return Refusal("invalid_body", f"The key of {policy.model}'s cache is cache/{policy.model}, not {command.key}.")
+    versions = [from_json(ModelVersion, body) for body in _bodies_below(state, f"model/{policy.model}/")]
+    if not versions:
+        return Refusal("unknown_model", f"No model {policy.model} is registered.")
+    if policy.enabled and not any(version.deterministic for version in versions):
+        return Refusal("not_deterministic", f"No version of {policy.model} is deterministic by its manifest.")
+    standing = state.values.get(command.key)
+    epoch = 0 if standing is None else from_json(CachePolicy, standing.body).epoch
+    if policy.epoch < epoch:
+        return Refusal("stale_epoch", f"The cache of {policy.model} has epoch {epoch}, and no epoch comes again.")
+    if not 1 <= policy.ttl_s <= MAX_CACHE_TTL_S:
+        return Refusal("invalid_policy", f"Answers are cached for 1 to {MAX_CACHE_TTL_S} seconds.")
+    return (Change("CachePolicySet", command.key, to_json(policy)),)
+
+
+def _bodies_below(state: State, prefix: str) -> tuple[str, ...]:
+    return tuple(state.values[key].body for key in sorted(state.values) if key.startswith(prefix))
+
+
 COMMANDS: Final[Mapping[str, tuple[frozenset[str], Callable[[State, MemoryCommand], Verdict]]]] = {
     "RegisterModel": (frozenset({"cli", "operator"}), _register_model),
+    "SetCachePolicy": (frozenset({"cli", "operator"}), _set_cache_policy),
     "ProposePlan": (frozenset({"planner"}), _propose_plan),
     "RaiseIncident": (frozenset({"monitor"}), _raise_incident),
     "ResolveIncident": (frozenset({"monitor"}), _resolve_incident),

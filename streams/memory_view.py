@@ -4,7 +4,8 @@ An event is accepted only if its sequence is the next and its ``prev_hash`` is t
 event's record value as stored. Anything else is void: it changes nothing, and the caller counts and logs it.
 
 Keys: ``model/<name>/<version>`` (ModelVersion), ``active/<name>`` (ActiveVersion), ``plan/<name>`` (Plan),
-``incident/<id>`` (Incident), ``context/<id>`` (ContextSignal), ``rejections/<command id>`` (Rejection).
+``cache/<name>`` (CachePolicy), ``incident/<id>`` (Incident), ``context/<id>`` (ContextSignal),
+``rejections/<command id>`` (Rejection).
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
+from schemas.cache import CachePolicy
 from schemas.memory import MemoryEntry, MemoryEvent
 from schemas.model import ModelVersion
 from schemas.plan import Plan
+from streams.cache.keys import CacheScope, scope_of
 from streams.canonical import from_json
 
 ZERO_HASH: Final = bytes(32)
@@ -146,6 +149,24 @@ def plan(view: MemoryView, model: str) -> Plan | None:
     return _typed(view, f"plan/{model}", Plan)
 
 
+def cache_policy(view: MemoryView, model: str) -> CachePolicy | None:
+    """Whether and how a model's answers are cached, or None."""
+    return _typed(view, f"cache/{model}", CachePolicy)
+
+
+def cached_models(view: MemoryView) -> frozenset[str]:
+    """Models whose answers are cached."""
+    policies = "cache/"
+    return _cached(
+        view, policies, lambda: frozenset(p.model for p in _bodies(view, policies, CachePolicy) if p.enabled)
+    )
+
+
+def cache_scope(view: MemoryView, model: str, version: str) -> CacheScope | None:
+    """What a version's answers are cached under; None where they are not: by policy, or as not deterministic."""
+    return _cached(view, ("cache", model, version), lambda: _cache_scope(view, model, version))
+
+
 def active_version(view: MemoryView, model: str) -> str | None:
     """The active version of a model, or None."""
     active = _typed(view, f"active/{model}", ActiveVersion)
@@ -160,6 +181,19 @@ def rejection(view: MemoryView, command_id: str) -> Rejection | None:
 def incidents(view: MemoryView) -> tuple[Incident, ...]:
     """Open incidents in the order in which they were raised."""
     return _cached(view, "incidents", lambda: tuple(_bodies(view, "incident/", Incident)))
+
+
+def derived(view: MemoryView, key: tuple[Any, ...], make: Callable[[], _T]) -> _T:
+    """What a reader made of the view under ``key`` the first time; the same object ever after, gone with the view."""
+    return _cached(view, key, make)
+
+
+def _cache_scope(view: MemoryView, model: str, version: str) -> CacheScope | None:
+    policy, facts = cache_policy(view, model), model_version(view, model, version)
+    if policy is None or not policy.enabled or facts is None or not facts.deterministic:
+        return None
+    since = view.entries[f"cache/{model}"].sequence
+    return CacheScope(scope_of(facts, policy.epoch), policy.ttl_s * 1_000_000, since)
 
 
 def _enter(entries: dict[str, MemoryEntry], event: MemoryEvent) -> None:
@@ -202,7 +236,7 @@ def _typed(view: MemoryView, key: str, cls: type[_T]) -> _T | None:
     return None if entry is None else _cached(view, key, lambda: from_json(cls, entry.body))
 
 
-def _cached(view: MemoryView, key: str, compute: Callable[[], _T]) -> _T:
+def _cached(view: MemoryView, key: Any, compute: Callable[[], _T]) -> _T:
     found: _T
     if key in view._cache:
         found = view._cache[key]

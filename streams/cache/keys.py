@@ -42,6 +42,18 @@ class Lookup:
     digests: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class CacheScope:
+    """What a version's answers are cached under, 16 bytes, and for how long.
+
+    ``since``: memory sequence of the policy; a row that was routed by an older memory may have an older epoch's answer.
+    """
+
+    scope: bytes
+    ttl_us: int
+    since: int
+
+
 def scope_of(version: ModelVersion, epoch: int) -> bytes:
     """The scope (16 bytes) of a registered version's answers in an epoch of its model."""
     facts = to_json(replace(version, version=""))

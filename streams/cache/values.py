@@ -22,6 +22,7 @@ from schemas.frame import InferenceFrame, Segment, TensorBlock
 from schemas.model import ModelVersion
 from streams.cache.keys import NO_DIGEST, row_edges
 from streams.columns import DATATYPE_BYTES, OK, Columns, segment_starts
+from streams.tensors import count_of
 
 TAG_BYTES: Final = 16
 FORMAT: Final = 1
@@ -171,7 +172,7 @@ def fits(entry: Entry, version: ModelVersion, items: int) -> bool:
         if any(want not in (-1, length) for want, length in zip(spec.item_shape, shape, strict=True)):
             return False
         width = DATATYPE_BYTES.get(datatype)
-        if width is not None and len(data) != items * width * int(np.prod(shape, dtype=np.int64)):
+        if width is not None and len(data) != items * width * count_of(shape):
             return False
     return True
 

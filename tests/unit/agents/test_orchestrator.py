@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from agents import orchestrator as orc
 from agents.orchestrator import KEPT_REJECTIONS, REMEMBERED_COMMANDS, State, Value, decide
+from schemas.cache import CachePolicy
 from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.model import ModelVersion
 from schemas.plan import Plan, PlanProposal, VersionWeight
@@ -57,7 +59,7 @@ def test_the_first_version_is_registered_and_active() -> None:
     model = model_version()
     state, (effects,) = run(register(model))
     active = to_json(ActiveVersion("digits", "v1.0.0"))
-    common = {
+    common: dict[str, Any] = {
         "prev_hash": bytes(32),
         "command_id": "r1",
         "agent": "cli",
@@ -233,3 +235,44 @@ def test_memory_is_the_fold_of_its_events(records: list[object]) -> None:
 
 def test_the_declaration_names_what_it_writes() -> None:
     assert orc.ORCHESTRATOR.emits == ("memory.events",)
+
+
+def cache(command_id: str, *, expected: int = -1, **wanted: object) -> MemoryCommand:
+    facts: dict[str, Any] = {"model": "digits", "enabled": True, "epoch": 1, "ttl_s": 60, **wanted}
+    policy = CachePolicy(**facts)
+    return MemoryCommand(command_id, "cli", "SetCachePolicy", "cache/digits", expected, to_json(policy), "why", (), 5)
+
+
+def test_a_models_answers_may_be_cached() -> None:
+    state, effects = run(register(model_version()), cache("c1"), cache("c2", epoch=2, enabled=False))
+    made = [(event.kind, event.key, event.version) for event in events((*effects[1], *effects[2]))]
+    assert made == [("CachePolicySet", "cache/digits", 1), ("CachePolicySet", "cache/digits", 2)]
+    assert state.values["cache/digits"].body == to_json(CachePolicy("digits", False, 2, 60))
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (cache("c", epoch=1, ttl_s=61), "stale_epoch"),
+        (cache("c", epoch=3, ttl_s=0), "invalid_policy"),
+        (cache("c", epoch=3, ttl_s=604_801), "invalid_policy"),
+        (cache("c", epoch=3, model="letters"), "invalid_body"),
+        (replace(cache("c", model="letters"), key="cache/letters"), "unknown_model"),
+        (cache("c", epoch=3, expected=7), "version_mismatch"),
+        (replace(cache("c", epoch=3), agent="planner"), "not_permitted"),
+        (replace(cache("c"), body="{}"), "invalid_body"),
+    ],
+)
+def test_what_no_cache_is_set_to(command: MemoryCommand, code: str) -> None:
+    _, effects = run(register(model_version()), cache("first", epoch=2), command)
+    assert refusal(effects[2]).code == code
+
+
+def test_a_model_that_draws_lots_is_not_cached() -> None:
+    lots = replace(model_version(), deterministic=False)
+    _, effects = run(register(lots), cache("c1"), cache("c2", enabled=False))
+    assert refusal(effects[1]).code == "not_deterministic"
+    assert [event.kind for event in events(effects[2])] == ["CachePolicySet"]
+    sure = replace(model_version(), version="v2.0.0")
+    _, effects = run(register(lots), register(sure, "r2"), cache("c1"))
+    assert [event.kind for event in events(effects[2])] == ["CachePolicySet"]

@@ -8,10 +8,12 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.cache import CachePolicy
 from schemas.memory import MemoryEntry, MemoryEvent
 from schemas.model import ModelVersion
 from schemas.plan import Plan, VersionWeight
 from streams import memory_view as mv
+from streams.cache.keys import scope_of
 from streams.canonical import to_json
 
 
@@ -116,3 +118,28 @@ def test_folding_in_parts_is_folding_at_once(made: list[tuple[str, str | None]],
     part, _ = mv.extend(mv.MemoryView(), events[:cut])
     assert part == mv.at_sequence(events, cut)
     assert mv.extend(part, events[cut:])[0] == mv.extend(mv.MemoryView(), events)[0]
+
+
+def test_what_a_version_is_cached_under() -> None:
+    """Nothing without a policy, by a policy that says so, for an unknown version, or for one that draws lots."""
+    policy, lots = CachePolicy("digits", True, 1, 60), replace(model("v2.0.0"), deterministic=False)
+    events = chain(
+        ("model/digits/v1.0.0", to_json(model("v1.0.0"))),
+        ("model/digits/v2.0.0", to_json(lots)),
+        ("cache/digits", to_json(policy)),
+        ("cache/digits", to_json(replace(policy, epoch=2))),
+        ("cache/digits", to_json(replace(policy, epoch=2, enabled=False))),
+    )
+    before, first, second, disabled = (mv.at_sequence(events, sequence) for sequence in (2, 3, 4, 5))
+    assert (mv.cached_models(before), mv.cache_scope(before, "digits", "v1.0.0")) == (frozenset(), None)
+    assert (mv.cached_models(disabled), mv.cache_scope(disabled, "digits", "v1.0.0")) == (frozenset(), None)
+    assert mv.cache_policy(first, "digits") == policy
+    assert mv.cached_models(first) == {"digits"}
+    one, two = (mv.cache_scope(view, "digits", "v1.0.0") for view in (first, second))
+    assert one is not None
+    assert two is not None
+    assert (one.ttl_us, one.since, two.since) == (60_000_000, 3, 4)
+    assert one.scope == scope_of(model("v1.0.0"), 1) != two.scope
+    assert mv.cache_scope(first, "digits", "v2.0.0") is None
+    assert mv.cache_scope(first, "digits", "v3.0.0") is None
+    assert mv.cache_scope(first, "letters", "v1.0.0") is None
