@@ -11,30 +11,21 @@ guesses: a row whose model has no effective plan waits at most ``hold_us`` or un
 
 from __future__ import annotations
 
-import itertools
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from schemas.frame import InferenceFrame, RowError, Segment
+from schemas.frame import InferenceFrame, RowError
 from schemas.plan import Plan
 from streams.agent import AgentSpec, Effects, Event, Tick
-from streams.columns import (
-    ERROR,
-    EXPIRED,
-    Array,
-    Columns,
-    end_rows,
-    num_rows,
-    request_ids,
-    routing_keys,
-    segment_starts,
-    take,
-)
+from streams.arrange import Cut, arranged
+from streams.columns import ERROR, EXPIRED, Array, end_rows, num_rows, request_ids, routing_keys, take
 from streams.frame_effects import Defer, SendFrame
-from streams.memory_view import MemoryView, plan
+from streams.memory_view import MemoryView, derived, plan
+from streams.splice import routed, served_by
 
 NEVER: Final = 0
 
@@ -69,70 +60,79 @@ def decide(state: RouterState, event: Event, params: RouterParams) -> tuple[Rout
 def _route(
     state: RouterState, frame: InferenceFrame, now_us: int, memory: MemoryView, params: RouterParams
 ) -> tuple[RouterState, Effects]:
-    columns = Columns.of(frame)
-    late = columns.deadlines_us <= now_us
-    choice = _choose(frame, memory, params.num_lanes)
-    unplanned = choice.lanes < 0
-    wait_until = np.minimum(columns.deadlines_us, frame.created_us + params.hold_us)
-    given_up = unplanned & (wait_until <= now_us) & ~late
-    held = unplanned & ~late & ~given_up
     effects: list[SendFrame | Defer] = []
+    left: InferenceFrame | None = frame
+    deadlines = np.frombuffer(frame.deadlines_us, "<i8")
+    late = deadlines <= now_us
+    num_held, num_ended = 0, 0
     if late.any():
+        num_ended = int(np.count_nonzero(late))
         effects.append(
             _ended(frame, late, EXPIRED, "deadline_exceeded", "the deadline passed before it was routed", now_us)
         )
+        left = _without(frame, late)
+    routes = [] if left is None else _routes(left, memory, params.num_lanes)
+    if left is not None and None in routes:
+        waiting, num_held = _planless(left, routes, now_us, params.hold_us)
+        effects += waiting
+        planless = [route is None for route in routes]
+        num_ended += num_rows(left)
+        left = _without(left, np.repeat(planless, [segment.num_rows for segment in left.segments]))
+        num_ended -= num_held + (0 if left is None else num_rows(left))
+    num_sent = 0
+    if left is not None:
+        effects += _sent(left, [route for route in routes if route is not None], memory.sequence, now_us)
+        num_sent = num_rows(left)
+    counted = RouterState(state.num_rows + num_sent, state.num_deferred + num_held, state.num_ended + num_ended)
+    return counted, tuple(effects)
+
+
+def _without(frame: InferenceFrame, mask: Array) -> InferenceFrame | None:
+    """The frame without the masked rows; None when none is left."""
+    rows = np.flatnonzero(~mask)
+    return take(frame, rows) if len(rows) else None
+
+
+def _planless(
+    frame: InferenceFrame, routes: Sequence[_Route | None], now_us: int, hold_us: int
+) -> tuple[list[SendFrame | Defer], int]:
+    """What becomes of the rows without a plan, none of them late: some have waited long enough, the others wait."""
+    planless = np.repeat([route is None for route in routes], [segment.num_rows for segment in frame.segments])
+    wait_until = np.minimum(np.frombuffer(frame.deadlines_us, "<i8"), frame.created_us + hold_us)
+    given_up = planless & (wait_until <= now_us)
+    held = np.flatnonzero(planless & ~given_up)
+    effects: list[SendFrame | Defer] = []
     if given_up.any():
         effects.append(
             _ended(frame, given_up, ERROR, "no_plan", "no plan became effective for this model in time", now_us)
         )
-    if held.any():
-        rows = np.flatnonzero(held)
-        effects.append(Defer(take(frame, rows), int(wait_until[rows].min())))
-    going = ~late & ~unplanned
-    if going.any():
-        effects += _sent(frame, going, choice, memory.sequence, now_us)
-    ended = int(np.count_nonzero(late) + np.count_nonzero(given_up))
-    counted = RouterState(
-        state.num_rows + int(np.count_nonzero(going)),
-        state.num_deferred + int(np.count_nonzero(held)),
-        state.num_ended + ended,
-    )
-    return counted, tuple(effects)
+    if len(held):
+        effects.append(Defer(take(frame, held), int(wait_until[held].min())))
+    return effects, len(held)
 
 
 @dataclass(frozen=True, slots=True)
-class _Choice:
-    """Per row: lane (int16, -1 = no plan) and index into ``versions`` (int16)."""
+class _Route:
+    """Where the rows of a model go. ``version`` is that of all of them, or empty where weights decide."""
 
-    lanes: Array
-    picks: Array
-    versions: tuple[str, ...]
-
-
-def _choose(frame: InferenceFrame, memory: MemoryView, num_lanes: int) -> _Choice:
-    lanes = np.full(num_rows(frame), -1, np.int16)
-    picks = np.zeros(num_rows(frame), np.int16)
-    versions: dict[str, int] = {}
-    starts = segment_starts(frame)
-    keys: list[bytes] | None = None
-    for number, segment in enumerate(frame.segments):
-        effective = plan(memory, segment.model)
-        if effective is None:
-            continue
-        rows = slice(starts[number], starts[number + 1])
-        lanes[rows] = home_lane(effective, num_lanes)
-        if segment.version:
-            picks[rows] = versions.setdefault(segment.version, len(versions))
-        elif len(effective.versions) == 1:
-            picks[rows] = versions.setdefault(effective.versions[0].version, len(versions))
-        else:
-            keys = keys or _cohort_keys(frame)
-            picks[rows] = [versions.setdefault(version_for(effective, key), len(versions)) for key in keys[rows]]
-    return _Choice(lanes, picks, tuple(versions))
+    lane: int
+    version: str
+    effective: Plan
 
 
-def _cohort_keys(frame: InferenceFrame) -> list[bytes]:
-    return [key or request_id for key, request_id in zip(routing_keys(frame), request_ids(frame), strict=True)]
+def _routes(frame: InferenceFrame, memory: MemoryView, num_lanes: int) -> list[_Route | None]:
+    """Per segment; what memory says of a model is looked up once."""
+    known: dict[str, _Route] = derived(memory, ("routes", num_lanes), dict)
+    routes: list[_Route | None] = []
+    for segment in frame.segments:
+        route = known.get(segment.model)
+        if route is None:
+            effective = plan(memory, segment.model)
+            if effective is not None:
+                version = effective.versions[0].version if len(effective.versions) == 1 else ""
+                route = known[segment.model] = _Route(home_lane(effective, num_lanes), version, effective)
+        routes.append(route)
+    return routes
 
 
 def home_lane(effective: Plan, num_lanes: int) -> int:
@@ -152,43 +152,40 @@ def version_for(effective: Plan, key: bytes) -> str:
     return effective.versions[-1].version
 
 
-def _sent(frame: InferenceFrame, going: Array, choice: _Choice, sequence: int, now_us: int) -> list[SendFrame | Defer]:
+def _sent(frame: InferenceFrame, routes: Sequence[_Route], sequence: int, now_us: int) -> list[SendFrame | Defer]:
+    """One frame per lane, each segment with its version; one whose rows go to several versions is split by them."""
+    lanes: dict[int, list[tuple[Cut, str]]] = {}
+    keys: list[bytes] = []
+    first = 0
+    for number, (segment, route) in enumerate(zip(frame.segments, routes, strict=True)):
+        version = segment.version or route.version
+        cuts = lanes.setdefault(route.lane, [])
+        if version:
+            cuts.append((Cut(number), version))
+        else:
+            keys = keys or _cohort_keys(frame)
+            cuts += _by_version(number, route.effective, keys[first : first + segment.num_rows])
+        first += segment.num_rows
     effects: list[SendFrame | Defer] = []
-    for lane in np.unique(choice.lanes[going]).tolist():
-        rows = np.flatnonzero(going & (choice.lanes == lane))
-        part = take(frame, rows)
-        routed = replace(
-            part,
-            segments=tuple(_with_versions(part, choice.picks[rows], choice.versions)),
-            memory_sequence=sequence,
-            routed_us=now_us,
-        )
-        effects.append(SendFrame("inference.routed", int(lane), routed))
+    for lane, cuts in sorted(lanes.items()):
+        part = arranged(frame, [cut for cut, _ in cuts])
+        segments = [served_by(segment, version) for segment, (_, version) in zip(part.segments, cuts, strict=True)]
+        effects.append(SendFrame("inference.routed", lane, routed(part, tuple(segments), sequence, now_us)))
     return effects
 
 
-def _with_versions(part: InferenceFrame, picks: Array, versions: tuple[str, ...]) -> list[Segment]:
-    """The segments with their chosen version; one whose rows go to several versions is cut into runs."""
-    segments: list[Segment] = []
-    starts = segment_starts(part)
-    for number, segment in enumerate(part.segments):
-        if len(versions) == 1:
-            segments.append(_served_by(segment, versions[0]))
-            continue
-        mine = picks[starts[number] : starts[number + 1]]
-        edges = [0, *(np.flatnonzero(np.diff(mine)) + 1).tolist(), len(mine)]
-        if len(edges) == 2:
-            segments.append(_served_by(segment, versions[int(mine[0])]))
-            continue
-        for start, stop in itertools.pairwise(edges):
-            run = take(part, np.arange(starts[number] + start, starts[number] + stop))
-            segments.append(_served_by(run.segments[0], versions[int(mine[start])]))
-    return segments
+def _cohort_keys(frame: InferenceFrame) -> list[bytes]:
+    return [key or request_id for key, request_id in zip(routing_keys(frame), request_ids(frame), strict=True)]
 
 
-def _served_by(segment: Segment, version: str) -> Segment:
-    """The segment, not yet executed, with its version."""
-    return Segment(segment.model, version, segment.cohort, segment.num_rows, segment.inputs, blob=segment.blob)
+def _by_version(number: int, effective: Plan, keys: Sequence[bytes]) -> list[tuple[Cut, str]]:
+    """A segment's rows by their versions, each version's in the order that they stood in."""
+    rows: dict[str, list[int]] = {}
+    for row, key in enumerate(keys):
+        rows.setdefault(version_for(effective, key), []).append(row)
+    if len(rows) == 1:
+        return [(Cut(number), version) for version in rows]
+    return [(Cut(number, tuple(mine)), version) for version, mine in rows.items()]
 
 
 def _ended(frame: InferenceFrame, mask: Array, status: int, code: str, message: str, now_us: int) -> SendFrame:

@@ -130,7 +130,8 @@ def items_array(block: TensorBlock, first: int, count: int) -> Array:
     return texts(block.data[start : prefix_end(block.data, start, count * elements)], shape)
 
 
-def _take_items(block: TensorBlock, items: Array, num_items: int) -> TensorBlock:
+def take_items(block: TensorBlock, items: Array, num_items: int) -> TensorBlock:
+    """The block with only ``items`` (int64, any order) of its ``num_items``."""
     if block.datatype == BYTES:
         edges, data = item_edges(block, num_items), block.data
         return replace(block, data=b"".join([data[edges[item] : edges[item + 1]] for item in items.tolist()]))
@@ -166,8 +167,8 @@ def take(frame: InferenceFrame, rows: Array) -> InferenceFrame:
             count = int(item_starts[starts[number + 1]] - base)
             segment = replace(
                 segment,
-                inputs=tuple(_take_items(block, items, count) for block in segment.inputs),
-                outputs=tuple(_take_items(block, items, count) for block in segment.outputs),
+                inputs=tuple(take_items(block, items, count) for block in segment.inputs),
+                outputs=tuple(take_items(block, items, count) for block in segment.outputs),
             )
         segments.append(replace(segment, num_rows=len(mine)))
     place = {row: at for at, row in enumerate(chosen)}
