@@ -1,8 +1,7 @@
 """The Faust app of an agent, with the settings that measurement and upstream issues taught us.
 
 The app is started by our own code (``await app.start()``), serves no web, declares no topics, and moves raw bytes only.
-Its consumer waits 100 ms at most in an idle fetch (the driver's 1,500 ms is hard-coded) and assigns by range, so that
-partition 0 of all of an agent's one-partition topics goes to the same instance.
+Its consumer runs in the app's own loop (``streams.faust_transport``).
 """
 
 from __future__ import annotations
@@ -12,18 +11,18 @@ import logging
 from pathlib import Path
 from typing import Any, Final
 
-import aiokafka
 import faust
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from faust.tables.manager import TableManager
 from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
 
 from streams.connection import Connection
 from streams.errors import InvariantError
+from streams.faust_transport import LoopTransport
 
 log = logging.getLogger(__name__)
 
 FETCH_MAX_WAIT_MS: Final = 100
+"""Longest idle fetch of a consumer; a record that comes meanwhile ends it at once."""
 METADATA_MAX_AGE_MS: Final = 3_000
 """After this a client of the data plane knows of partitions that were added; `isos topics grow` waits for it."""
 STREAM_BUFFER: Final = 20_000
@@ -31,14 +30,13 @@ BATCH_BYTES: Final = 1 << 20
 REQUEST_BYTES: Final = 16 << 20
 
 
-class _Consumer(aiokafka.AIOKafkaConsumer):  # type: ignore[misc]
-    """The driver's consumer with our idle wait and range assignment (only for consumers in a group)."""
+class _App(faust.App):
+    """Faust's app over our transport; ``fetch_max_wait_ms`` is its consumer's."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        options["fetch_max_wait_ms"] = FETCH_MAX_WAIT_MS
-        if options.get("group_id"):
-            options["partition_assignment_strategy"] = [RangePartitionAssignor]
-        super().__init__(*args, **options)
+    fetch_max_wait_ms = FETCH_MAX_WAIT_MS
+
+    def _new_transport(self) -> LoopTransport:
+        return LoopTransport(self.conf.broker_consumer, self)
 
 
 class _Recovery(Recovery):
@@ -98,12 +96,18 @@ def _credentials(connection: Connection) -> dict[str, Any]:
     return {"broker_credentials": faust.SSLCredentials(context)}
 
 
-def create_app(name: str, connection: Connection, *, session_timeout_s: float = 6.0, data_dir: str) -> faust.App:
+def create_app(
+    name: str,
+    connection: Connection,
+    *,
+    session_timeout_s: float = 6.0,
+    data_dir: str,
+    fetch_max_wait_ms: int = FETCH_MAX_WAIT_MS,
+) -> faust.App:
     """Make the app ``isos-<name>``; its consumer group has the same name."""
     require_cython_stream()
     Path(data_dir).mkdir(parents=True, exist_ok=True)
-    aiokafka.AIOKafkaConsumer = _Consumer  # the driver looks it up in the package at each start
-    return faust.App(
+    app = _App(
         f"isos-{name}",
         broker=";".join(f"kafka://{address}" for address in connection.bootstrap.split(",")),
         autodiscover=False,
@@ -133,3 +137,5 @@ def create_app(name: str, connection: Connection, *, session_timeout_s: float = 
         consumer_connections_max_idle_ms=540_000,
         **_credentials(connection),
     )
+    app.fetch_max_wait_ms = fetch_max_wait_ms
+    return app

@@ -8,12 +8,12 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import aiokafka
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from streams.connection import Connection
 from streams.faust_app import create_app
+from streams.faust_transport import RewindingConsumer
 from tests.support.topics import create_topics
 
 STANDSTILL_S = 11.0  # longer than the app's request timeout of 10 s
@@ -23,7 +23,6 @@ async def test_a_standstill_while_positions_are_asked_for_does_not_silence_the_c
     bootstrap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A frozen process wakes up with every timer run out; Faust's own recovery takes that for a stop and ends."""
-    monkeypatch.setattr(aiokafka, "AIOKafkaConsumer", aiokafka.AIOKafkaConsumer)  # put back afterwards
     name = f"standstill-{uuid.uuid4().hex[:8]}"
     create_topics(bootstrap, name)
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
@@ -61,3 +60,29 @@ async def test_a_standstill_while_positions_are_asked_for_does_not_silence_the_c
         async with asyncio.timeout(30):
             await app.stop()
     assert standstills == 1
+
+
+async def test_what_was_thrown_away_before_a_first_commit_is_read_again(bootstrap: str) -> None:
+    """Faust fetches in the middle of a rebalance, throws away what came and goes back; in a new group, to the start."""
+    name = f"rewind-{uuid.uuid4().hex[:8]}"
+    create_topics(bootstrap, name)
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    reader = RewindingConsumer(
+        name, bootstrap_servers=bootstrap, group_id=name, enable_auto_commit=False, auto_offset_reset="earliest"
+    )
+    place = TopicPartition(name, 0)
+    await producer.start()
+    await reader.start()
+    try:
+        async with asyncio.timeout(60):
+            for number in range(5):
+                await producer.send_and_wait(name, str(number).encode())
+            assert (await reader.getone()).offset == 0
+            assert await reader.seek_to_committed() == {place: None}
+            assert [(await reader.getone()).offset for _ in range(3)] == [0, 1, 2]
+            await reader.commit({place: 2})
+            assert await reader.seek_to_committed() == {place: 2}
+            assert (await reader.getone()).offset == 2
+    finally:
+        await reader.stop()
+        await producer.stop()

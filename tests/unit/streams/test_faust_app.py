@@ -5,19 +5,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import aiokafka
 import faust
 import pytest
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
 from streams import faust_app
 from streams.connection import Connection
 from streams.errors import InvariantError
 from streams.faust_app import _credentials, create_app, require_cython_stream
+from streams.faust_transport import LoopTransport
 
 
-def test_the_settings_that_measurement_taught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aiokafka, "AIOKafkaConsumer", aiokafka.AIOKafkaConsumer)  # put back afterwards
+def test_the_settings_that_measurement_taught(tmp_path: Path) -> None:
     app = create_app("router", Connection("127.0.0.1:1,127.0.0.1:2"), session_timeout_s=9.0, data_dir=str(tmp_path))
     conf = app.conf
     assert app.conf.id == "isos-router"
@@ -31,19 +29,7 @@ def test_the_settings_that_measurement_taught(tmp_path: Path, monkeypatch: pytes
     assert conf.broker_request_timeout >= conf.broker_session_timeout
     assert conf.stream_buffer_maxsize == faust_app.STREAM_BUFFER
     assert conf.producer_acks == -1
-    assert aiokafka.AIOKafkaConsumer is faust_app._Consumer
-
-
-@pytest.mark.parametrize("group", ["g", None])
-def test_a_consumer_waits_briefly_and_in_a_group_assigns_by_range(
-    group: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given: dict[str, object] = {}
-    monkeypatch.setattr(faust_app._Consumer.__base__, "__init__", lambda _self, **options: given.update(options))
-    monkeypatch.setattr(faust_app._Consumer.__base__, "__del__", lambda _self: None)
-    faust_app._Consumer(group_id=group, fetch_max_wait_ms=1500)
-    assert given["fetch_max_wait_ms"] == faust_app.FETCH_MAX_WAIT_MS
-    assert given.get("partition_assignment_strategy") == ([RangePartitionAssignor] if group else None)
+    assert isinstance(app.transport, LoopTransport)
 
 
 def test_without_the_compiled_stream_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
