@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import uuid
 
-from infra.java import JVM_FLAGS, KAFKA, MIN_JAVA, archive_flags, broker_properties, class_path, find_java
+from infra.java import JIT_FLAGS, JVM_FLAGS, KAFKA, MIN_JAVA, archive_flags, broker_properties, class_path, find_java
 from infra.process import ProcessSpec, Ready
 from infra.settings import Settings, StartError
 
@@ -37,7 +37,14 @@ def format_storage(settings: Settings) -> None:
         return
     shutil.rmtree(folder / "log", ignore_errors=True)  # a format that was cut short
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    command = [*_java(settings), "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)]
+    command = [
+        *_java(settings, "quick"),
+        "kafka.tools.StorageTool",
+        "format",
+        f"--cluster-id={cluster}",
+        "-c",
+        str(properties),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise StartError(f"The broker's log folder {folder / 'log'} cannot be formatted: {_last(done.stderr)}.")
@@ -48,7 +55,7 @@ def broker_process(settings: Settings) -> ProcessSpec:
     properties = str(settings.data_dir / "kafka" / "server.properties")
     return ProcessSpec(
         name="broker",
-        argv=(*_java(settings), "kafka.Kafka", properties),
+        argv=(*_java(settings, settings.broker_jit), "kafka.Kafka", properties),
         env=dict(os.environ),
         log_path=settings.log_dir / "broker.log",
         ready=answers_kafka("127.0.0.1", settings.broker_port),
@@ -80,12 +87,12 @@ def answers_kafka(host: str, port: int) -> Ready:
     return ready
 
 
-def _java(settings: Settings) -> list[str]:
+def _java(settings: Settings, jit: str) -> list[str]:
     jars = settings.jars_dir
     if not class_path(jars):
         raise StartError(f"The broker's jars are not in {jars}; run `make setup`.")
     logging = f"-Dlog4j2.configurationFile={KAFKA / 'log4j2.properties'}"
-    return [require_java(), *JVM_FLAGS, *archive_flags(jars), "-cp", class_path(jars), logging]
+    return [require_java(), *JVM_FLAGS, *JIT_FLAGS[jit], *archive_flags(jars), "-cp", class_path(jars), logging]
 
 
 def _last(text: str) -> str:

@@ -113,6 +113,9 @@ class Settings(BaseSettings):
     request_id_window_s: int = Field(
         300, ge=1, le=86_400, description="How long a tenant's request id stands for one request, seconds."
     )
+    broker_jit: Literal["quick", "steady"] = Field(
+        "quick", description="How the broker's code is compiled: quick starts sooner, steady costs less after minutes."
+    )
     device: Literal["auto", "cuda", "cpu"] = Field(
         "auto", description="Where models run: cuda fails without a GPU, auto says when it falls back to the CPU."
     )

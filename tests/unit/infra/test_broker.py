@@ -53,6 +53,9 @@ def test_the_process_runs_the_jars_with_our_properties(tmp_path: Path) -> None:
     assert f"{jars}/a.jar:{jars}/b.jar" in spec.argv
     assert spec.argv[-2:] == ("kafka.Kafka", str(tmp_path / "kafka" / "server.properties"))
     assert spec.stop_s == 10
+    assert "-XX:TieredStopAtLevel=1" in spec.argv
+    steady = broker_process(settings.model_copy(update={"broker_jit": "steady"}))
+    assert "-XX:TieredStopAtLevel=1" not in steady.argv
 
 
 def test_a_format_that_fails_is_one_sentence(tmp_path: Path) -> None:
