@@ -16,10 +16,12 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from executors.kernels import DTYPES, KernelError, parse
+from executors.kernels.kernel import KernelError
+from executors.kernels.pipeline import parse
 from executors.model_store import digest_of
 from schemas.model import ModelVersion, TensorSpec
 from streams.errors import IsosError
+from streams.tensors import DATATYPES
 
 MODEL_NAME: Final = re.compile(r"[a-zA-Z0-9_\-]{3,64}")
 MODEL_VERSION: Final = re.compile(r"v[0-9]+\.[0-9]+\.[0-9]+")
@@ -52,8 +54,8 @@ class TensorEntry(BaseModel):
     @field_validator("datatype")
     @classmethod
     def _served(cls, value: str) -> str:
-        if value not in DTYPES:
-            raise ValueError(f"{value} is not served; known are {', '.join(DTYPES)}")
+        if value not in DATATYPES:
+            raise ValueError(f"{value} is not served; known are {', '.join(DATATYPES)}")
         return value
 
     @field_validator("shape")

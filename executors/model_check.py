@@ -21,7 +21,8 @@ import onnx
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 
 from executors.first_load import MIB, Trial
-from executors.kernels import KernelError, signature_after
+from executors.kernels.kernel import KernelError
+from executors.kernels.pipeline import signature_after
 from executors.session import fits, signature_of
 from schemas.model import ModelVersion, TensorSpec
 

@@ -20,9 +20,11 @@ from executors.runtime import CPU, CUDA, RUNTIME_ERRORS, cuda_is_usable, sentenc
 import onnxruntime
 
 from executors.batcher import Profile
-from executors.kernels import DTYPES, Array, Pipeline
+from executors.kernels.kernel import Array
+from executors.kernels.pipeline import Pipeline
 from schemas.model import ModelVersion, TensorSpec
 from streams.errors import IsosError
+from streams.tensors import WIRE_DTYPES as DTYPES
 
 Device = Literal["auto", "cuda", "cpu"]
 

@@ -29,7 +29,7 @@ JARS = TOOLS / "jars"
 LOCK = ROOT / "requirements.txt"
 JAVA_LOCK = ROOT / "infra" / "locks" / "java.txt"
 PIP_LOCK = ROOT / "infra" / "locks" / "pip.txt"
-KERNELS = ROOT / "executors" / "kernels.py"
+KERNELS = ROOT / "executors" / "kernels"
 REDIS_PACKAGES = ("redis-server", "redis-tools", "libjemalloc2", "liblzf1", "libatomic1")
 JAVA_PACKAGES = (21, 17, 25)
 EXIT_DEPENDENCY = 6
@@ -194,7 +194,7 @@ def prepare() -> None:
     # One thread each: there are two of them, and Maven may still be at work.
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     environment = {**os.environ, **threads, "NUMBA_CACHE_DIR": str(TOOLS / "numba"), "ORT_DISABLE_TELEMETRY": "1"}
-    kernels = [python, "-c", "from executors.kernels import warm; warm()"]
+    kernels = [python, "-c", "from executors.kernels.pipeline import warm; warm()"]
     digits = [python, "-m", "infra.digits", str(TOOLS / "digits")]
     together(
         [
@@ -262,9 +262,9 @@ def _venv_is_current() -> bool:
 
 
 def _prepared_stamp() -> str:
-    """Give what the compiled kernels depend on: the environment, and their file as Numba's cache tells it apart."""
-    file = KERNELS.stat()
-    return f"{file.st_mtime_ns} {file.st_size} {_stamp()}"
+    """Give what the compiled kernels depend on: the environment, and their files as Numba's cache tells them apart."""
+    files = [(path.name, path.stat()) for path in sorted(KERNELS.glob("*.py"))]
+    return " ".join([*(f"{name} {file.st_mtime_ns} {file.st_size}" for name, file in files), _stamp()])
 
 
 def _is_prepared() -> bool:

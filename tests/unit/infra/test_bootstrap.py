@@ -88,9 +88,11 @@ def test_the_time_it_took_is_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_preparation_is_wanted_until_both_are_there_and_the_kernels_are_as_they_were(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    kernels, ran = tmp_path / "kernels.py", []
+    folder, ran = tmp_path / "kernels", []
+    folder.mkdir()
+    kernels = folder / "scores.py"
     kernels.write_text("one")
-    for name, value in (("TOOLS", tmp_path), ("KERNELS", kernels)):
+    for name, value in (("TOOLS", tmp_path), ("KERNELS", folder)):
         monkeypatch.setattr(bootstrap, name, value)
 
     def run(command: list[str], sentence: str, environment: dict[str, str], cwd: Path) -> None:
