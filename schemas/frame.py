@@ -88,7 +88,8 @@ class InferenceFrame(Spliced):
     that hold no request), ``received_us`` int64 (broker timestamp), ``deadlines_us`` int64, ``priorities`` uint8,
     ``statuses`` uint8 (index into ``streams.columns.STATUSES``), ``roles`` uint8 (0 primary, 1 shadow), ``row_items``
     uint16, ``tenant_index`` uint16 into ``tenants``, ``id_lengths`` uint8 into the concatenated UTF-8 ``ids``,
-    ``key_lengths`` uint16 into the concatenated UTF-8 ``routing_keys`` (0 = none).
+    ``key_lengths`` uint16 into the concatenated UTF-8 ``routing_keys`` (0 = none), ``input_digests`` 16 bytes
+    (``streams.cache.keys``; zeros where the row's answer is not cached), or None where no row's is.
 
     ``wire``: the Avro bytes of tenants, errors and columns.
     """
@@ -117,3 +118,4 @@ class InferenceFrame(Spliced):
     ids: bytes
     key_lengths: bytes
     routing_keys: bytes
+    input_digests: bytes | None = None

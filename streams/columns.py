@@ -174,6 +174,8 @@ def take(frame: InferenceFrame, rows: Array) -> InferenceFrame:
     place = {row: at for at, row in enumerate(chosen)}
     errors = tuple(replace(e, row=place[e.row]) for e in frame.errors if e.row in place)
     picked = {name: getattr(columns, name)[rows].tobytes() for name in _DTYPES}
+    if frame.input_digests is not None:
+        picked["input_digests"] = np.frombuffer(frame.input_digests, "|V16")[rows].tobytes()
     return replace(
         frame,
         segments=tuple(segments),

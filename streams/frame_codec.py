@@ -76,6 +76,8 @@ def _put_rows(parts: list[bytes | memoryview], frame: InferenceFrame) -> None:
         frame.row_items, frame.tenant_index, frame.id_lengths, frame.ids, frame.key_lengths, frame.routing_keys,
     ):  # fmt: skip
         parts += (write_long(len(column)), column)
+    digests = frame.input_digests
+    parts += (_NONE,) if digests is None else (_SOME, write_long(len(digests)), digests)
 
 
 @lru_cache(MAX_KEPT)
@@ -212,10 +214,11 @@ def decode_frame(value: bytes, at: int) -> InferenceFrame:
     while count := cursor.count():
         errors += [RowError(cursor.integer(), cursor.string(), cursor.string(), cursor.integer()) for _ in range(count)]
     columns = [column() for _ in range(13)]
+    digests = column() if cursor.flag(2) else None
     rows = view[rows_at : cursor.at]
     frame = InferenceFrame(
         frame_id, created_us, topic_id, partition, memory_sequence, admitted_us, routed_us, executed_us,
-        tuple(segments), tuple(tenants), tuple(errors), *columns,
+        tuple(segments), tuple(tenants), tuple(errors), *columns, digests,
     )  # fmt: skip
     if cursor.at != len(value):
         raise ValueError("bytes are left over after the record")

@@ -34,7 +34,7 @@ SEGMENT = Segment(
 FRAME = InferenceFrame(
     *(77, T, TOPIC_ID, 1, 5, T + 1, T + 2, T + 3, (SEGMENT,), ("default",), (RowError(0, "internal", "a defect", 9),)),
     *(bytes(8), bytes(4), bytes(8), bytes(8), b"\x05", b"\x01", b"\x00", b"\x01\x00", b"\x00\x00"),
-    *(b"\x02", b"r1", b"\x01\x00", b"k"),
+    *(b"\x02", b"r1", b"\x01\x00", b"k", bytes(range(16))),
 )
 RESULT = InferenceResult(
     *("r1", "default", T, Source(TOPIC_ID, 1, 123456), "REJECTED", ResultError("quota_exceeded", "too many", 250)),

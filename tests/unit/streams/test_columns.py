@@ -99,6 +99,13 @@ def test_two_halves_hold_every_row_once(seed: int, left: list[bool]) -> None:
     assert joined == sorted(str(each) for each in rows_of(whole))
 
 
+def test_take_keeps_the_digests_of_the_chosen_rows() -> None:
+    digests = [bytes([at]) * 16 for at in range(4)]
+    whole = replace(random_frame(3, 4), input_digests=b"".join(digests))
+    assert take(whole, np.array([0, 3])).input_digests == digests[0] + digests[3]
+    assert take(random_frame(3, 4), np.array([0, 3])).input_digests is None
+
+
 def test_take_of_outputs_with_several_items_per_row() -> None:
     part = take(executed(3, items=2), np.array([1]))
     assert block_array(part.segments[0].outputs[0]).shape == (2, 3)

@@ -52,7 +52,8 @@ def test_a_frame_of_the_first_version_is_read_with_the_new_fields_at_their_defau
     body = bytes.fromhex((GOLDEN / "inference_frame.v1.hex").read_text())
     codec = Codec(SchemaIds(local.write_ids, {**local.by_id, 999: old}))
     frame = codec.decode(topic, b"\x00" + (999).to_bytes(4, "big") + body)
-    assert frame == replace(FRAME, segments=tuple(replace(each, blob=None, cached=False) for each in FRAME.segments))
+    segments = tuple(replace(each, blob=None, cached=False) for each in FRAME.segments)
+    assert frame == replace(FRAME, segments=segments, input_digests=None)
 
 
 @pytest.mark.parametrize(("tail", "error"), [(b"\x04\x00", ValueError), (b"\x00\x02", ValueError), (b"\x00", EOFError)])
