@@ -11,7 +11,7 @@ recognised as a whole. Equal bytes mean equal fields and end at the same place, 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
 from schemas.request import BlobRef
@@ -213,12 +213,12 @@ def decode_frame(value: bytes, at: int) -> InferenceFrame:
     errors: list[RowError] = []
     while count := cursor.count():
         errors += [RowError(cursor.integer(), cursor.string(), cursor.string(), cursor.integer()) for _ in range(count)]
-    columns = [column() for _ in range(13)]
-    digests = column() if cursor.flag(2) else None
+    columns: list[Any] = [column() for _ in range(13)]
+    columns.append(column() if cursor.flag(2) else None)
     rows = view[rows_at : cursor.at]
     frame = InferenceFrame(
         frame_id, created_us, topic_id, partition, memory_sequence, admitted_us, routed_us, executed_us,
-        tuple(segments), tuple(tenants), tuple(errors), *columns, digests,
+        tuple(segments), tuple(tenants), tuple(errors), *columns,
     )  # fmt: skip
     if cursor.at != len(value):
         raise ValueError("bytes are left over after the record")
