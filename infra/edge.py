@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from infra.settings import Settings
 from streams.blobs.blob_store import LocalBlobStore
+from streams.column_fetch import deliver_columns
 from streams.committed import CommittedConsumer
 from streams.connection import Connection, start, stop_quietly
 from streams.edge.earlier import EarlierResults
@@ -62,7 +63,7 @@ async def open_edge(settings: Settings, given: EdgeInputs) -> AsyncIterator[Open
     source = CommittedConsumer(given.reader, REQUESTS)
     quota = QuotaStore(settings.redis_address, topic_id, settings.tenant_rate_per_s, settings.tenant_burst)
     ids = RequestIds(settings.redis_address, topic_id, settings.request_id_window_s)
-    requests = RequestReader(codec, given.admit, given.schemas)
+    requests = RequestReader(codec, given.admit, given.schemas, given.memory_sequence)
     outlet = RowOutlet(source, given.producer, codec, given.memory_sequence, topic_id)
     late = LateRows(
         source,
@@ -87,6 +88,7 @@ async def open_edge(settings: Settings, given: EdgeInputs) -> AsyncIterator[Open
     try:
         await start(given.reader, "starting the edge's consumer")
         doubt.follow(given.reader)
+        source.ask = deliver_columns(given.reader, on_demand=True)
         yield OpenEdge(loop, IdRestore(given.connection, topic_id, ids), source, ids, late)
     finally:
         await stop_quietly(given.reader)

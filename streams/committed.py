@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -49,7 +49,10 @@ Holder = tuple[Progress, Entry[int]]
 
 
 class CommittedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
-    """Assignment, sends and commits of one process. ``generation`` counts rebalances."""
+    """Assignment, sends and commits of one process. ``generation`` counts rebalances.
+
+    ``ask`` is called before each read, for consumers that fetch on demand (``column_fetch``).
+    """
 
     def __init__(self, consumer: AIOKafkaConsumer, topic: str) -> None:
         self.consumer = consumer
@@ -57,6 +60,7 @@ class CommittedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         self.generation = 0
         self.in_flight = 0
         self.joined = asyncio.Event()
+        self.ask: Callable[[], None] = _nothing
         self.partitions: dict[TopicPartition, Progress] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._failure: BaseException | None = None
@@ -149,6 +153,7 @@ class CommittedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
             self._reads_refused += 1
             await asyncio.sleep(DRAIN_LOOK_S)
             return {}
+        self.ask()
         found: dict[TopicPartition, list[Any]] = await self.consumer.getmany(
             timeout_ms=timeout_ms, max_records=max_records
         )
@@ -178,3 +183,7 @@ class CommittedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
             log.info("offsets were not committed (%s); they will be with the next ones", type(error).__name__)
         else:
             self._committed.update(offsets)
+
+
+def _nothing() -> None:
+    """Nobody needs to be asked."""

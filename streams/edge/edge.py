@@ -14,30 +14,33 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+import numpy as np
 from aiokafka import TopicPartition
+from numpy.typing import NDArray
 
 from streams.columns import Row
-from streams.committed import CommittedConsumer, Holder, Progress
+from streams.committed import CommittedConsumer, Progress
 from streams.edge.late_rows import LateRow, LateRows, late_row
-from streams.edge.quota import Charge, QuotaStore
+from streams.edge.pace import Pace
+from streams.edge.quota import Charges, QuotaStore, charges_of
+from streams.edge.request_batch import RequestBatch
 from streams.edge.request_ids import CLAIM, Claim, RequestIds, Span
 from streams.edge.request_reader import RequestReader
 from streams.edge.request_row import end, input_digest, row_bytes
 from streams.edge.row_outlet import RowOutlet
 from streams.letters.letter import Letter
+from streams.record_columns import RecordColumns, columns_of
 from streams.topic_watch import Doubt
 from streams.topics import full_name
 
 REQUESTS: Final = full_name("inference.requests")
 COMMIT_S: Final = 1.0
-MAX_TICK_RECORDS: Final = 5_000
+MAX_PIECES: Final = 8
+"""Pieces of columns in one tick; one holds what a fetch brought of a partition, or some thousand records of it."""
 MAX_IN_FLIGHT: Final = 256
-FRAMES_PER_S: Final = 100
-"""Frame budget of a process: a frame costs every stage and the broker as much as some twenty rows do."""
 IDLE_MS: Final = 50
-DRAIN_MS: Final = 2
 
 
 WriteLetters = Callable[[Sequence[Letter]], Awaitable[None]]
@@ -52,12 +55,47 @@ class EdgeCounts:
 
 
 @dataclass(slots=True)
-class _Candidate:
-    """A row of the tick under way; ``passed`` until something ends it."""
+class _Part:
+    """A partition's share of the tick under way. ``passed``: whether each request has (bool [n]).
+
+    ``rows``: those that are rows, by index; others are columns of ``batch``.
+    """
 
     progress: Progress
-    row: Row
-    passed: bool
+    batch: RequestBatch
+    span: Span
+    passed: NDArray[np.bool_]
+    rows: dict[int, Row]
+
+    @classmethod
+    def of(cls, progress: Progress, batch: RequestBatch, span: Span) -> _Part:
+        passed = np.ones(len(batch), np.bool_)
+        for at, (_, has_passed) in batch.rows.items():
+            passed[at] = has_passed
+        return cls(progress, batch, span, passed, {at: row for at, (row, _) in batch.rows.items()})
+
+    def row(self, at: int) -> Row:
+        """The request as a row from now on."""
+        found = self.rows.get(at)
+        if found is None:
+            found = self.rows[at] = self.batch.row(at)
+        return found
+
+    def columnar(self) -> NDArray[np.int64]:
+        """Indexes of those that are columns still."""
+        columnar = self.batch.signature >= 0
+        columnar[list(self.rows)] = False
+        return np.flatnonzero(columnar)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    """A request that claims its id: its part of the tick, index there, key and packed claim."""
+
+    part: _Part
+    at: int
+    key: bytes
+    claim: bytes
 
 
 class Edge:
@@ -86,6 +124,7 @@ class Edge:
         self._late = late
         self._write_letters = write_letters
         self._tick_s = tick_ms / 1000
+        self._pace = Pace(self._tick_s)
         self._blob_bytes = blob_bytes
         self._expected: dict[TopicPartition, int] = {}
         self._expected_generation = -1
@@ -108,7 +147,7 @@ class Edge:
     async def _loop(self) -> None:
         source = self._source
         source.subscribe()
-        next_tick = next_commit = time.perf_counter()
+        next_commit = time.perf_counter()
         while True:
             source.check()
             fetched = await self._fetch()
@@ -123,62 +162,47 @@ class Edge:
                 next_commit = now + COMMIT_S
             while (source.in_flight >= MAX_IN_FLIGHT or self._late.is_full) and not source.failed:
                 await asyncio.sleep(self._tick_s)
-            next_tick = max(next_tick + max(self._tick_s, len(source.partitions) / FRAMES_PER_S), now)
-            if next_tick > now:
-                await asyncio.sleep(next_tick - now)
+            if fetched and (wait_s := self._pace.wait_s(time.perf_counter(), len(source.partitions))) > 0:
+                await asyncio.sleep(wait_s)
 
-    async def _fetch(self) -> dict[TopicPartition, list[Any]]:
-        """What the tick brought; a rebalance between its two halves voids the first.
+    async def _fetch(self) -> dict[TopicPartition, RecordColumns]:
+        """What came since the last tick: the consumer fetches when it is asked to."""
+        found = await self._source.read(timeout_ms=IDLE_MS, max_records=MAX_PIECES)
+        return {place: columns_of(place.topic, place.partition, pieces) for place, pieces in found.items()}
 
-        The client's buffer holds only what the broker had when the last fetch came, the first records after the last
-        drain; the next fetch is sent now that it is empty and brings the others, which would else wait another tick.
-        """
-        read = self._source.read
-        fetched = await read(timeout_ms=IDLE_MS, max_records=MAX_TICK_RECORDS)
-        if not fetched:
-            return fetched
-        generation = self._source.generation
-        more = await read(timeout_ms=DRAIN_MS, max_records=MAX_TICK_RECORDS)
-        if generation != self._source.generation:
-            return more
-        for place, records in more.items():
-            fetched.setdefault(place, []).extend(records)
-        return fetched
-
-    async def _settle(self, fetched: dict[TopicPartition, list[Any]]) -> None:
+    async def _settle(self, fetched: Mapping[TopicPartition, RecordColumns]) -> None:
         """Make sure that what was fetched is of the topic that this process knows."""
         if self._doubt is None:
             return
         if self._expected_generation != self._source.generation or any(
-            records[0].offset < self._expected.get(place, 0) for place, records in fetched.items()
+            records.first < self._expected.get(place, 0) for place, records in fetched.items()
         ):
             self._doubt.rise()
         await self._doubt.settle()
 
-    async def _take(self, fetched: dict[TopicPartition, list[Any]]) -> None:
+    async def _take(self, fetched: Mapping[TopicPartition, RecordColumns]) -> None:
         """Make the frames of one fetch. A rebalance meanwhile voids it: everything is read again."""
         generation = self._source.generation
-        candidates: list[_Candidate] = []
+        parts: list[_Part] = []
         letters: list[Letter] = []
-        spans: dict[int, Span] = {}
         for place, records in fetched.items():
-            first = await self._position(place, records[0].offset, generation)
+            first = await self._position(place, records.first, generation)
             if generation != self._source.generation:
                 return
             progress = self._source.progress(place)
-            for record in records:
-                row, passed = await self._row(place, record, letters)
-                candidates.append(_Candidate(progress, row, passed))
-            spans[place.partition] = Span(first, records[-1].offset + 1)
+            self._expected[place] = records.end
+            batch = await self._requests.batch(records, first, letters, self._blob_bytes)
+            parts.append(_Part.of(progress, batch, Span(first, records.end)))
         if letters:
             await self._write_letters(letters)
-        await self._charge(candidates)
-        claims, large = self._claims(candidates)
-        met = await self._ids.claim([(key, claim) for _, key, claim in claims], spans)
+        await self._charge(parts)
+        claimed, large = self._claims(parts)
+        spans = {part.batch.partition: part.span for part in parts}
+        met = await self._ids.claim([(each.key, each.claim) for each in claimed], spans)
         if generation != self._source.generation:
             return
-        self.counts.num_requests += len(candidates)
-        await self._flush(candidates, {id(claims[at][0]): (claims[at], held) for at, held in met.items()}, large, spans)
+        self.counts.num_requests += sum([len(part.batch) for part in parts])
+        await self._flush(parts, {at: (claimed[at], held) for at, held in met.items()}, large)
 
     async def _position(self, place: TopicPartition, first: int, generation: int) -> int:
         """The offset expected next: behind what this generation read, else the committed one, else the log's start."""
@@ -194,65 +218,88 @@ class Edge:
                 self._ids.forget([place.partition])
         return expected
 
-    async def _row(self, place: TopicPartition, record: Any, letters: list[Letter]) -> tuple[Row, bool]:
-        gap = max(0, record.offset - self._expected[place])
-        self._expected[place] = record.offset + 1
-        return await self._requests.row(record, gap, letters)
-
-    async def _charge(self, candidates: Sequence[_Candidate]) -> None:
+    async def _charge(self, parts: Sequence[_Part]) -> None:
         """End the rows whose tenant is above its rate."""
-        passed = [each for each in candidates if each.passed]
-        waits = await self._quota.charge(
-            [
-                Charge(each.progress.place.partition, each.row.offset, each.row.tenant, each.row.received_us)
-                for each in passed
-            ]
-        )
-        for each, wait in zip(passed, waits, strict=True):
-            if wait >= 0:
-                end(each.row, "quota_exceeded", f"tenant {each.row.tenant} is above its request rate", -(-wait // 1000))
-                each.passed = False
+        asked = [(part, chosen) for part in parts if len(chosen := np.flatnonzero(part.passed))]
+        waits = await self._quota.charge([_charges(part, chosen) for part, chosen in asked])
+        for (part, chosen), refused in zip(asked, waits, strict=True):
+            for index, wait in refused.items():
+                at = int(chosen[index])
+                row = part.row(at)
+                end(row, "quota_exceeded", f"tenant {row.tenant} is above its request rate", -(-wait // 1000))
+                part.passed[at] = False
 
-    def _claims(self, candidates: Sequence[_Candidate]) -> tuple[list[tuple[Row, bytes, bytes]], dict[int, bytes]]:
-        """Row, key and claim of each row that passed; the keys of large rows, by identity, which claim later."""
-        claims, large = [], {}
-        for each in candidates:
-            if not each.passed:
-                continue
-            row = each.row
-            key = self._ids.key(row.tenant, row.request_id)
-            if row.blob is not None or row_bytes(row) > self._blob_bytes:
-                large[id(row)] = key
-            else:
-                place = each.progress.place.partition
-                claims.append((row, key, CLAIM.pack(place, row.offset, row.received_us, input_digest(row))))
-        return claims, large
+    def _claims(self, parts: Sequence[_Part]) -> tuple[list[_Claimed], list[tuple[_Part, int, bytes]]]:
+        """The claims of the rows that passed, in the order of their offsets; part, index and key of large rows."""
+        claimed: list[_Claimed] = []
+        large: list[tuple[_Part, int, bytes]] = []
+        key_of = self._ids.key
+        for part in parts:
+            batch, partition = part.batch, part.batch.partition
+            chosen = part.columnar()
+            signatures, numbers = batch.signatures, batch.signature[chosen].tolist()
+            offsets, times = batch.offsets[chosen].tolist(), batch.received_us[chosen].tolist()
+            own = [
+                _Claimed(
+                    part, at, key_of(signatures[number].tenant, name), CLAIM.pack(partition, offset, time_us, digest)
+                )
+                for at, number, name, offset, time_us, digest in zip(
+                    chosen.tolist(), numbers, batch.ids(chosen), offsets, times, batch.digests(chosen), strict=True
+                )
+            ]
+            num_own = len(own)
+            for at, row in part.rows.items():
+                if not part.passed[at]:
+                    continue
+                key = key_of(row.tenant, row.request_id)
+                if row.blob is not None or row_bytes(row) > self._blob_bytes:
+                    large.append((part, at, key))
+                else:
+                    claim = CLAIM.pack(partition, row.offset, row.received_us, input_digest(row))
+                    own.append(_Claimed(part, at, key, claim))
+            if num_own < len(own):
+                own.sort(key=lambda each: each.at)
+            claimed += own
+        return claimed, large
 
     async def _flush(
         self,
-        candidates: Sequence[_Candidate],
-        met: Mapping[int, tuple[tuple[Row, bytes, bytes], Claim]],
-        large: Mapping[int, bytes],
-        spans: Mapping[int, Span],
+        parts: Sequence[_Part],
+        met: Mapping[int, tuple[_Claimed, Claim]],
+        large: Sequence[tuple[_Part, int, bytes]],
     ) -> None:
         """Send the tick's rows; what must wait keeps its partition's entry open."""
-        groups: dict[int, tuple[Holder, list[Row]]] = {}
+        holders = {part.batch.partition: (part.progress, part.progress.window.start(part.span.end)) for part in parts}
+        away: set[tuple[int, int]] = set()
         storing: list[LateRow] = []
-        for each in candidates:
-            number, row = each.progress.place.partition, each.row
-            if number not in groups:
-                groups[number] = (each.progress, each.progress.window.start(spans[number].end)), []
-            holder, rows = groups[number]
-            if id(row) in large:
-                storing.append(late_row(holder, row, large[id(row)], number))
-            elif id(row) in met:
-                (_, key, claim), held = met[id(row)]
-                if not self._late.wait(LateRow(holder, row, key, Claim.unpack(claim), held)):
-                    rows.append(row)
-            else:
-                rows.append(row)
-            self.counts.num_refused += row.error is not None
+        for part, at, key in large:
+            number = part.batch.partition
+            storing.append(late_row(holders[number], part.row(at), key, number))
+            away.add((number, at))
+        for each, held in met.values():
+            number, row = each.part.batch.partition, each.part.row(each.at)
+            if self._late.wait(LateRow(holders[number], row, each.key, Claim.unpack(each.claim), held)):
+                away.add((number, each.at))
         self._late.store(storing)
-        for number, (holder, rows) in groups.items():
-            await self._outlet.send_rows(number, rows, [holder])
+        for part in parts:
+            number = part.batch.partition
+            holder = holders[number]
+            rows = [row for at, row in sorted(part.rows.items()) if (number, at) not in away]
+            self.counts.num_refused += sum([row.error is not None for row in rows])
+            await self._outlet.send_batch(part.batch, part.columnar(), rows, [holder])
             holder[0].finish(holder[1])
+
+
+def _charges(part: _Part, chosen: NDArray[np.int64]) -> Charges:
+    """What the requests at some indexes are charged."""
+    batch = part.batch
+    names = dict.fromkeys([each.tenant for each in batch.signatures])
+    for row in part.rows.values():
+        names.setdefault(row.tenant)
+    place = {name: at for at, name in enumerate(names)}
+    tenants = np.array([*[place[each.tenant] for each in batch.signatures], 0], np.int64)[batch.signature]
+    for at, row in part.rows.items():
+        tenants[at] = place[row.tenant]
+    return charges_of(
+        batch.partition, batch.offsets[chosen], batch.received_us[chosen], tenants[chosen], list(names)
+    )  # fmt: skip

@@ -20,9 +20,12 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final
 
+import numpy as np
 import redis.asyncio
+from numpy.typing import NDArray
 from redis.exceptions import RedisError
 
 log = logging.getLogger(__name__)
@@ -33,12 +36,13 @@ KEPT_REFUSALS: Final = 100_000
 EXPIRY_S: Final = 3600
 
 # KEYS: none (one key space of ours). ARGV: interval us, burst, expiry s, kept, number of partitions, then per
-# partition: name, count, and per request: offset, tenant, time us. Returns one number per request: -1 admitted, else
-# the wait in us.
+# partition: name, first and last offset, offsets (8 bytes each, big-endian), number of runs, and per run: tenant, time
+# us, number of requests; the offsets stand in the order of the runs. Returns for each refused request its index over
+# all and its wait in us.
 _SCRIPT: Final = """
 local seconds = 900
 local interval, burst, expiry, kept = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local out, at, tats, newest_of = {}, 6, {}, {}
+local out, at, tats, newest_of, total = {}, 6, {}, {}, 0
 local function theoretical(tenant, t)
   local key, second = 'isos:quota:tat:' .. tenant, math.floor(t / 1000000)
   local cell = second .. ':' .. tenant
@@ -53,29 +57,46 @@ local function theoretical(tenant, t)
   return carried, second, cell
 end
 for p = 1, tonumber(ARGV[5]) do
-  local name, count = ARGV[at], tonumber(ARGV[at + 1]); at = at + 2
+  local name, first, newest, offsets = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), ARGV[at + 3]
+  local runs = tonumber(ARGV[at + 4])
+  at = at + 5
   local mark_key, refused_key = 'isos:quota:mark:' .. name, 'isos:quota:refused:' .. name
   local mark = tonumber(redis.call('GET', mark_key) or '-1')
-  local newest = mark
-  for i = 1, count do
-    local offset, tenant, t = tonumber(ARGV[at]), ARGV[at + 1], tonumber(ARGV[at + 2]); at = at + 3
-    if offset <= mark then
-      local wait = redis.call('ZSCORE', refused_key, ARGV[at - 3])
-      out[#out + 1] = wait and 1000 or -1
-    else
-      local tat, second, cell = theoretical(tenant, t)
-      local early = tat - burst * interval - t
-      if early > 0 then
-        out[#out + 1] = math.ceil(early)
-        redis.call('ZADD', refused_key, offset, ARGV[at - 3])
-      else
-        tats[cell] = {tenant, second, math.max(tat, t) + interval}
-        out[#out + 1] = -1
-      end
-      if offset > newest then newest = offset end
-    end
+  local row = 0
+  local function offset_of(i)
+    local a, b = struct.unpack('>I4I4', offsets, i * 8 + 1)
+    return string.format('%.0f', a * 4294967296 + b)
   end
-  if newest > mark then redis.call('SET', mark_key, string.format('%.0f', newest), 'EX', expiry) end
+  for i = 1, runs do
+    local tenant, t, count = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+    at = at + 3
+    local admitted, tat, second, cell = false
+    for j = row, row + count - 1 do
+      local offset = first <= mark and offset_of(j)
+      if offset and tonumber(offset) <= mark then
+        if redis.call('ZSCORE', refused_key, offset) then
+          out[#out + 1] = total + j
+          out[#out + 1] = 1000
+        end
+      else
+        if not tat then tat, second, cell = theoretical(tenant, t) end
+        local early = tat - burst * interval - t
+        if early > 0 then
+          offset = offset or offset_of(j)
+          out[#out + 1] = total + j
+          out[#out + 1] = math.ceil(early)
+          redis.call('ZADD', refused_key, offset, offset)
+        else
+          tat = math.max(tat, t) + interval
+          admitted = true
+        end
+      end
+    end
+    if admitted then tats[cell] = {tenant, second, tat} end
+    row = row + count
+  end
+  total = total + row
+  if newest > mark then redis.call('SET', mark_key, string.format('%.0f', newest), 'EX', expiry) else newest = mark end
   redis.call('ZREMRANGEBYSCORE', refused_key, '-inf', newest - kept)
   redis.call('EXPIRE', refused_key, expiry)
 end
@@ -95,13 +116,42 @@ return out
 
 
 @dataclass(frozen=True, slots=True)
-class Charge:
-    """One request to charge: source partition, offset, tenant, LogAppendTime in us."""
+class Run:
+    """Requests of one tenant and one LogAppendTime in us, which are charged together; ``count`` of them."""
 
-    partition: int
-    offset: int
     tenant: str
     time_us: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Charges:
+    """What a partition's requests of a tick are charged: their offsets (int64, at least one) in the order of ``runs``.
+
+    ``order`` gives for each the index among the requests as they were handed to ``charges_of``.
+    """
+
+    partition: int
+    offsets: NDArray[np.int64]
+    order: NDArray[np.int64]
+    runs: tuple[Run, ...]
+
+
+def charges_of(
+    partition: int, offsets: NDArray[np.int64], times_us: NDArray[np.int64], tenants: NDArray[np.int64],
+    names: Sequence[str],
+) -> Charges:  # fmt: skip
+    """Charges of a partition's requests, at least one; ``tenants``: index into ``names`` of each."""
+    order = np.argsort(tenants, kind="stable")
+    offsets, times_us, tenants = offsets[order], times_us[order], tenants[order]
+    starts = np.flatnonzero((np.diff(times_us) != 0) | (np.diff(tenants) != 0)) + 1
+    bounds = [0, *starts.tolist(), len(offsets)]
+    return Charges(
+        partition, offsets, order,
+        tuple([
+            Run(names[tenants[a]], int(times_us[a]), b - a) for a, b in pairwise(bounds)
+        ]),
+    )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -113,22 +163,32 @@ class LocalQuota:
     seconds: int = 900
     tats: dict[str, dict[int, float]] = field(default_factory=dict)
 
-    def charge(self, charges: Sequence[Charge]) -> list[int]:
-        """-1 per admitted request, else the microseconds until it would conform."""
-        return [self._one(charge) for charge in charges]
+    def charge(self, charges: Charges) -> dict[int, int]:
+        """Index over the charged offsets, and microseconds until it would conform, of each refused request."""
+        refused: dict[int, int] = {}
+        at = 0
+        for run in charges.runs:
+            for index in range(at, at + run.count):
+                wait = self.one(run.tenant, run.time_us)
+                if wait >= 0:
+                    refused.update(dict.fromkeys(range(index, at + run.count), wait))
+                    break  # nothing changes for the others, who came at the same time
+            at += run.count
+        return refused
 
-    def _one(self, charge: Charge) -> int:
-        cells = self.tats.setdefault(charge.tenant, {})
-        second = charge.time_us // 1_000_000
+    def one(self, tenant: str, time_us: int) -> int:
+        """Charge one request: -1 when it is admitted, else the microseconds until it would conform."""
+        cells = self.tats.setdefault(tenant, {})
+        second = time_us // 1_000_000
         tat = cells.get(second)
         if tat is None:
             newest = max(cells, default=-1)
             tat = cells[newest] if 0 <= newest < second else 0.0
             cells.pop(second - self.seconds, None)
-        early = tat - self.burst * self.interval_us - charge.time_us
+        early = tat - self.burst * self.interval_us - time_us
         if early > 0:
             return max(1, math.ceil(early))
-        cells[second] = max(tat, charge.time_us) + self.interval_us
+        cells[second] = max(tat, time_us) + self.interval_us
         return -1
 
 
@@ -147,47 +207,57 @@ class QuotaStore:
         self._retry_at = 0.0
         self.degraded = False
 
-    async def charge(self, charges: Sequence[Charge]) -> list[int]:
-        """-1 per admitted request, else the microseconds until it would conform; one Redis call for all."""
-        if not charges:
-            return []
-        if time.monotonic() >= self._retry_at:
-            try:
-                async with asyncio.timeout(CALL_TIMEOUT_S):
-                    waits = await self._script(args=self._arguments(charges))
-            except (RedisError, OSError, TimeoutError) as error:
-                self._retry_at = time.monotonic() + RETRY_AFTER_S
-                if not self.degraded:
-                    log.warning("Redis does not answer (%s); quotas are kept in this process only until it does", error)
-                self.degraded = True
-            else:
-                if self.degraded:
-                    log.warning("Redis answers again; quotas are shared again")
-                self.degraded = False
-                by_partition = _by_partition(charges)
-                order = [index for indexes in by_partition.values() for index in indexes]
-                answer = [-1] * len(charges)
-                for index, wait in zip(order, waits, strict=True):
-                    answer[index] = int(wait)
-                return answer
-        return self._local.charge(charges)
+    async def charge(self, asked: Sequence[Charges]) -> list[dict[int, int]]:
+        """Per partition the refused requests: index as given to ``charges_of``, and us until it would conform.
 
-    def _arguments(self, charges: Sequence[Charge]) -> list[Any]:
-        groups = _by_partition(charges)
-        arguments: list[Any] = [self._interval_us, self._burst, EXPIRY_S, KEPT_REFUSALS, len(groups)]
-        for partition, indexes in groups.items():
-            arguments += [f"{self._prefix}:{partition}", len(indexes)]
-            for index in indexes:
-                arguments += [charges[index].offset, charges[index].tenant, charges[index].time_us]
+        One Redis call for all.
+        """
+        if not asked:
+            return []
+        waits: list[dict[int, int]] | None = None
+        if time.monotonic() >= self._retry_at:
+            waits = await self._shared(asked)
+        if waits is None:
+            waits = [self._local.charge(each) for each in asked]
+        return [
+            {int(each.order[index]): wait for index, wait in refused.items()}
+            for each, refused in zip(asked, waits, strict=True)
+        ]
+
+    async def _shared(self, asked: Sequence[Charges]) -> list[dict[int, int]] | None:
+        """What Redis says; None when it does not."""
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                flat = await self._script(args=self._arguments(asked))
+        except (RedisError, OSError, TimeoutError) as error:
+            self._retry_at = time.monotonic() + RETRY_AFTER_S
+            if not self.degraded:
+                log.warning("Redis does not answer (%s); quotas are kept in this process only until it does", error)
+            self.degraded = True
+            return None
+        if self.degraded:
+            log.warning("Redis answers again; quotas are shared again")
+        self.degraded = False
+        refused: list[dict[int, int]] = []
+        start = 0
+        for each in asked:
+            end = start + len(each.offsets)
+            pairs = zip(flat[::2], flat[1::2], strict=True)
+            refused.append({int(at) - start: int(wait) for at, wait in pairs if start <= at < end})
+            start = end
+        return refused
+
+    def _arguments(self, asked: Sequence[Charges]) -> list[Any]:
+        arguments: list[Any] = [self._interval_us, self._burst, EXPIRY_S, KEPT_REFUSALS, len(asked)]
+        for each in asked:
+            arguments += (
+                f"{self._prefix}:{each.partition}", int(each.offsets.min()), int(each.offsets.max()),
+                each.offsets.astype(">i8").tobytes(), len(each.runs),
+            )  # fmt: skip
+            for run in each.runs:
+                arguments += (run.tenant, run.time_us, run.count)
         return arguments
 
     async def close(self) -> None:
         """Close the connection."""
         await self._redis.aclose()
-
-
-def _by_partition(charges: Sequence[Charge]) -> dict[int, list[int]]:
-    groups: dict[int, list[int]] = {}
-    for index, charge in enumerate(charges):
-        groups.setdefault(charge.partition, []).append(index)
-    return groups

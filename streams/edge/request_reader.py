@@ -8,10 +8,13 @@ from typing import Any, Final, Protocol
 from schemas.request import BlobRef, InferenceRequest
 from streams.codec import Codec
 from streams.columns import Row
+from streams.edge.request_batch import RequestBatch, batch_of
 from streams.edge.request_row import blank_row, describe, end, input_digest
-from streams.errors import PoisonRecordError
+from streams.edge.signature import Signatures
+from streams.errors import InvariantError, PoisonRecordError
 from streams.ledger_log import fallback_id
 from streams.letters.letter import Letter
+from streams.record_columns import RecordColumns
 from streams.registry.schema_watch import SchemaWatch, decode_or_learn
 
 TOPIC: Final = "inference.requests"
@@ -30,13 +33,52 @@ Admit = Callable[[InferenceRequest], Any]
 """Gives a ``Verdict``, or a refusal with ``code``, ``message`` and ``retry_after_ms``."""
 
 
-class RequestReader:
-    """Makes rows by one codec and one rule; ``schemas`` learns of schemas that the codec does not know yet."""
+NO_PREFIX: Final = bytes([255] * 5)
+"""Before no value: the first byte of each is 0."""
 
-    def __init__(self, codec: Codec, admit: Admit, schemas: SchemaWatch | None = None) -> None:
+
+class RequestReader:
+    """Makes rows by one codec and one rule; ``schemas`` learns of schemas that the codec does not know yet.
+
+    ``memory_sequence``: as of which the rule judges; while it stands the rule's verdicts are kept. Without it none is.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        admit: Admit,
+        schemas: SchemaWatch | None = None,
+        memory_sequence: Callable[[], int] | None = None,
+    ) -> None:
         self._codec = codec
         self._admit = admit
         self._schemas = schemas
+        self._memory_sequence = memory_sequence
+        self._signatures = Signatures(codec, admit)
+
+    async def batch(
+        self, records: RecordColumns, expected: int, letters: list[Letter], max_data_bytes: int
+    ) -> RequestBatch:
+        """All that was fetched of a partition, where ``expected`` was to come first; adds letters as ``row`` does.
+
+        Raises like ``row``.
+        """
+        prefix = self._prefix()
+        if self._memory_sequence is not None:
+            self._signatures.begin(self._memory_sequence(), prefix)
+        batch = batch_of(records, expected, self._signatures, prefix, max_data_bytes)
+        for at in batch.others:
+            batch.rows[at] = await self.row(records.record(at), int(batch.gaps[at]), letters)
+        return batch
+
+    def _prefix(self) -> bytes:
+        """What stands before the values that the columns' reader may read."""
+        if self._memory_sequence is None:
+            return NO_PREFIX
+        try:
+            return self._codec.prefix(TOPIC)
+        except InvariantError:
+            return NO_PREFIX
 
     async def row(self, record: Any, gap: int, letters: list[Letter]) -> tuple[Row, bool]:
         """The row of a record, and whether it passed; a letter is added for one that nobody can read.

@@ -54,11 +54,11 @@ def input_digest(row: Row) -> bytes:
     The data goes in as its SHA-256, which is a blob's name, so that a request may be repeated either way.
     """
     content = sha256(input_data(row)).digest() if row.blob is None else bytes.fromhex(row.blob.digest)
-    head = _head(row.model, row.version, row.items, tuple([block[:3] for block in row.blocks]))
+    head = digest_head(row.model, row.version, row.items, tuple([block[:3] for block in row.blocks]))
     return blake2b(head + content, digest_size=DIGEST_BYTES).digest()
 
 
 @lru_cache(maxsize=1024)
-def _head(model: str, version: str, items: int, tensors: tuple[tuple[str, str, tuple[int, ...]], ...]) -> bytes:
+def digest_head(model: str, version: str, items: int, tensors: tuple[tuple[str, str, tuple[int, ...]], ...]) -> bytes:
     """What a digest holds beside the data; the same for nearly all requests of a client."""
     return repr((model, version, items, tensors)).encode()

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from numpy.typing import NDArray
 
 from schemas.frame import InferenceFrame
 from streams.codec import Codec
 from streams.columns import FrameBuilder, Row
 from streams.committed import CommittedConsumer, Holder
+from streams.edge.column_frames import FrameHead, column_frames, joined
+from streams.edge.request_batch import RequestBatch
 from streams.topics import full_name
 
 
@@ -37,16 +41,42 @@ class RowOutlet:
 
     async def send_rows(self, partition: int, rows: Iterable[Row], holders: Sequence[Holder]) -> None:
         """Send rows of one source partition, each as its error says. Raises RetriableError."""
+        await self._send(partition, rows, holders, lambda head: [])
+
+    async def send_batch(
+        self, batch: RequestBatch, chosen: NDArray[Any], rows: Iterable[Row], holders: Sequence[Holder]
+    ) -> None:
+        """Send columnar records that passed (ascending indexes), and rows beside them. Raises RetriableError."""
+        await self._send(
+            batch.partition, rows, holders, lambda head: column_frames(batch, chosen, head, self.num_frames)
+        )
+
+    async def _send(
+        self,
+        partition: int,
+        rows: Iterable[Row],
+        holders: Sequence[Holder],
+        columnar: Callable[[FrameHead], list[InferenceFrame]],
+    ) -> None:
         admitted, ended = FrameBuilder(self.topic_id, partition), FrameBuilder(self.topic_id, partition)
         for row in rows:
             (admitted if row.error is None else ended).add(row)
-        now_us, sequence = time.time_ns() // 1000, self._memory_sequence()
-        for topic, builder in (("inference.admitted", admitted), ("inference.executed", ended)):
-            for frame in builder.build(self.num_frames, now_us, sequence):
-                await self.send_frame(topic, frame, holders)
+        head = FrameHead(self.topic_id, partition, time.time_ns() // 1000, self._memory_sequence())
+        frames = columnar(head)
+        others = admitted.build(self.num_frames + len(frames), head.now_us, head.memory_sequence)
+        if len(frames) == len(others) == 1 and _data_bytes(frames[0]) + _data_bytes(others[0]) <= admitted.max_bytes:
+            frames, others = [joined(frames[0], others[0])], []
+        for frame in (*frames, *others):
+            await self.send_frame("inference.admitted", frame, holders)
+        for frame in ended.build(self.num_frames, head.now_us, head.memory_sequence):
+            await self.send_frame("inference.executed", frame, holders)
 
     async def send_frame(self, topic: str, frame: InferenceFrame, holders: Sequence[Holder]) -> None:
         """Send one frame, on its own partition's number. Raises RetriableError."""
         self.num_frames += 1
         value = self._codec.encode(topic, frame)
         await self._source.send(self._producer, full_name(topic), value, frame.partition, holders)
+
+
+def _data_bytes(frame: InferenceFrame) -> int:
+    return sum([len(block.data) for segment in frame.segments for block in segment.inputs])

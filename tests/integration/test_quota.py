@@ -13,8 +13,9 @@ import pytest
 import redis.asyncio
 
 from streams.edge import quota as quota_module
-from streams.edge.quota import Charge, LocalQuota, QuotaStore
+from streams.edge.quota import LocalQuota, QuotaStore
 from tests.support.broker import free_ports, unique
+from tests.support.charges import Charge, judged, judged_here
 from tests.support.frames import T
 
 BURST = 5
@@ -44,21 +45,23 @@ async def test_a_coordinate_is_charged_once_and_gets_the_same_answer_again(redis
     tenant = unique("tenant")
     async with store(redis_url, topic_id) as edge, store(redis_url, topic_id) as other:
         wanted = charges(tenant, range(20))
-        answers = await edge.charge(wanted)
+        answers = await judged(edge, wanted)
         assert [answer == -1 for answer in answers] == [True] * (BURST + 1) + [False] * 14
-        for again in (edge, other):  # a redelivery, to the same edge or another one
-            assert [answer == -1 for answer in await again.charge(wanted)] == [answer == -1 for answer in answers]
-        assert await edge.charge(charges(tenant, range(20, 21), at_us=T + INTERVAL_US)) == [-1]  # nothing charged twice
+        for again in (edge, other):  # a redelivery, to the same edge or another one: nothing is charged twice
+            assert [answer == -1 for answer in await judged(again, wanted)] == [answer == -1 for answer in answers]
+        assert await judged(edge, charges(tenant, range(20, 21), at_us=T + INTERVAL_US)) == [
+            -1
+        ]  # nothing charged twice
         assert edge.degraded is other.degraded is False
 
 
 async def test_two_edges_share_a_tenants_limit(redis_url: str, topic_id: bytes) -> None:
     tenant = unique("tenant")
     async with store(redis_url, topic_id) as edge, store(redis_url, topic_id) as other:
-        first = await edge.charge(charges(tenant, range(4), partition=0))
-        second = await other.charge(charges(tenant, range(4), partition=1))
+        first = await judged(edge, charges(tenant, range(4), partition=0))
+        second = await judged(other, charges(tenant, range(4), partition=1))
         assert (first.count(-1), second.count(-1)) == (4, BURST + 1 - 4)
-        assert (await other.charge(charges(unique("tenant"), range(4, 5), partition=1))) == [-1]
+        assert (await judged(other, charges(unique("tenant"), range(4, 5), partition=1))) == [-1]
 
 
 async def test_redis_and_the_process_judge_alike(redis_url: str, topic_id: bytes) -> None:
@@ -66,8 +69,8 @@ async def test_redis_and_the_process_judge_alike(redis_url: str, topic_id: bytes
     tenant, local = unique("tenant"), LocalQuota(INTERVAL_US, BURST)
     async with store(redis_url, topic_id) as edge:
         everything = charges(tenant, range(400), pause_us=10_000)
-        shared = [answer for at in range(0, 400, 7) for answer in await edge.charge(everything[at : at + 7])]
-    assert shared == local.charge(everything)
+        shared = [answer for at in range(0, 400, 7) for answer in await judged(edge, everything[at : at + 7])]
+    assert shared == judged_here(local, everything)
     assert shared.count(-1) == pytest.approx(4 * RATE + BURST + 1, abs=1)
 
 
@@ -79,15 +82,15 @@ async def test_exact_gcra_in_order(redis_url: str, topic_id: bytes) -> None:
         expected.append(math.ceil(early) if early > 0 else -1)
         tat = tat if early > 0 else max(tat, charge.time_us) + INTERVAL_US
     async with store(redis_url, topic_id) as edge:
-        answers = [answer for at in range(0, 300, 11) for answer in await edge.charge(everything[at : at + 11])]
+        answers = [answer for at in range(0, 300, 11) for answer in await judged(edge, everything[at : at + 11])]
     assert answers == expected
 
 
 async def test_marks_of_another_topic_are_not_ours(redis_url: str) -> None:
     tenant = unique("tenant")
     async with store(redis_url, uuid.uuid4().bytes) as edge, store(redis_url, uuid.uuid4().bytes) as other:
-        assert (await edge.charge(charges(tenant, range(3)))).count(-1) == 3
-        assert (await other.charge(charges(tenant, range(10)))).count(-1) == BURST + 1 - 3
+        assert (await judged(edge, charges(tenant, range(3)))).count(-1) == 3
+        assert (await judged(other, charges(tenant, range(10)))).count(-1) == BURST + 1 - 3
 
 
 class Line:
@@ -135,13 +138,13 @@ async def test_redis_away_and_back(redis_url: str, topic_id: bytes, monkeypatch:
     tenant, line = unique("tenant"), Line(redis_url)
     await line.mend()
     async with store(line.url, topic_id) as edge, store(redis_url, topic_id) as other:
-        assert (await edge.charge(charges(tenant, range(3)))).count(-1) == 3
+        assert (await judged(edge, charges(tenant, range(3)))).count(-1) == 3
         await line.cut()
-        assert (await edge.charge(charges(tenant, range(3, 30)))).count(-1) == BURST + 1
+        assert (await judged(edge, charges(tenant, range(3, 30)))).count(-1) == BURST + 1
         assert edge.degraded is True
-        assert (await other.charge(charges(tenant, range(10), partition=1))).count(-1) == BURST + 1 - 3
+        assert (await judged(other, charges(tenant, range(10), partition=1))).count(-1) == BURST + 1 - 3
         await line.mend()
-        assert (await edge.charge(charges(tenant, range(30, 40)))).count(-1) == 0
+        assert (await judged(edge, charges(tenant, range(30, 40)))).count(-1) == 0
         assert edge.degraded is False
     await line.cut()
 
@@ -149,7 +152,7 @@ async def test_redis_away_and_back(redis_url: str, topic_id: bytes, monkeypatch:
 async def test_what_is_kept_expires(redis_url: str, topic_id: bytes) -> None:
     tenant = unique("tenant")
     async with store(redis_url, topic_id) as edge:
-        await edge.charge(charges(tenant, range(10)))
+        await judged(edge, charges(tenant, range(10)))
     async with redis.asyncio.Redis.from_url(redis_url) as client:
         keys = [
             key

@@ -7,18 +7,23 @@ less than there is, or fail at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
+from random import Random
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import READ_COMMITTED
 from aiokafka.errors import CommitFailedError, KafkaTimeoutError
 
+from streams.column_fetch import FetchedBytes, PartitionColumns
 from streams.memory_log import LogRecord
 from streams.topics import PREFIX, SUFFIX, full_name
 from tests.sim.group import Place
+from tests.support.record_batches import record_batches
 
 if TYPE_CHECKING:
     from tests.sim.processes import Process
@@ -140,8 +145,14 @@ class SimConsumer(Member):
             self.name = ""
         self.listener: Any = None
         self._client = SimpleNamespace(force_metadata_update=lambda: None)
+        self.columns = False
         self.positions: dict[Place, int] = {}
         self.waits: dict[Place, None] = {}
+
+    def deliver_columns(self, *, on_demand: bool = False) -> Callable[[], None]:
+        """Hand on columns from now on; a fetch needs nobody to ask for it."""
+        self.columns = True
+        return lambda: None
 
     def subscribe(self, topics: Sequence[str], listener: Any = None) -> None:
         self.listener = listener
@@ -211,11 +222,12 @@ class SimConsumer(Member):
     async def getone(self, *places: TopicPartition) -> Fetched:
         while True:
             for records in (await self.getmany(*places, timeout_ms=1_000, max_records=1)).values():
-                return records[0]
+                first: Fetched = records[0]
+                return first
 
     async def getmany(
         self, *places: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
-    ) -> dict[TopicPartition, list[Fetched]]:
+    ) -> dict[TopicPartition, list[Any]]:
         until = self.process.loop.time() + timeout_ms / 1000
         while self.alive:
             found = self._take([place_of(*each) for each in places] or list(self.positions), max_records)
@@ -225,8 +237,8 @@ class SimConsumer(Member):
             await self._data(left)
         return {}
 
-    def _take(self, places: Sequence[Place], most: int | None) -> dict[TopicPartition, list[Fetched]]:
-        found: dict[TopicPartition, list[Fetched]] = {}
+    def _take(self, places: Sequence[Place], most: int | None) -> dict[TopicPartition, list[Any]]:
+        found: dict[TopicPartition, list[Any]] = {}
         profile, rng = self.world.profile, self.world.rng
         for place in places:
             position = self.positions.get(place)
@@ -237,11 +249,13 @@ class SimConsumer(Member):
                 or rng.random() < profile.lag
             ):
                 continue
-            limit = min(most or 1_000, rng.randint(1, profile.fetch))
+            limit = min(1_000 if self.columns else most or 1_000, rng.randint(1, profile.fetch))
             records = self.world.log.read(*place, max(position, self.world.start(place)), limit)
             self.positions[place] = records[-1].offset + 1 if records else self.world.end(place)
             if records:
-                found[TopicPartition(full_name(place[0]), place[1])] = [Fetched.of(record) for record in records]
+                fetched = [Fetched.of(record) for record in records]
+                whole = TopicPartition(full_name(place[0]), place[1])
+                found[whole] = columns_of_batches(whole, fetched, rng) if self.columns else fetched
         return found
 
     async def _data(self, seconds: float) -> None:
@@ -269,3 +283,12 @@ class SimConsumer(Member):
 def _wake(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
+
+
+def columns_of_batches(place: TopicPartition, records: Sequence[Fetched], rng: Random) -> list[Any]:
+    """The records as batches of a broker's log, read as the edge's consumer reads them."""
+    cuts = sorted({0, len(records), *(rng.randrange(len(records) + 1) for _ in range(rng.randint(0, 2)))})
+    data = b"".join([record_batches(records[a:b]) for a, b in pairwise(cuts)])
+    return list(
+        PartitionColumns(place, FetchedBytes(data), [], records[0].offset, None, None, True, READ_COMMITTED)
+    )  # fmt: skip

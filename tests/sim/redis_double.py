@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Awaitable, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from streams.edge.quota import Charge, LocalQuota
+from streams.edge.quota import LocalQuota
 from tests.sim.world import World
 
 Script = Callable[["RedisDouble", Sequence[Any]], Any]
@@ -77,20 +78,24 @@ def _charge(redis: RedisDouble, args: Sequence[Any]) -> list[int]:
     """``streams.edge.quota``: a coordinate that was judged before is judged alike again."""
     interval_us, burst, _, _, groups = args[:5]
     quota: LocalQuota = redis.world.redis.setdefault("quota", (LocalQuota(interval_us, burst), float("inf")))[0]
-    waits: list[int] = []
-    at = 5
+    refused: list[int] = []
+    at, index = 5, 0
     for _ in range(groups):
-        name, number = args[at : at + 2]
-        at += 2
-        for _ in range(number):
-            offset, tenant, time_us = args[at : at + 3]
+        name, _, _, packed, runs = args[at : at + 5]
+        at += 5
+        offsets = [number for (number,) in struct.iter_unpack(">q", packed)]
+        for _ in range(runs):
+            tenant, time_us, count = args[at : at + 3]
             at += 3
-            place = ("quota", name, offset)
-            if redis.get(place) is None:
-                charge = Charge(int(name.rpartition(":")[2]), offset, tenant, time_us)
-                redis.put(place, quota.charge([charge])[0], 10**9)
-            waits.append(redis.get(place))
-    return waits
+            for offset in offsets[:count]:
+                place = ("quota", name, offset)
+                if redis.get(place) is None:
+                    redis.put(place, quota.one(tenant, time_us), 10**9)
+                if redis.get(place) >= 0:
+                    refused += [index, redis.get(place)]
+                index += 1
+            offsets = offsets[count:]
+    return refused
 
 
 def _claim(redis: RedisDouble, args: Sequence[Any]) -> list[Any]:

@@ -13,6 +13,7 @@ import redis
 
 import executors.session
 import streams.blobs.blob_store
+import streams.column_fetch
 import streams.connection
 import streams.faust_app
 import streams.fenced
@@ -73,6 +74,7 @@ def substituted(world: World) -> Iterator[None]:
         executors.session.ModelSession: SimSession,
         streams.blobs.blob_store.LocalBlobStore: SimpleNamespace(below=lambda _: SimBlobs(world)),
         streams.provision.topic_ids: sim_topic_ids,
+        streams.column_fetch.deliver_columns: SimConsumer.deliver_columns,
         redis: redis_module(world),
         time: SimTime(world),
     }

@@ -21,13 +21,15 @@ from streams.committed import CommittedConsumer
 from streams.edge import edge
 from streams.edge.edge import REQUESTS, Edge
 from streams.edge.late_rows import LateRow
-from streams.edge.quota import Charge
+from streams.edge.quota import Charges
 from streams.edge.request_ids import Claim, Span
 from streams.edge.request_reader import RequestReader
 from streams.edge.row_outlet import RowOutlet
 from streams.errors import RetriableError
 from streams.letters.letter import Letter
+from streams.record_columns import RecordColumns, columns_of
 from streams.topics import full_name
+from tests.support.charges import Charge, each_of
 from tests.support.fake_kafka import FakeConsumer, FakeProducer, record, turns, until
 from tests.support.frames import MODEL, TOPIC_ID, memory
 
@@ -46,12 +48,19 @@ class FakeQuota:
         self.charges: list[Charge] = []
         self.hook: Any = None
 
-    async def charge(self, charges: list[Charge]) -> list[int]:
-        self.charges += charges
+    async def charge(self, asked: list[Charges]) -> list[dict[int, int]]:
+        self.charges += [each for charges in asked for each in each_of(charges)]
         if self.hook is not None:
             hook, self.hook = self.hook, None
             await hook()
-        return [self.refused.get(charge.offset, -1) for charge in charges]
+        return [
+            {
+                int(at): self.refused[offset]
+                for at, offset in zip(charges.order, charges.offsets.tolist(), strict=True)
+                if offset in self.refused
+            }
+            for charges in asked
+        ]
 
 
 class FakeIds:
@@ -108,8 +117,23 @@ class FakeLate:
         await asyncio.Event().wait()
 
 
+class Met(dict[Any, None]):
+    """Every signature counts as met before: it is judged at first sight."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+@pytest.fixture(params=["rows", "columns"], autouse=True)
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test runs request by request, and with columns for what columns can hold."""
+    monkeypatch.setattr(Bench, "sequence", None if request.param == "rows" else staticmethod(lambda: 3))
+
+
 class Bench:
     """An edge with one partition."""
+
+    sequence: Any = None
 
     def __init__(self) -> None:
         self.consumer = FakeConsumer()
@@ -119,9 +143,11 @@ class Bench:
         self.letter_error: Exception | None = None
         self.source = CommittedConsumer(self.consumer, REQUESTS)  # type: ignore[arg-type]
         outlet = RowOutlet(self.source, self.producer, CODEC, lambda: 3, TOPIC_ID)  # type: ignore[arg-type]
+        reader = RequestReader(CODEC, lambda request: admit(request, VIEW, AdmissionPolicy()), None, Bench.sequence)
+        reader._signatures._met = Met()
         self.edge = Edge(
             self.source,
-            RequestReader(CODEC, lambda request: admit(request, VIEW, AdmissionPolicy())),
+            reader,
             self.quota,  # type: ignore[arg-type]
             self.ids,  # type: ignore[arg-type]
             outlet,
@@ -137,7 +163,7 @@ class Bench:
         self.letters += letters
 
     async def take(self, *records: Any) -> None:
-        await self.edge._take({PLACE: list(records)})
+        await self.edge._take({PLACE: columns_of(REQUESTS, 0, records)})
         await turns()
 
     def frames(self, topic: str) -> list[InferenceFrame]:
@@ -278,7 +304,10 @@ async def test_a_rebalance_while_the_start_is_asked_leaves_no_trace() -> None:
     bench.consumer.offsets[PLACE] = 0
     bench.consumer.on_committed = lambda: bench.source.on_partitions_assigned({PLACE})
     await bench.edge._take(
-        {PLACE: [record(value_of(5), 5)], TopicPartition(REQUESTS, 1): [record(value_of(9), 9, partition=1)]}
+        {
+            PLACE: columns_of(REQUESTS, 0, [record(value_of(5), 5)]),
+            TopicPartition(REQUESTS, 1): columns_of(REQUESTS, 1, [record(value_of(9), 9, partition=1)]),
+        }
     )
     assert bench.producer.sent == []
     assert bench.source.partitions == {}
@@ -326,26 +355,16 @@ async def test_the_loop_commits_what_it_has_done(monkeypatch: pytest.MonkeyPatch
         assert bench.source.joined.is_set()
 
 
-async def test_a_tick_takes_what_two_fetches_bring() -> None:
+async def test_a_tick_takes_all_that_a_fetch_brought() -> None:
     bench = Bench()
-    bench.consumer.batches = [{PLACE: [record(value_of(0), 0)]}, {PLACE: [record(value_of(1), 1)]}]
+    asked: list[int] = []
+    bench.source.ask = lambda: asked.append(len(bench.consumer.batches))
+    pieces = [RecordColumns.of(REQUESTS, 0, [record(value_of(n), n)]) for n in range(2)]
+    bench.consumer.batches = [{PLACE: pieces}]
     fetched = await bench.edge._fetch()
-    assert [each.offset for each in fetched[PLACE]] == [0, 1]
+    assert [fetched[PLACE].record(at).offset for at in range(2)] == [0, 1]
     assert await bench.edge._fetch() == {}
-
-
-async def test_a_rebalance_between_the_two_fetches_voids_the_first() -> None:
-    bench = Bench()
-    bench.consumer.batches = [{PLACE: [record(value_of(5), 5)]}, {PLACE: [record(value_of(0), 0)]}]
-    getmany = bench.consumer.getmany
-
-    async def rebalancing(*given: Any, **settings: Any) -> dict[TopicPartition, list[Any]]:
-        if len(bench.consumer.batches) == 1:
-            await bench.source.on_partitions_assigned({PLACE})
-        return await getmany(*given, **settings)
-
-    bench.consumer.getmany = rebalancing  # type: ignore[method-assign]
-    assert [each.offset for each in (await bench.edge._fetch())[PLACE]] == [0]
+    assert asked == [1, 0]
 
 
 async def test_a_rebalance_while_the_topic_is_looked_at_voids_the_fetch() -> None:
@@ -466,12 +485,12 @@ async def test_a_rebalance_and_a_log_that_went_back_are_reasons_to_ask_for_the_t
     bench = Bench()
     doubt = bench.edge._doubt = FakeDoubt()  # type: ignore[assignment]
     for offset, reasons in ((7, 1), (8, 1), (2, 2), (3, 2)):
-        await bench.edge._settle({PLACE: [record(VALUE, offset)]})
+        await bench.edge._settle({PLACE: columns_of(REQUESTS, 0, [record(VALUE, offset)])})
         await bench.take(record(VALUE, offset))
         assert (offset, doubt.num_reasons) == (offset, reasons)
     assert doubt.num_settled == 4
     bench.source.generation += 1
-    await bench.edge._settle({PLACE: [record(VALUE, 4)]})
+    await bench.edge._settle({PLACE: columns_of(REQUESTS, 0, [record(VALUE, 4)])})
     assert doubt.num_reasons == 3
 
 

@@ -7,8 +7,9 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.edge.quota import Charge, LocalQuota, QuotaStore
+from streams.edge.quota import LocalQuota, QuotaStore
 from tests.support.broker import free_ports
+from tests.support.charges import Charge, judged, judged_here
 from tests.support.frames import TOPIC_ID, T
 
 INTERVAL_US = 100_000.0
@@ -40,42 +41,42 @@ def test_requests_in_order_are_judged_by_gcra(pauses: list[int]) -> None:
         now += pause // 3
         times.append(now)
     quota = LocalQuota(INTERVAL_US, BURST)
-    answers = quota.charge([charge(number, at) for number, at in enumerate(times)])
+    answers = judged_here(quota, [charge(number, at) for number, at in enumerate(times)])
     assert answers == reference([T + at for at in times])
 
 
 def test_a_burst_then_the_rate_across_second_boundaries() -> None:
     quota = LocalQuota(INTERVAL_US, BURST)
-    answers = quota.charge([charge(number, number * 1000) for number in range(4000)])  # 1,000/s for 4 s at 10/s
+    answers = judged_here(quota, [charge(number, number * 1000) for number in range(4000)])  # 1,000/s for 4 s at 10/s
     assert sum(answer == -1 for answer in answers) in range(40, 40 + BURST + 3)
     assert all(answer == -1 or answer > 0 for answer in answers)
 
 
 def test_tenants_have_limits_of_their_own() -> None:
     quota = LocalQuota(INTERVAL_US, BURST)
-    first = quota.charge([charge(number, 0, "a") for number in range(20)])
+    first = judged_here(quota, [charge(number, 0, "a") for number in range(20)])
     assert first.count(-1) == BURST + 1
-    assert quota.charge([charge(99, 0, "b")]) == [-1]
+    assert judged_here(quota, [charge(99, 0, "b")]) == [-1]
 
 
 def test_a_backlog_spread_over_time_is_not_a_burst() -> None:
     quota = LocalQuota(INTERVAL_US, BURST)
-    assert set(quota.charge([charge(number, number * 100_000) for number in range(500)])) == {-1}
+    assert set(judged_here(quota, [charge(number, number * 100_000) for number in range(500)])) == {-1}
 
 
 def test_a_late_request_is_judged_by_its_own_second() -> None:
     quota = LocalQuota(INTERVAL_US, BURST)
-    assert quota.charge([charge(1, 30_000_000)]) == [-1]
-    assert quota.charge([charge(2, 1_000_000, partition=1)]) == [-1]
+    assert judged_here(quota, [charge(1, 30_000_000)]) == [-1]
+    assert judged_here(quota, [charge(2, 1_000_000, partition=1)]) == [-1]
 
 
 async def test_without_redis_the_rule_runs_here_and_says_so() -> None:
     (port,) = free_ports(1)
     store = QuotaStore(f"redis://127.0.0.1:{port}/0", TOPIC_ID, rate_per_s=10, burst=BURST)
     try:
-        answers = await store.charge([charge(number, 0) for number in range(20)])
+        answers = await judged(store, [charge(number, 0) for number in range(20)])
         assert answers.count(-1) == BURST + 1
         assert store.degraded is True
-        assert await store.charge([]) == []
+        assert await judged(store, []) == []
     finally:
         await store.close()
