@@ -167,7 +167,7 @@ async def router(context: RoleContext) -> None:
             parts.codec,
             parts.memory,
             on_defect=context.defect,
-            dead_letter=parts.dead_letters.write,
+            dead_letter=parts.dead_letters.write_record,
             schemas=parts.schemas,
         )
         await _serve(context, app, interpreter, _pulse(context, parts))
@@ -210,7 +210,7 @@ async def validator(context: RoleContext) -> None:
             ),
             initial=initial,
             on_defect=context.defect,
-            dead_letter=parts.dead_letters.write,
+            dead_letter=parts.dead_letters.write_record,
             schemas=parts.schemas,
         )
         interpreter.counts.answered = window.add

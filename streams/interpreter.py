@@ -16,7 +16,6 @@ from typing import Any, Final, Protocol
 import faust
 from aiokafka import AIOKafkaProducer
 
-from schemas.coordinate import RecordCoordinate
 from schemas.frame import InferenceFrame
 from streams.agent import AgentSpec
 from streams.codec import Codec
@@ -68,7 +67,7 @@ class FrameInterpreter:
         initial: Callable[[int, Any], Any] | None = None,
         check: Callable[[InferenceFrame], Awaitable[None]] | None = None,
         on_defect: Callable[[BaseException], None],
-        dead_letter: Callable[[bytes | None, PoisonRecordError, RecordCoordinate], Awaitable[None]],
+        dead_letter: Callable[[Any, PoisonRecordError], Awaitable[None]],
         schemas: SchemaWatch | None = None,
     ) -> None:
         if len(spec.consumes) != 1 or spec.lookups is not None or set(spec.watches) - {MEMORY}:

@@ -125,7 +125,7 @@ class PartitionRun:
             frame = await self.shell.decode(message.value)
         except PoisonRecordError as error:
             self.shell.counts.num_poison += 1
-            await self.shell.dead_letter(message.value, error, coordinate)
+            await self.shell.dead_letter(message, error)
         else:
             if self.shell.check is not None:
                 await self.shell.check(frame)

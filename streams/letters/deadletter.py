@@ -70,8 +70,17 @@ class DeadLetters:
             reason = f"no answer within {SEND_TIMEOUT_S:g} s"
             raise LetterNotWrittenError(self._stage, group[0], left, reason) from late
 
+    async def write_record(self, record: Any, error: PoisonRecordError) -> None:
+        """Keep a record that aiokafka or Faust read, with its key and headers; otherwise as ``write_many``.
+
+        Frames of ours have neither; what a stranger wrote among them may.
+        """
+        # Faust gives seconds where the client gives milliseconds.
+        timestamp_ms = round(record.timestamp * 1000) if isinstance(record.timestamp, float) else None
+        await self.write_many([Letter.of(record, error, timestamp_ms=timestamp_ms)])
+
     async def write(self, value: bytes | None, error: PoisonRecordError, where: RecordCoordinate) -> None:
-        """Keep a frame: it has neither key nor headers of its own; otherwise as ``write_many``."""
+        """Keep a value of which nothing else is known; otherwise as ``write_many``."""
         await self.write_many([Letter.bare(where, value, error)])
 
     async def _write(self, letters: Sequence[Letter], left: int) -> None:

@@ -91,8 +91,8 @@ class Shell:
         made: InferenceFrame = CODEC.decode(self._topic, value)
         return made
 
-    async def dead_letter(self, value: bytes | None, error: PoisonRecordError, where: Any) -> None:
-        self.letters.append((value, error.code, where.offset))
+    async def dead_letter(self, record: Any, error: PoisonRecordError) -> None:
+        self.letters.append((record.value, error.code, record.offset))
 
 
 class Bench:

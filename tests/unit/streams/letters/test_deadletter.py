@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
@@ -34,6 +35,21 @@ async def test_a_letter_names_place_and_reason() -> None:
     assert (headers["__streams.errors.partition"], headers["__streams.errors.offset"]) == (b"2", b"77")
     assert (headers[CODE_HEADER], headers["isos-stage"]) == (b"garbage", b"edge")
     assert len(headers["__streams.errors.message"]) == 1000
+
+
+@pytest.mark.parametrize(("timestamp", "expected_ms"), [(1_700_000_000.123, 1_700_000_000_123), (77, 77)])
+async def test_a_records_letter_has_its_key_and_headers(timestamp: float, expected_ms: int) -> None:
+    """Faust's messages tell seconds, the client's records milliseconds."""
+    producer = FakeProducer()
+    record = SimpleNamespace(
+        topic=WHERE.topic, partition=2, offset=77, value=b"\xff", key=b"k", headers=[("h", b"1")], timestamp=timestamp
+    )
+    await DeadLetters(producer, "router").write_record(record, PoisonRecordError("garbage", "not a frame"))
+    (sent,) = producer.sent
+    found = parse_letter(sent.value, sent.headers)
+    assert found is not None
+    assert (found.where, found.value, found.key, found.headers) == (WHERE, b"\xff", b"k", (("h", b"1"),))
+    assert (found.timestamp_ms, found.stage) == (expected_ms, "router")
 
 
 async def test_a_null_value_is_kept_as_null() -> None:
