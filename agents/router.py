@@ -7,6 +7,9 @@ Consumes ``inference.admitted`` (one state per source partition), watches ``memo
 Rule: routing = f(frame, memory at the sequence noted in the routed frame, the frame's columns). The Router never
 guesses: a row whose model has no effective plan waits at most ``hold_us`` or until its deadline, then ends with
 ``no_plan``, while the others of its frame go on. Nothing is kept beside what ``Defer`` gives back to the interpreter.
+
+Rows of cached models are looked up before ``decide`` (``lookups``); those with an earlier answer end here with it, the
+others carry the digest of their input, by which the Validator caches their answer.
 """
 
 from __future__ import annotations
@@ -18,13 +21,15 @@ from typing import Final
 
 import numpy as np
 
-from schemas.frame import InferenceFrame, RowError
+from schemas.frame import InferenceFrame, RowError, Segment
 from schemas.plan import Plan
 from streams.agent import AgentSpec, Effects, Event, Tick
 from streams.arrange import Cut, arranged
+from streams.cache.keys import NO_DIGEST, CacheScope, input_digests
+from streams.cache.lookup import Asked, Lookup, answered
 from streams.columns import ERROR, EXPIRED, Array, end_rows, num_rows, request_ids, routing_keys, take
 from streams.frame_effects import Defer, SendFrame
-from streams.memory_view import MemoryView, derived, plan
+from streams.memory_view import MemoryView, cache_scope, cached_models, derived, plan
 from streams.splice import routed, served_by
 
 NEVER: Final = 0
@@ -45,32 +50,39 @@ class RouterState:
     num_rows: int = 0
     num_deferred: int = 0
     num_ended: int = 0
+    num_cached: int = 0
 
 
 def decide(state: RouterState, event: Event, params: RouterParams) -> tuple[RouterState, Effects]:
     """Route one frame, or one that was deferred."""
     match event.record:
         case InferenceFrame() as frame:
-            return _route(state, frame, event.now_us, event.answers, params)
+            return _route(state, frame, event, params)
         case Tick():
             return state, ()
     raise TypeError(f"the Router takes frames, not {type(event.record).__name__}")
 
 
 def _route(
-    state: RouterState, frame: InferenceFrame, now_us: int, memory: MemoryView, params: RouterParams
+    state: RouterState, frame: InferenceFrame, event: Event, params: RouterParams
 ) -> tuple[RouterState, Effects]:
+    now_us, memory = event.now_us, event.answers
     effects: list[SendFrame | Defer] = []
     left: InferenceFrame | None = frame
-    deadlines = np.frombuffer(frame.deadlines_us, "<i8")
-    late = deadlines <= now_us
-    num_held, num_ended = 0, 0
-    if late.any():
+    late = np.frombuffer(frame.deadlines_us, "<i8") <= now_us
+    num_held, num_ended, num_cached = 0, 0, 0
+    if event.looked_up is not None:
+        hits, frames = answered(frame, event.looked_up, memory, late, now_us)
+        effects += [SendFrame("inference.executed", frame.partition, each) for each in frames]
+        num_cached = int(np.count_nonzero(hits))
+        left = _without(replace(frame, input_digests=event.looked_up.lookup.digests), hits)
+        late = late[~hits]
+    if left is not None and late.any():
         num_ended = int(np.count_nonzero(late))
         effects.append(
-            _ended(frame, late, EXPIRED, "deadline_exceeded", "the deadline passed before it was routed", now_us)
+            _ended(left, late, EXPIRED, "deadline_exceeded", "the deadline passed before it was routed", now_us)
         )
-        left = _without(frame, late)
+        left = _without(left, late)
     routes = [] if left is None else _routes(left, memory, params.num_lanes)
     if left is not None and None in routes:
         waiting, num_held = _planless(left, routes, now_us, params.hold_us)
@@ -83,7 +95,12 @@ def _route(
     if left is not None:
         effects += _sent(left, [route for route in routes if route is not None], memory.sequence, now_us)
         num_sent = num_rows(left)
-    counted = RouterState(state.num_rows + num_sent, state.num_deferred + num_held, state.num_ended + num_ended)
+    counted = RouterState(
+        state.num_rows + num_sent,
+        state.num_deferred + num_held,
+        state.num_ended + num_ended,
+        state.num_cached + num_cached,
+    )
     return counted, tuple(effects)
 
 
@@ -174,6 +191,47 @@ def _sent(frame: InferenceFrame, routes: Sequence[_Route], sequence: int, now_us
     return effects
 
 
+def lookups(frame: InferenceFrame, memory: MemoryView, params: RouterParams) -> Lookup | None:
+    """What is asked of the cache: the rows of cached models by the version that would serve them; None for none."""
+    cached = cached_models(memory)
+    if not cached or not any(segment.model in cached for segment in frame.segments):
+        return None
+    asked: list[Asked] = []
+    digests = [NO_DIGEST] * num_rows(frame)
+    row_items = np.frombuffer(frame.row_items, "<u2").tolist()
+    keys: list[bytes] = []
+    first = 0
+    for number, (segment, route) in enumerate(
+        zip(frame.segments, _routes(frame, memory, params.num_lanes), strict=True)
+    ):
+        rows = slice(first, first + segment.num_rows)
+        first = rows.stop
+        if route is None or segment.model not in cached:
+            continue
+        version = segment.version or route.version
+        if version:
+            cuts = [(Cut(number), version)]
+        else:
+            keys = keys or _cohort_keys(frame)
+            cuts = _by_version(number, route.effective, keys[rows])
+        scopes = [(cut, version, cache_scope(memory, segment.model, version)) for cut, version in cuts]
+        if all(scope is None for _, _, scope in scopes):
+            continue
+        mine = input_digests(segment, row_items[rows])
+        for cut, version, scope in scopes:
+            if scope is not None:
+                asked.append(_ask(cut, segment, version, scope, mine))
+                for row in asked[-1].rows:
+                    digests[rows.start + row] = mine[row]
+    return Lookup(tuple(asked), b"".join(digests)) if asked else None
+
+
+def _ask(cut: Cut, segment: Segment, version: str, scope: CacheScope, digests: Sequence[bytes]) -> Asked:
+    rows = tuple(range(segment.num_rows)) if cut.rows is None else cut.rows
+    fields = tuple([scope.scope + digests[row] for row in rows])
+    return Asked(cut.segment, segment.model, version, rows, fields, scope.ttl_us)
+
+
 def _cohort_keys(frame: InferenceFrame) -> list[bytes]:
     return [key or request_id for key, request_id in zip(routing_keys(frame), request_ids(frame), strict=True)]
 
@@ -202,6 +260,7 @@ ROUTER = AgentSpec(
     emits=("inference.routed", "inference.executed"),
     initial=lambda _params: RouterState(),
     decide=decide,
+    lookups=lookups,
     state_per="partition",
     params=RouterParams(),
 )

@@ -25,6 +25,8 @@ class Event:
     """One input of ``decide``: a record (or ``Tick``), where it stood, the time it is decided at, looked-up answers.
 
     ``key`` is the record key as bytes (empty for a tick); ``timestamp_us`` the broker's timestamp of the record.
+    ``answers`` is memory as it stands; ``looked_up`` what came back for the spec's ``lookups``, None where nothing was
+    asked.
     """
 
     record: Any
@@ -33,6 +35,7 @@ class Event:
     key: bytes = b""
     timestamp_us: int = 0
     answers: Any = None
+    looked_up: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,8 @@ class AgentSpec:
     ``consumes``: topics read in a consumer group (each record to one instance). ``watches``: topics every instance
     folds whole, up to the high watermark, before it is ready. ``emits``: topics it may write; anything else is refused.
     ``state_per``: one state per assigned source partition, or one per agent. ``journaled``: journal first (control
-    plane). ``lookups``: pure ``(state, record) -> lookup or None``, for a read before ``decide``; no agent has one, no
-    shell runs one yet (the control plane's refuses such a spec): ``Event.answers`` is the view of memory folded last.
+    plane). ``lookups``: pure ``(record, memory, params) -> what is asked, or None``, for a read before ``decide`` by
+    the same memory; the frame shell runs it, the control plane's refuses such a spec.
     """
 
     name: str
@@ -68,7 +71,7 @@ class AgentSpec:
     decide: Callable[[Any, Event, Any], tuple[Any, Effects]]
     watches: tuple[str, ...] = ()
     tick_ms: int = 0
-    lookups: Callable[[Any, Any], Any] | None = None
+    lookups: Callable[[Any, Any, Any], Any] | None = None
     state_per: Literal["partition", "agent"] = "agent"
     journaled: bool = False
     params: Any = field(default=None)

@@ -20,6 +20,7 @@ _WIDTHS: Final = {
     "row_items": 2, "tenant_index": 2, "id_lengths": 1, "key_lengths": 2,
 }  # fmt: skip
 """Bytes per row of each column that has one entry per row."""
+_DIGESTED: Final = {**_WIDTHS, "input_digests": 16}
 
 
 @quick
@@ -48,12 +49,18 @@ def arranged(frame: InferenceFrame, cuts: Sequence[Cut]) -> InferenceFrame:
 def _of_segments(frame: InferenceFrame, numbers: list[int]) -> InferenceFrame:
     starts = segment_starts(frame)
     runs = _runs([(starts[number], starts[number + 1]) for number in numbers])
-    columns: dict[str, Any] = {name: _joined(getattr(frame, name), runs, width) for name, width in _WIDTHS.items()}
+    columns: dict[str, Any] = {
+        name: _joined(getattr(frame, name), runs, width) for name, width in _widths(frame).items()
+    }
     ids = _texts(frame.ids, np.frombuffer(frame.id_lengths, "|u1"), runs)
     keys = _texts(frame.routing_keys, np.frombuffer(frame.key_lengths, "<u2"), runs)
     order = [row for start, stop in runs for row in range(start, stop)] if frame.errors else []
     segments = tuple([frame.segments[number] for number in numbers])
     return replace(frame, segments=segments, errors=_placed(frame, order), ids=ids, routing_keys=keys, **columns)
+
+
+def _widths(frame: InferenceFrame) -> dict[str, int]:
+    return _WIDTHS if frame.input_digests is None else _DIGESTED
 
 
 def _runs(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -101,7 +108,8 @@ def _of_rows(frame: InferenceFrame, cuts: Sequence[Cut]) -> InferenceFrame:
     order = np.concatenate(chosen)
     listed = order.tolist()
     columns: dict[str, Any] = {
-        name: np.frombuffer(getattr(frame, name), f"|V{width}")[order].tobytes() for name, width in _WIDTHS.items()
+        name: np.frombuffer(getattr(frame, name), f"|V{width}")[order].tobytes()
+        for name, width in _widths(frame).items()
     }
     ids, keys = request_ids(frame), routing_keys(frame)
     return replace(

@@ -48,6 +48,13 @@ class Confirmed:
 
 
 @dataclass(frozen=True, slots=True)
+class FillCache:
+    """Have answers cached: key (32 bytes) and payload (``streams.cache.values``) of each; best effort, no outcome."""
+
+    payloads: tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WriteCheckpoint:
     """Write the partition's ledger checkpoint."""
 

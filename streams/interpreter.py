@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -53,6 +53,8 @@ class FrameInterpreter:
     """One agent in one process. ``ledger_of`` opens a partition's ledger (the Validator); None for a plain sender.
 
     ``check`` is asked before a frame is decided on; what it raises ends the partition's run with the frame unfinished.
+    ``look_up`` answers what the spec's ``lookups`` ask, within milliseconds and whatever happens; without it nothing is
+    asked. ``fill`` takes answers to be cached, best effort.
     """
 
     def __init__(
@@ -66,12 +68,14 @@ class FrameInterpreter:
         ledger_of: Callable[[int], LedgerLog] | None = None,
         initial: Callable[[int, Any], Any] | None = None,
         check: Callable[[InferenceFrame], Awaitable[None]] | None = None,
+        look_up: Callable[[Any], Awaitable[Any]] | None = None,
+        fill: Callable[[Sequence[tuple[bytes, bytes]]], None] | None = None,
         on_defect: Callable[[BaseException], None],
         dead_letter: Callable[[Any, PoisonRecordError], Awaitable[None]],
         schemas: SchemaWatch | None = None,
     ) -> None:
-        if len(spec.consumes) != 1 or spec.lookups is not None or set(spec.watches) - {MEMORY}:
-            raise InvariantError(f"{spec.name}: a frame agent consumes one topic, watches memory and looks nothing up")
+        if len(spec.consumes) != 1 or set(spec.watches) - {MEMORY}:
+            raise InvariantError(f"{spec.name}: a frame agent consumes one topic and watches memory")
         self.spec = spec
         self.app = app
         self.producer = producer
@@ -82,6 +86,8 @@ class FrameInterpreter:
         self._initial = initial or (lambda _partition, _rebuilt: spec.initial(spec.params))
         self.dead_letter = dead_letter
         self.check = check
+        self.look_up = look_up
+        self.fill = fill
         self._schemas = schemas
         self.takeover = Takeover(app, self._own, on_defect)
         self._consumed = spec.consumes[0]

@@ -19,27 +19,13 @@ import numpy as np
 from schemas.frame import Segment, TensorBlock
 from schemas.model import ModelVersion
 from streams.canonical import to_json
-from streams.columns import DATATYPE_BYTES, Array, item_bytes, item_edges
+from streams.columns import DATATYPE_BYTES, item_bytes, item_edges
 
 SCOPE_BYTES: Final = 16
 DIGEST_BYTES: Final = 16
 FIELD_BYTES: Final = SCOPE_BYTES + DIGEST_BYTES
 NO_DIGEST: Final = bytes(DIGEST_BYTES)
 """In the place of a row that is not looked up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lookup:
-    """What is asked of the cache for one frame: ``fields[i]`` (32 bytes) for row ``rows[i]`` of the frame.
-
-    ``digests``: 16 bytes for each of the frame's rows, ``NO_DIGEST`` where nothing is asked. ``ttls_us``: age from
-    which on an answer to ``fields[i]`` counts no more.
-    """
-
-    rows: tuple[int, ...]
-    fields: tuple[bytes, ...]
-    ttls_us: tuple[int, ...]
-    digests: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +76,3 @@ def row_edges(block: TensorBlock, row_items: Sequence[int]) -> list[int]:
 def _row_data(block: TensorBlock, row_items: Sequence[int]) -> list[bytes]:
     edges, data = row_edges(block, row_items), block.data
     return [data[start:end] for start, end in itertools.pairwise(edges)]
-
-
-def digest_rows(digests: bytes) -> Array:
-    """Whether each row has a digest: bool, one entry per 16 bytes."""
-    halves = np.frombuffer(digests, "<u8").reshape(-1, 2)
-    return np.asarray((halves != 0).any(axis=1))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
+from schemas.cache import CachePolicy
 from schemas.frame import InferenceFrame, TensorBlock
 from streams.cache.keys import NO_DIGEST, input_digests
+from streams.cache.lookup import LookedUp, Lookup
 from streams.cache.values import Entry, Made, payloads
 from streams.columns import OK, Columns, segment_starts
 from tests.support.frames import MODEL, T
@@ -48,6 +51,15 @@ def digests_of(frame: InferenceFrame) -> bytes:
         for number, segment in enumerate(frame.segments)
     ]
     return b"".join([digest for digests in rows for digest in digests])
+
+
+POLICY = CachePolicy("digits", True, 1, 60)
+
+
+def known(looked: Lookup | None, answers: Mapping[bytes, Entry]) -> LookedUp:
+    """What a cache that holds ``answers`` by key gives back."""
+    assert looked is not None
+    return LookedUp(looked, tuple(tuple(answers.get(field) for field in asked.fields) for asked in looked.asked))
 
 
 def filled(frame: InferenceFrame, digests: bytes, now_us: int = T) -> list[tuple[bytes, bytes]]:

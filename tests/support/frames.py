@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from schemas.cache import CachePolicy
 from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
 from schemas.memory import MemoryEntry
 from schemas.model import ModelVersion, TensorSpec
@@ -139,7 +140,7 @@ def plan(model: str, *versions: tuple[str, int], lane: int = -1) -> Plan:
     return Plan(model, tuple(VersionWeight(*version) for version in versions), 128, 30_000, lane)
 
 
-def memory(*facts: ModelVersion | Plan | ActiveVersion, sequence: int = 40) -> MemoryView:
+def memory(*facts: ModelVersion | Plan | ActiveVersion | CachePolicy, sequence: int = 40) -> MemoryView:
     """A view in which the facts stand under their keys, in this order."""
     entries = {}
     for number, fact in enumerate(facts):
@@ -150,5 +151,7 @@ def memory(*facts: ModelVersion | Plan | ActiveVersion, sequence: int = 40) -> M
                 key = f"plan/{fact.model}"
             case ActiveVersion():
                 key = f"active/{fact.model}"
+            case CachePolicy():
+                key = f"cache/{fact.model}"
         entries[key] = MemoryEntry(key, 1, number + 1, to_json(fact), T)
     return MemoryView(sequence=sequence, entries=entries)

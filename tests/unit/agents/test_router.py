@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.router import ROUTER, RouterParams, RouterState, decide, home_lane, version_for
+from agents.router import ROUTER, RouterParams, RouterState, decide, home_lane, lookups, version_for
 from schemas.coordinate import RecordCoordinate
 from schemas.frame import InferenceFrame
 from streams.agent import Effects, Event, Tick
-from streams.columns import ERROR, EXPIRED, PENDING, Columns, request_ids, segment_starts
+from streams.cache.lookup import LookedUp
+from streams.columns import ERROR, EXPIRED, OK, PENDING, Columns, request_ids, segment_starts
 from streams.frame_effects import Confirmed, Defer, SendFrame
-from streams.memory_view import MemoryView
-from tests.support.frames import T, frame, memory, plan, random_frame, row, with_blob
+from streams.memory_view import MemoryView, cache_scope
+from tests.support.cached import POLICY, digests_of, entry, known
+from tests.support.frames import MODEL, T, frame, memory, plan, random_frame, row, with_blob
 
 PARAMS = RouterParams(num_lanes=4, hold_us=2_000_000)
 PLANNED = memory(plan("digits", ("v1.0.0", 100), lane=1), plan("other", ("v3.0.0", 100), lane=2), sequence=41)
@@ -194,3 +196,101 @@ def test_ticks_do_nothing_and_strangers_are_refused() -> None:
 def test_the_declaration() -> None:
     assert ROUTER.emits == ("inference.routed", "inference.executed")
     assert ROUTER.initial(ROUTER.params) == RouterState()
+
+
+CACHED = memory(
+    MODEL, replace(MODEL, version="v2.0.0"), replace(MODEL, model="other"), plan("digits", ("v1.0.0", 100), lane=1),
+    plan("other", ("v1.0.0", 100), lane=2), POLICY, sequence=41,
+)  # fmt: skip
+
+
+def route_cached(given_frame: InferenceFrame, looked: LookedUp, now_us: int = T + 5) -> tuple[RouterState, Effects]:
+    event = Event(given_frame, RecordCoordinate("t", 1, 0), now_us, answers=CACHED, looked_up=looked)
+    return decide(RouterState(), event, PARAMS)
+
+
+def test_nothing_is_asked_where_no_model_is_cached() -> None:
+    assert lookups(frame([row(1), row(2)]), PLANNED, PARAMS) is None
+    assert lookups(frame([row(1, model="other")]), CACHED, PARAMS) is None
+    assert lookups(frame([row(1, model="nobody")]), CACHED, PARAMS) is None
+    disabled = memory(MODEL, plan("digits", ("v1.0.0", 100)), replace(POLICY, enabled=False))
+    assert lookups(frame([row(1)]), disabled, PARAMS) is None
+    draws = memory(replace(MODEL, deterministic=False), plan("digits", ("v1.0.0", 100)), POLICY)
+    assert lookups(frame([row(1)]), draws, PARAMS) is None
+
+
+def test_rows_of_cached_models_are_asked_by_the_version_that_would_serve_them() -> None:
+    made = frame([row(1), row(2, model="other"), row(3), row(4, version="v2.0.0"), row(5, version="v9.0.0")])
+    looked = lookups(made, CACHED, PARAMS)
+    assert looked is not None
+    assert [(each.segment, each.model, each.version, each.rows) for each in looked.asked] == [
+        (0, "digits", "v1.0.0", (0, 1)),
+        (2, "digits", "v2.0.0", (0,)),
+    ]
+    scope = cache_scope(CACHED, "digits", "v1.0.0")
+    assert scope is not None
+    digests = digests_of(made)
+    assert looked.asked[0].fields == (scope.scope + digests[:16], scope.scope + digests[16:32])
+    assert looked.asked[0].ttl_us == 60_000_000
+    at = {offset: place for place, offset in enumerate(Columns.of(made).offsets.tolist())}
+    noted = {offset: looked.digests[16 * place : 16 * place + 16] for offset, place in at.items()}
+    assert noted[2] == noted[5] == bytes(16)
+    assert all(noted[offset] == digests[16 * at[offset] : 16 * at[offset] + 16] for offset in (1, 3, 4))
+
+
+def test_by_weights_each_row_is_asked_by_its_own_version() -> None:
+    view = memory(MODEL, replace(MODEL, version="v2.0.0"), plan("digits", ("v1.0.0", 50), ("v2.0.0", 50)), POLICY)
+    made = frame([row(at) for at in range(40)])
+    looked = lookups(made, view, PARAMS)
+    assert looked is not None
+    asked = {offset: each.version for each in looked.asked for offset in each.rows}
+    _, effects = decide(RouterState(), Event(made, RecordCoordinate("t", 1, 0), T, answers=view), PARAMS)
+    assert {offset: version for effect in effects for offset, _, version in rows_of(effect.frame)} == asked
+    assert set(asked.values()) == {"v1.0.0", "v2.0.0"}
+
+
+def test_hits_end_here_and_the_others_go_on_with_their_digests() -> None:
+    made = frame([row(1), row(2), row(3, model="other"), row(4)])
+    looked = lookups(made, CACHED, PARAMS)
+    assert looked is not None
+    hit = looked.asked[0].fields[1]
+    state, effects = route_cached(made, known(looked, {hit: entry(2.0)}))
+    assert state == RouterState(num_rows=3, num_cached=1)
+    assert [(each.topic, each.partition) for each in effects] == [
+        ("inference.executed", 1),
+        ("inference.routed", 1),
+        ("inference.routed", 2),
+    ]
+    cached, digits, other = (each.frame for each in effects)
+    assert rows_of(cached) == [(2, "digits", "v1.0.0")]
+    assert cached.segments[0].cached
+    assert rows_of(digits) == [(1, "digits", "v1.0.0"), (4, "digits", "v1.0.0")]
+    digests = digests_of(made)
+    assert digits.input_digests == digests[:16] + digests[32:48]
+    assert other.input_digests == bytes(16)
+
+
+def test_everything_may_be_answered_by_the_cache() -> None:
+    made = frame([row(1), row(2)])
+    looked = lookups(made, CACHED, PARAMS)
+    assert looked is not None
+    answers = dict.fromkeys(looked.asked[0].fields, entry())
+    state, (effect,) = route_cached(made, known(looked, answers))
+    assert (state, effect.topic) == (RouterState(num_cached=2), "inference.executed")
+
+
+def test_a_late_row_expires_although_its_answer_is_known() -> None:
+    made = frame([row(1), row(2, deadline_us=T)])
+    looked = lookups(made, CACHED, PARAMS)
+    assert looked is not None
+    answers = dict.fromkeys(looked.asked[0].fields, entry())
+    state, effects = route_cached(made, known(looked, answers))
+    assert state == RouterState(num_ended=1, num_cached=1)
+    assert [Columns.of(each.frame).statuses.tolist() for each in effects] == [[OK], [EXPIRED]]
+
+
+def test_with_nothing_in_the_cache_every_row_goes_where_it_went() -> None:
+    made = frame([row(at) for at in range(5)])
+    _, effects = route_cached(made, known(lookups(made, CACHED, PARAMS), {}))
+    _, plain = decide(RouterState(), Event(made, RecordCoordinate("t", 1, 0), T + 5, answers=CACHED), PARAMS)
+    assert [replace(each.frame, input_digests=None) for each in effects] == [each.frame for each in plain]

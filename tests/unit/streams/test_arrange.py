@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -82,3 +84,13 @@ def test_outputs_go_with_their_rows() -> None:
     part = arranged(executed(3, items=2), [Cut(0, (2, 0))])
     assert [each["offsets"] for each in rows_of(part)] == [102, 100]
     assert len(part.segments[0].outputs[0].data) == 2 * 2 * 3 * 4
+
+
+def test_digests_go_with_their_rows() -> None:
+    digests = [bytes([at]) * 16 for at in range(4)]
+    whole = replace(
+        frame([row(0), row(1), row(2, model="other"), row(3, model="other")]), input_digests=b"".join(digests)
+    )
+    assert arranged(whole, [Cut(1), Cut(0)]).input_digests == b"".join([digests[2], digests[3], digests[0], digests[1]])
+    assert arranged(whole, [Cut(1, (1,)), Cut(0, (1, 0))]).input_digests == digests[3] + digests[1] + digests[0]
+    assert arranged(replace(whole, input_digests=None), [Cut(1), Cut(0, (1, 0))]).input_digests is None

@@ -123,7 +123,6 @@ async def test_decode_reads_the_consumed_topic_only() -> None:
     "given",
     [
         {"consumes": (TOPIC, "inference.executed")},
-        {"lookups": lambda _state, _record: None},
         {"watches": ("control.alerts",)},
     ],
 )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemas.frame import Segment, TensorBlock
 from schemas.model import ModelVersion, TensorSpec
 from schemas.request import BlobRef
-from streams.cache.keys import NO_DIGEST, digest_rows, input_digests, row_edges, scope_of
+from streams.cache.keys import input_digests, row_edges, scope_of
 from streams.columns import Columns
 from tests.support.cached import digests_of
 from tests.support.frames import MODEL, frame, row
@@ -95,7 +95,3 @@ def test_the_edges_of_rows() -> None:
     assert row_edges(TensorBlock("x", "FP32", (2,), bytes(24)), [1, 2]) == [0, 8, 24]
     texts = b"".join(len(text).to_bytes(4, "little") + text for text in (b"a", b"", b"ccc"))
     assert row_edges(TensorBlock("x", "BYTES", (1,), texts), [2, 1]) == [0, 9, 16]
-
-
-def test_which_rows_have_a_digest() -> None:
-    assert digest_rows(NO_DIGEST + b"x" * 16 + bytes(15) + b"y").tolist() == [False, True, True]
