@@ -48,8 +48,22 @@ class ModelWindow:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheWindow:
+    """Rows of one model version that were looked up in the result cache in a window."""
+
+    model: str
+    version: str
+    num_hits: int
+    num_misses: int
+
+
+@dataclass(frozen=True, slots=True)
 class Telemetry:
-    """A stage's window of about one second."""
+    """A stage's window of about one second.
+
+    ``num_cache_forged``: cached values that this stack did not write; ``num_cache_unanswered``: look-ups without an
+    answer in time.
+    """
 
     stage: str
     instance: int
@@ -58,6 +72,9 @@ class Telemetry:
     num_frames: int
     queue_depth: int
     models: tuple[ModelWindow, ...]
+    caches: tuple[CacheWindow, ...] = ()
+    num_cache_forged: int = 0
+    num_cache_unanswered: int = 0
 
 
 @dataclass(frozen=True, slots=True)

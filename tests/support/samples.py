@@ -19,7 +19,7 @@ from schemas.request import BlobRef, InferenceRequest, Tensor
 from schemas.result import InferenceResult, Provenance, ResultError, Source, Timing
 from schemas.review import ContextSignal, Escalation, ReviewDecision, ReviewRequest, Validation
 from schemas.scaling import ScaleAction, ScaleConfirmation
-from schemas.telemetry import Alert, Heartbeat, LoadedModel, ModelWindow, RouterLoad, Telemetry
+from schemas.telemetry import Alert, CacheWindow, Heartbeat, LoadedModel, ModelWindow, RouterLoad, Telemetry
 
 TOPIC_ID = bytes(range(16))
 T = 1_700_000_000_000_000
@@ -56,7 +56,7 @@ SAMPLES: dict[str, Any] = {
         ScaleAction("a1", "default", "hold", 1, 2, "load is low", T),
         ScaleConfirmation("a1", "default", 2, "done", T),
         Heartbeat("executor", 1, 4242, T, T + 5, 17, (LoadedModel("digits", "v1.0.0", DIGEST, "CPU", 80.5, 2.25),)),
-        Telemetry("router", 0, T, 1_000_000, 80, 4, (WINDOW,)),
+        Telemetry("router", 0, T, 1_000_000, 80, 4, (WINDOW,), (CacheWindow("digits", "v1.0.0", 7, 3),), 1, 2),
         Alert("al1", "silent", "edge-0", "critical", "edge-0 is silent", '{"age_s":5}', True, T, CAUSES),
         Validation("v1", "output gate", "digits", "v1.0.0", True, "all finite", T),
         ContextSignal("c1", "max_batch", "digits", '{"max":64}', "rules.yaml", T),
