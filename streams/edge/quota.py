@@ -39,20 +39,40 @@ EXPIRY_S: Final = 3600
 # partition: name, first and last offset, offsets (8 bytes each, big-endian), number of runs, and per run: tenant, time
 # us, number of requests; the offsets stand in the order of the runs. Returns for each refused request its index over
 # all and its wait in us.
+#
+# A value that this script cannot have written is taken for none: one of another type is deleted, a mark far ahead of
+# the log or a theoretical arrival time above the burst does not count.
 _SCRIPT: Final = """
 local seconds = 900
 local interval, burst, expiry, kept = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local out, at, tats, newest_of, total = {}, 6, {}, {}, 0
+local out, at, tats, newest_of, total, typed = {}, 6, {}, {}, 0, {}
+local function number(text)
+  local n = text and tonumber(text)
+  if n and n - n == 0 then return n end
+end
+local function typed_as(key, kind)
+  if not typed[key] then
+    local found = redis.call('TYPE', key).ok
+    if found ~= kind and found ~= 'none' then redis.call('DEL', key) end
+    typed[key] = true
+  end
+end
+local function time_of(key, field, t)
+  local tat = number(redis.call('HGET', key, field))
+  if tat and tat <= t + (burst + 1) * interval + 1000000 then return tat end
+end
 local function theoretical(tenant, t)
   local key, second = 'isos:quota:tat:' .. tenant, math.floor(t / 1000000)
   local cell = second .. ':' .. tenant
   if tats[cell] then return tats[cell][3], second, cell end
-  local found = redis.call('HGET', key, second)
-  if found then return tonumber(found), second, cell end
-  local last = newest_of[tenant] or tonumber(redis.call('HGET', key, 'newest') or '-1')
+  typed_as(key, 'hash')
+  local found = time_of(key, second, t)
+  if found then return found, second, cell end
+  local last = newest_of[tenant] or number(redis.call('HGET', key, 'newest')) or -1
+  if last > second + 1000000000 then last = -1 end
   if second < last then return 0, second, cell end
   local before = tats[last .. ':' .. tenant]
-  local carried = before and before[3] or tonumber(redis.call('HGET', key, last) or '0')
+  local carried = before and before[3] or time_of(key, last, t) or 0
   newest_of[tenant], tats[cell] = second, {tenant, second, carried}
   return carried, second, cell
 end
@@ -61,7 +81,10 @@ for p = 1, tonumber(ARGV[5]) do
   local runs = tonumber(ARGV[at + 4])
   at = at + 5
   local mark_key, refused_key = 'isos:quota:mark:' .. name, 'isos:quota:refused:' .. name
-  local mark = tonumber(redis.call('GET', mark_key) or '-1')
+  typed_as(mark_key, 'string')
+  typed_as(refused_key, 'zset')
+  local mark = number(redis.call('GET', mark_key)) or -1
+  if mark > newest + 10000000 then mark = -1 end
   local row = 0
   local function offset_of(i)
     local a, b = struct.unpack('>I4I4', offsets, i * 8 + 1)

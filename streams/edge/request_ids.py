@@ -45,7 +45,8 @@ CHUNK: Final = 1_000
 
 # ARGV: window ms, claims (52 bytes each: key, claim), number of partitions, then per partition: mark, begin, end.
 # Returns the index and the holder's claim of each row that another coordinate holds; then the partitions' indexes whose
-# mark does not reach up to their begin, and which are therefore not moved.
+# mark does not reach up to their begin, and which are therefore not moved. A value that no edge can have written is
+# taken for none, and a mark far ahead of the log too.
 _CLAIM: Final = """
 local window, claims, met, lost = ARGV[1], ARGV[2], {}, {}
 for i = 0, #claims / 52 - 1 do
@@ -53,8 +54,10 @@ for i = 0, #claims / 52 - 1 do
   local key = 'isos:id:' .. string.sub(claims, at + 1, at + 16)
   local claim = string.sub(claims, at + 17, at + 52)
   if not redis.call('SET', key, claim, 'NX', 'PX', window) then
-    local held = redis.call('GET', key)
-    if held and string.sub(held, 1, 12) ~= string.sub(claim, 1, 12) then
+    local held = redis.pcall('GET', key)
+    if type(held) ~= 'string' or #held ~= 36 then
+      redis.call('SET', key, claim, 'PX', window)
+    elseif string.sub(held, 1, 12) ~= string.sub(claim, 1, 12) then
       met[#met + 1] = i
       met[#met + 1] = held
     end
@@ -62,7 +65,9 @@ for i = 0, #claims / 52 - 1 do
 end
 for p = 0, tonumber(ARGV[3]) - 1 do
   local mark, first, last = ARGV[4 + 3 * p], tonumber(ARGV[5 + 3 * p]), tonumber(ARGV[6 + 3 * p])
-  local seen = tonumber(redis.call('GET', mark) or '0')
+  local seen = redis.pcall('GET', mark)
+  seen = type(seen) == 'string' and tonumber(seen)
+  if not seen or seen - seen ~= 0 or seen > last + 10000000 then seen = 0 end
   if seen < first then
     lost[#lost + 1] = p
   elseif seen < last then
@@ -75,8 +80,9 @@ return {met, lost}
 # ARGV: window ms, key, the claim that is expected, the new one. Returns the holder's claim afterwards.
 _TAKE_OVER: Final = """
 local key = 'isos:id:' .. ARGV[2]
-local held = redis.call('GET', key)
-if not held or held == ARGV[3] or string.sub(held, 1, 12) == string.sub(ARGV[4], 1, 12) then
+local held = redis.pcall('GET', key)
+if type(held) ~= 'string' or #held ~= 36 or held == ARGV[3]
+  or string.sub(held, 1, 12) == string.sub(ARGV[4], 1, 12) then
   redis.call('SET', key, ARGV[4], 'PX', ARGV[1])
   return ARGV[4]
 end

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import random
 import uuid
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from streams.edge.quota import LocalQuota, QuotaStore
 from tests.support.broker import free_ports, unique
 from tests.support.charges import Charge, judged, judged_here
 from tests.support.frames import T
+from tests.support.lying_redis import LIES, keys_of, plant
 
 BURST = 5
 RATE = 10.0
@@ -161,3 +163,21 @@ async def test_what_is_kept_expires(redis_url: str, topic_id: bytes) -> None:
         ]
         assert len(keys) == 3
         assert all([0 < await client.ttl(key) <= quota_module.EXPIRY_S for key in keys])
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_a_lie_under_its_keys_is_taken_for_nothing(redis_url: str, topic_id: bytes, lie: str) -> None:
+    """It neither refuses anybody nor keeps the limit from being shared from then on."""
+    tenant, rng = unique("tenant"), random.Random(lie)
+    async with store(redis_url, topic_id) as edge, store(redis_url, topic_id) as other:
+        assert (await judged(edge, charges(tenant, range(3)))).count(-1) == 3
+        mine = tenant.encode(), topic_id.hex().encode()
+        keys = [
+            key for key in keys_of(redis_url) if key.startswith(b"isos:quota") and any(name in key for name in mine)
+        ]
+        assert len(keys) >= 2
+        plant(redis_url, keys, lie, rng)
+        assert await judged(edge, charges(tenant, range(100, 102))) == [-1, -1]
+        assert edge.degraded is False
+        assert (await judged(other, charges(tenant, range(10), partition=1))).count(-1) <= BURST + 1 - 2
+        assert other.degraded is False

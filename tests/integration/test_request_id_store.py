@@ -20,6 +20,7 @@ from streams.edge.request_ids import KEY_BYTES, Claim, RequestIds, Span
 from streams.errors import RetriableError
 from tests.integration.test_quota import Line
 from tests.support.broker import free_ports
+from tests.support.lying_redis import LIES, keys_of, plant
 
 T = 1_700_000_000_000_000
 S = 1_000_000
@@ -223,3 +224,22 @@ async def test_a_full_redis_forgets_the_oldest_and_goes_on(topic_id: bytes, tmp_
                 met = await edge.claim(newest, {0: Span(count, count + 1)})
                 assert len(met) > 900  # Redis chooses among samples, so a few of the newest may be gone
                 assert (edge.degraded, edge.incomplete, edge.num_outages) == (False, set(), 0)
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_a_lie_under_its_keys_is_taken_for_nothing(redis_url: str, topic_id: bytes, lie: str) -> None:
+    """The id is claimed anew, what the mark no longer proves is restored, and then claims are shared as before."""
+    rng = random.Random(lie)
+    async with index(redis_url, topic_id) as edge, index(redis_url, topic_id) as other:
+        mine = keyed(edge, "a", claim(5))
+        await edge.claim([mine], {0: Span(5, 6)})
+        await edge.restored(0)
+        keys = [key for key in keys_of(redis_url) if topic_id.hex().encode() in key or key.endswith(mine[0])]
+        assert len(keys) == 2
+        plant(redis_url, keys, lie, rng)
+        assert await other.claim([keyed(other, "a", claim(9, partition=1))], {1: Span(9, 10)}) == {}
+        assert await edge.claim([keyed(edge, "b", claim(6))], {0: Span(6, 7)}) == {}
+        assert edge.degraded is other.degraded is False
+        assert await edge.claim([keyed(edge, "c", claim(7))], {0: Span(7, 8)}) == {}
+        met = await other.claim([keyed(other, "c", claim(10, partition=1))], {1: Span(10, 11)})
+        assert met == {0: claim(7)}
