@@ -29,6 +29,7 @@ from streams.cache.keys import NO_DIGEST, CacheScope, input_digests
 from streams.cache.lookup import Asked, Lookup, answered
 from streams.columns import ERROR, EXPIRED, Array, end_rows, num_rows, request_ids, routing_keys, take
 from streams.frame_effects import Defer, SendFrame
+from streams.lane_class import lane_for
 from streams.memory_view import MemoryView, cache_scope, cached_models, derived, plan
 from streams.splice import routed, served_by
 
@@ -37,10 +38,14 @@ NEVER: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class RouterParams:
-    """``num_lanes`` partitions of ``inference.routed``; ``hold_us`` how long a row waits for a plan."""
+    """``num_lanes`` partitions of ``inference.routed``; ``hold_us`` how long a row waits for a plan.
+
+    ``num_slow_lanes``: how many of the lanes, the last ones, are for slow models.
+    """
 
     num_lanes: int = 2
     hold_us: int = 2_000_000
+    num_slow_lanes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,7 @@ def _route(
             _ended(left, late, EXPIRED, "deadline_exceeded", "the deadline passed before it was routed", now_us)
         )
         left = _without(left, late)
-    routes = [] if left is None else _routes(left, memory, params.num_lanes)
+    routes = [] if left is None else _routes(left, memory, params)
     if left is not None and None in routes:
         waiting, num_held = _planless(left, routes, now_us, params.hold_us)
         effects += waiting
@@ -137,9 +142,9 @@ class _Route:
     effective: Plan
 
 
-def _routes(frame: InferenceFrame, memory: MemoryView, num_lanes: int) -> list[_Route | None]:
+def _routes(frame: InferenceFrame, memory: MemoryView, params: RouterParams) -> list[_Route | None]:
     """Per segment; what memory says of a model is looked up once."""
-    known: dict[str, _Route] = derived(memory, ("routes", num_lanes), dict)
+    known: dict[str, _Route] = derived(memory, ("routes", params.num_lanes, params.num_slow_lanes), dict)
     routes: list[_Route | None] = []
     for segment in frame.segments:
         route = known.get(segment.model)
@@ -147,16 +152,15 @@ def _routes(frame: InferenceFrame, memory: MemoryView, num_lanes: int) -> list[_
             effective = plan(memory, segment.model)
             if effective is not None:
                 version = effective.versions[0].version if len(effective.versions) == 1 else ""
-                route = known[segment.model] = _Route(home_lane(effective, num_lanes), version, effective)
+                lane = home_lane(effective, params.num_lanes, params.num_slow_lanes)
+                route = known[segment.model] = _Route(lane, version, effective)
         routes.append(route)
     return routes
 
 
-def home_lane(effective: Plan, num_lanes: int) -> int:
-    """The lane of a model: the plan's, else a hash of its name (CRC-32), so that its batches stay full."""
-    if effective.lane >= 0:
-        return effective.lane % num_lanes
-    return zlib.crc32(effective.model.encode()) % num_lanes
+def home_lane(effective: Plan, num_lanes: int, num_slow: int = 0) -> int:
+    """The lane of a model: the plan's, else a hash of its name among its class's, so that its batches stay full."""
+    return lane_for(effective.model, effective.lane, num_lanes, num_slow)
 
 
 def version_for(effective: Plan, key: bytes) -> str:
@@ -201,9 +205,7 @@ def lookups(frame: InferenceFrame, memory: MemoryView, params: RouterParams) -> 
     row_items = np.frombuffer(frame.row_items, "<u2").tolist()
     keys: list[bytes] = []
     first = 0
-    for number, (segment, route) in enumerate(
-        zip(frame.segments, _routes(frame, memory, params.num_lanes), strict=True)
-    ):
+    for number, (segment, route) in enumerate(zip(frame.segments, _routes(frame, memory, params), strict=True)):
         rows = slice(first, first + segment.num_rows)
         first = rows.stop
         if route is None or segment.model not in cached:

@@ -1,28 +1,42 @@
 """Rows of many frames in, batches out; pure, no clock, no I/O.
 
-The unit is a slice: consecutive rows of one segment with one priority. Between models: weighted deficit round robin on
-service time (Shreedhar and Varghese 1995, in its surplus form: a queue is served while its deficit is positive and pays
-afterwards). Inside a model: priority 0 first, then first come, first served. Rows whose deadline would pass before the
-batch they would ride in is done come back as expired: dropping early keeps goodput up under overload, where earliest
-deadline first collapses. Invariant: every row added comes back exactly once, in a batch, as expired, or from ``drop``.
+The unit is a slice: consecutive rows of one segment with one priority. One queue per (model, version, signature).
+
+- **Priorities** 0 to 9, 0 first, strict between classes. A queue stands in the class of its most urgent row. So that 9
+  does not starve for ever, a row rises one class for each ``AGE_US`` it has waited: after 9 x ``AGE_US`` every row is
+  in class 0, where it shares the time with the others.
+- **Between the queues of a class**: weighted deficit round robin on service time (Shreedhar and Varghese 1995, in its
+  surplus form: a queue is served while its deficit is positive and pays afterwards), so that models share time, not
+  batches or rows. O(1) per batch however many models there are.
+- **Inside a queue**: class, then first come, first served. A batch is what is there, up to the cap; none waits for more
+- **Early drop**: rows whose deadline would pass before the batch they would ride in is done come back as expired. It
+  keeps goodput up under overload, where earliest deadline first collapses.
+- **Bulkheads**: items and bytes waiting per model are bounded; ``add`` refuses above it. A version in ``busy`` waits.
+
+Invariant: every row added comes back exactly once, in a batch, as expired, or from ``drop``.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf, prod
 from typing import Any, Final, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-Ints = NDArray[Any]
+from executors.row_slice import RowSlice
 
 PRIORITIES: Final = 10
+AGE_US: Final = 250_000
+"""Waiting time for which a row rises one class."""
 QUANTUM_US: Final = 1_000.0
 """Service time that a queue of weight 1 earns per round."""
+MAX_MODEL_ITEMS: Final = 20_000
+MAX_MODEL_BYTES: Final = 128 << 20
+
+Version = tuple[str, str]
+Block = tuple[str, tuple[int, ...], int]
+"""An input's name, item shape and bytes per element."""
 
 
 class BatchKey(NamedTuple):
@@ -30,7 +44,7 @@ class BatchKey(NamedTuple):
 
     model: str
     version: str
-    signature: tuple[tuple[str, tuple[int, ...]], ...]
+    signature: tuple[Block, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,71 +66,82 @@ class Profile:
         return self.time_us(self.max_batch_size)
 
 
-@dataclass(frozen=True, slots=True)
-class RowSlice:
-    """Rows ``[first_row, first_row + num_rows)`` of segment ``segment`` of the caller's frame ``frame``.
+@dataclass(eq=False, slots=True)
+class Batch:
+    """What to run next, in row order of its slices, and the rows to answer EXPIRED; either may be empty.
 
-    Rows and items count within the segment. ``row_items`` int64 [num_rows], ``deadlines_us`` int64 [num_rows];
-    ``earliest_us`` is the smallest deadline. ``frame`` is the caller's own reference and never looked into.
+    ``time_us``: what the profile says of ``num_items``.
     """
 
-    frame: Any
-    segment: int
-    first_row: int
-    num_rows: int
-    first_item: int
-    num_items: int
-    priority: int
-    queued_us: int
-    earliest_us: int
-    row_items: Ints
-    deadlines_us: Ints
-
-    def part(self, start: int, stop: int) -> RowSlice:
-        """Rows ``[start, stop)`` of this slice, as a slice."""
-        before = int(self.row_items[:start].sum())
-        items, deadlines = self.row_items[start:stop], self.deadlines_us[start:stop]
-        return RowSlice(
-            self.frame, self.segment, self.first_row + start, stop - start, self.first_item + before,
-            int(items.sum()), self.priority, self.queued_us, int(deadlines.min()), items, deadlines,
-        )  # fmt: skip
-
-    def split(self, max_items: int) -> tuple[RowSlice | None, RowSlice | None]:
-        """Divide into the rows that fit into ``max_items`` and the rest; either may be empty (None)."""
-        if self.num_items <= max_items:
-            return self, None
-        fitting = int(np.searchsorted(np.cumsum(self.row_items), max_items, side="right"))
-        if fitting == 0:
-            return None, self
-        return self.part(0, fitting), self.part(fitting, self.num_rows)
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What to run next, in row order of its slices, and the rows to answer EXPIRED; either may be empty."""
-
     key: BatchKey
-    slices: tuple[RowSlice, ...]
+    slices: list[RowSlice]
     num_items: int
-    expired: tuple[RowSlice, ...]
+    expired: list[RowSlice]
+    time_us: float = 0.0
 
 
 @dataclass(slots=True)
-class _Queue:
-    """Waiting slices of one key, by priority, and what the round robin owes it."""
+class _Load:
+    """What waits for one model, all versions and signatures."""
 
-    lanes: tuple[deque[RowSlice], ...] = field(default_factory=lambda: tuple(deque() for _ in range(PRIORITIES)))
+    num_items: int = 0
+    num_bytes: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class _Queue:
+    """Waiting slices of one key by priority (no empty lanes), its class, and what the round robin owes it."""
+
+    key: BatchKey
+    of: Version
+    item_bytes: int
+    load: _Load
+    lanes: dict[int, deque[RowSlice]] = field(default_factory=dict)
     num_items: int = 0
     deficit_us: float = 0.0
+    urgency: int = 0
+
+    def urgency_at(self, now_us: int) -> int:
+        """The class of its most urgent row."""
+        return min([_aged(priority, lane[0], now_us) for priority, lane in self.lanes.items()])
+
+    def ordered(self, now_us: int) -> list[int]:
+        """Its priorities, most urgent first."""
+        if len(self.lanes) == 1:
+            return list(self.lanes)
+        return sorted(self.lanes, key=lambda priority: (_aged(priority, self.lanes[priority][0], now_us), priority))
+
+
+def _aged(priority: int, oldest: RowSlice, now_us: int) -> int:
+    return max(0, priority - max(0, now_us - oldest.queued_us) // AGE_US)
+
+
+_Ring = OrderedDict[BatchKey, _Queue]
 
 
 class Batcher:
-    """Queues per (model, version, signature). Not safe for threads; bounded by its caller through ``queued_items``."""
+    """The queues. Not safe for threads. ``busy``: versions of which a batch is under way, kept by the caller."""
 
-    __slots__ = ("_queues", "queued_items")
+    __slots__ = (
+        "_loads",
+        "_max_bytes",
+        "_max_items",
+        "_next_look_us",
+        "_parked",
+        "_queues",
+        "_rings",
+        "busy",
+        "queued_items",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, max_items: int = MAX_MODEL_ITEMS, max_bytes: int = MAX_MODEL_BYTES) -> None:
         self._queues: dict[BatchKey, _Queue] = {}
+        self._rings: tuple[_Ring, ...] = tuple([OrderedDict() for _ in range(PRIORITIES)])
+        self._parked: dict[BatchKey, _Queue] = {}
+        self._loads: dict[str, _Load] = {}
+        self._max_items, self._max_bytes = max_items, max_bytes
+        self._next_look_us = 0
+        self.busy: set[Version] = set()
         self.queued_items = 0
 
     def add(
@@ -124,140 +149,205 @@ class Batcher:
         key: BatchKey,
         frame: Any,
         segment: int,
-        priorities: Ints,
-        row_items: Ints,
-        deadlines_us: Ints,
+        priorities: bytes,
+        row_items: Sequence[int],
+        deadlines_us: Sequence[int],
         now_us: int,
-    ) -> None:
-        """Queue all rows of a segment; the three columns are the segment's, one entry per row (at least one row)."""
+    ) -> RowSlice | None:
+        """Queue all rows of a segment (at least one); the three columns have one entry per row.
+
+        Gives the rows back when they would pass the model's bound, unless none of its rows wait.
+        """
         whole = RowSlice(
-            frame, segment, 0, len(row_items), 0, int(row_items.sum()), int(priorities[0]), now_us,
-            int(deadlines_us.min()), row_items.astype(np.int64), deadlines_us,
+            frame, segment, 0, len(row_items), 0, sum(row_items), priorities[0], now_us, min(deadlines_us), row_items,
+            deadlines_us,
         )  # fmt: skip
-        for row_slice in _by_priority(whole, priorities):
-            self.add_slice(key, row_slice)
+        queue = self._queues.get(key) or self._open(key)
+        load = queue.load
+        if load.num_items and (
+            load.num_items + whole.num_items > self._max_items
+            or load.num_bytes + whole.num_items * queue.item_bytes > self._max_bytes
+        ):
+            if not queue.lanes:
+                self._forget(queue)
+            return whole
+        if priorities.count(priorities[0]) == len(priorities):
+            self._put(queue, whole)
+        else:
+            for piece in whole.by_priority(priorities):
+                self._put(queue, piece)
+        return None
 
-    def add_slice(self, key: BatchKey, row_slice: RowSlice) -> None:
-        """Queue one slice."""
-        queue = self._queues.get(key)
+    def next_batch(
+        self, now_us: int, profiles: Mapping[Version, Profile], max_time_us: float = inf
+    ) -> Batch | None:  # fmt: skip
+        """Take the next batch; None when nothing waits that may run now.
+
+        What may not waits: versions without a profile, busy ones, and batches longer than ``max_time_us``.
+        """
+        if self._parked:
+            self._unpark(profiles, max_time_us)
+        if now_us >= self._next_look_us:
+            self._age(now_us)
+        queue = self._pick(profiles, max_time_us)
         if queue is None:
-            queue = self._queues[key] = _Queue()
-        queue.lanes[min(row_slice.priority, PRIORITIES - 1)].append(row_slice)
-        queue.num_items += row_slice.num_items
-        self.queued_items += row_slice.num_items
-
-    def next_batch(self, now_us: int, profiles: Mapping[tuple[str, str], Profile]) -> Batch | None:
-        """Take the next batch; None when nothing waits for a (model, version) in ``profiles``. Others keep waiting."""
-        key = self._pick(profiles)
-        if key is None:
             return None
-        queue, profile = self._queues[key], profiles[key.model, key.version]
-        batch = _take(key, queue, profile, now_us)
-        taken = batch.num_items + sum(row_slice.num_items for row_slice in batch.expired)
-        self.queued_items -= taken
-        queue.num_items -= taken
-        queue.deficit_us -= profile.time_us(batch.num_items) if batch.slices else 0.0
-        if queue.num_items == 0:
-            del self._queues[key]  # an empty queue neither saves nor owes
-        elif queue.deficit_us <= 0:
-            self._queues[key] = self._queues.pop(key)  # to the end of the ring
+        profile = profiles[queue.of]
+        batch = _take(queue, profile, now_us)
+        taken = batch.num_items
+        for row_slice in batch.expired:
+            taken += row_slice.num_items
+        self._leave(queue, taken)
+        if batch.slices:
+            batch.time_us = profile.time_us(batch.num_items)
+            queue.deficit_us -= batch.time_us
+        if not queue.lanes:
+            self._forget(queue)  # an empty queue neither saves nor owes
+        else:
+            self._place(queue, now_us)
         return batch
 
     def waiting(self) -> Mapping[BatchKey, int]:
         """Items waiting per key."""
         return {key: queue.num_items for key, queue in self._queues.items()}
 
-    def drop(self, model: str, version: str) -> tuple[RowSlice, ...]:
+    def drop(self, model: str, version: str) -> list[RowSlice]:
         """Take out every row of a version, for the caller to answer: it could not be loaded."""
         found: list[RowSlice] = []
-        for key in [key for key in self._queues if (key.model, key.version) == (model, version)]:
-            queue = self._queues.pop(key)
-            self.queued_items -= queue.num_items
-            found.extend(row_slice for lane in queue.lanes for row_slice in lane)
-        return tuple(found)
+        for queue in [queue for queue in self._queues.values() if queue.of == (model, version)]:
+            self._leave(queue, queue.num_items)
+            found += [row_slice for lane in queue.lanes.values() for row_slice in lane]
+            self._forget(queue)
+        return found
 
-    def drop_frames(self, frames: set[Any]) -> int:
-        """Forget the rows of ``frames`` (their partition was lost). Return the number of items forgotten."""
-        before = self.queued_items
-        for key, queue in list(self._queues.items()):
-            for lane in queue.lanes:
-                kept = [row_slice for row_slice in lane if row_slice.frame not in frames]
-                gone = sum(row_slice.num_items for row_slice in lane) - sum(kept_.num_items for kept_ in kept)
-                queue.num_items -= gone
-                self.queued_items -= gone
-                lane.clear()
-                lane.extend(kept)
-            if queue.num_items == 0:
-                del self._queues[key]
-        return before - self.queued_items
+    def _open(self, key: BatchKey) -> _Queue:
+        item_bytes = sum([prod(shape) * width for _, shape, width in key.signature])
+        load = self._loads.setdefault(key.model, _Load())
+        queue = self._queues[key] = _Queue(key, (key.model, key.version), item_bytes, load, urgency=PRIORITIES)
+        return queue
 
-    def _pick(self, profiles: Mapping[tuple[str, str], Profile]) -> BatchKey | None:
-        ready = [key for key in self._queues if (key.model, key.version) in profiles]
-        if len(ready) < 2:
-            return ready[0] if ready else None
-        for key in ready:
-            if self._queues[key].deficit_us > 0:
-                return key
-        # Nobody has anything left: as many rounds pass at once as the first to become positive needs.
-        earn = {key: QUANTUM_US * profiles[key.model, key.version].weight for key in ready}
-        rounds = min(int(-self._queues[key].deficit_us // earn[key]) + 1 for key in ready)
-        for key in ready:
-            self._queues[key].deficit_us += rounds * earn[key]
-        return next(key for key in ready if self._queues[key].deficit_us > 0)
+    def _put(self, queue: _Queue, row_slice: RowSlice) -> None:
+        priority = min(row_slice.priority, PRIORITIES - 1)
+        lane = queue.lanes.get(priority)
+        if lane is None:
+            lane = queue.lanes[priority] = deque()
+        lane.append(row_slice)
+        queue.num_items += row_slice.num_items
+        queue.load.num_items += row_slice.num_items
+        queue.load.num_bytes += row_slice.num_items * queue.item_bytes
+        self.queued_items += row_slice.num_items
+        if priority < queue.urgency:
+            if queue.urgency < PRIORITIES:
+                self._rings[queue.urgency].pop(queue.key, None)
+            queue.urgency = priority
+            if queue.key not in self._parked:
+                self._rings[priority][queue.key] = queue
+
+    def _leave(self, queue: _Queue, num_items: int) -> None:
+        queue.num_items -= num_items
+        queue.load.num_items -= num_items
+        queue.load.num_bytes -= num_items * queue.item_bytes
+        self.queued_items -= num_items
+
+    def _forget(self, queue: _Queue) -> None:
+        del self._queues[queue.key]
+        self._parked.pop(queue.key, None)
+        if queue.urgency < PRIORITIES:
+            self._rings[queue.urgency].pop(queue.key, None)
+        if queue.load.num_items == 0:
+            self._loads.pop(queue.key.model, None)
+
+    def _place(self, queue: _Queue, now_us: int) -> None:
+        """Into the ring of its class; to the end of it when it has used up its time."""
+        urgency = queue.urgency_at(now_us)
+        if urgency != queue.urgency:
+            self._rings[queue.urgency].pop(queue.key, None)
+            queue.urgency = urgency
+            self._rings[urgency][queue.key] = queue
+        elif queue.deficit_us <= 0:
+            self._rings[urgency].move_to_end(queue.key)
+
+    def _age(self, now_us: int) -> None:
+        """Raise what has waited; looked at now and then, and only where several classes wait."""
+        self._next_look_us = now_us + AGE_US // 5
+        if sum([1 for ring in self._rings if ring]) > 1:
+            for ring in self._rings[1:]:
+                for queue in list(ring.values()):
+                    if queue.urgency_at(now_us) < queue.urgency:
+                        self._place(queue, now_us)
+
+    def _pick(self, profiles: Mapping[Version, Profile], max_time_us: float) -> _Queue | None:
+        for ring in self._rings:
+            while ring:
+                queue = next(iter(ring.values()))
+                if not self._may_run(queue, profiles, max_time_us):
+                    del ring[queue.key]
+                    self._parked[queue.key] = queue
+                elif len(ring) == 1:
+                    queue.deficit_us = max(queue.deficit_us, 0.0)  # time that nobody else wanted is not owed
+                    return queue
+                elif queue.deficit_us > 0:
+                    return queue
+                else:
+                    queue.deficit_us += QUANTUM_US * profiles[queue.of].weight
+                    if queue.deficit_us > 0:
+                        return queue
+                    ring.move_to_end(queue.key)
+        return None
+
+    def _may_run(self, queue: _Queue, profiles: Mapping[Version, Profile], max_time_us: float) -> bool:
+        profile = profiles.get(queue.of)
+        return (
+            profile is not None
+            and queue.of not in self.busy
+            and profile.time_us(min(queue.num_items, profile.max_batch_size)) < max_time_us
+        )
+
+    def _unpark(self, profiles: Mapping[Version, Profile], max_time_us: float) -> None:
+        for queue in list(self._parked.values()):
+            if self._may_run(queue, profiles, max_time_us):
+                del self._parked[queue.key]
+                self._rings[queue.urgency][queue.key] = queue
 
 
-def _by_priority(whole: RowSlice, priorities: Ints) -> Iterator[RowSlice]:
-    """Cut a segment where the priority changes."""
-    if (priorities == priorities[0]).all():
-        yield whole
-        return
-    edges = [0, *(np.flatnonzero(np.diff(priorities)) + 1).tolist(), len(priorities)]
-    for start, stop in itertools.pairwise(edges):
-        piece = whole.part(start, stop)
-        yield RowSlice(
-            piece.frame, piece.segment, piece.first_row, piece.num_rows, piece.first_item, piece.num_items,
-            int(priorities[start]), piece.queued_us, piece.earliest_us, piece.row_items, piece.deadlines_us,
-        )  # fmt: skip
-
-
-def _take(key: BatchKey, queue: _Queue, profile: Profile, now_us: int) -> Batch:
+def _take(queue: _Queue, profile: Profile, now_us: int) -> Batch:
     """Fill one batch from a queue, dropping on the way what cannot be done in time."""
     cap = profile.max_batch_size
     finish_us = now_us + profile.time_us(min(queue.num_items, cap))
     chosen: list[RowSlice] = []
     expired: list[RowSlice] = []
     room = cap
-    for lane in queue.lanes:
+    for priority in queue.ordered(now_us):
+        lane = queue.lanes[priority]
         while lane and room > 0:
-            late, punctual = _sieve(lane.popleft(), finish_us)
-            expired.extend(late)
-            for position, row_slice in enumerate(punctual):
-                fitting, rest = row_slice.split(room)
-                if fitting is None and room == cap:  # one row above the cap is a batch by itself
-                    fitting, rest = row_slice.part(0, 1), _rest(row_slice)
-                if fitting is not None:
-                    chosen.append(fitting)
-                    room -= fitting.num_items
-                if rest is not None:
-                    lane.extendleft(reversed([rest, *punctual[position + 1 :]]))
-                    room = min(room, 0)
-                    break
+            row_slice = lane.popleft()
+            if row_slice.num_items <= room and row_slice.earliest_us >= finish_us:  # nearly always
+                chosen.append(row_slice)
+                room -= row_slice.num_items
+                continue
+            room = _take_some(lane, row_slice, finish_us, room, cap, chosen, expired)
+        if not lane:
+            del queue.lanes[priority]
         if room <= 0:
             break
-    return Batch(key, tuple(chosen), sum(row_slice.num_items for row_slice in chosen), tuple(expired))
+    return Batch(queue.key, chosen, sum([row_slice.num_items for row_slice in chosen]), expired)
 
 
-def _rest(row_slice: RowSlice) -> RowSlice | None:
-    return row_slice.part(1, row_slice.num_rows) if row_slice.num_rows > 1 else None
-
-
-def _sieve(row_slice: RowSlice, finish_us: float) -> tuple[list[RowSlice], list[RowSlice]]:
-    """Divide a slice into the rows whose deadline is before ``finish_us`` and the others."""
-    if row_slice.earliest_us >= finish_us:
-        return [], [row_slice]
-    late = row_slice.deadlines_us < finish_us
-    edges = [0, *(np.flatnonzero(np.diff(late)) + 1).tolist(), row_slice.num_rows]
-    sides: tuple[list[RowSlice], list[RowSlice]] = ([], [])
-    for start, stop in itertools.pairwise(edges):
-        sides[0 if late[start] else 1].append(row_slice.part(start, stop))
-    return sides
+def _take_some(
+    lane: deque[RowSlice], row_slice: RowSlice, finish_us: float, room: int, cap: int,
+    chosen: list[RowSlice], expired: list[RowSlice],
+) -> int:  # fmt: skip
+    """Take what fits of a slice that does not fit or holds late rows; what room is left (0: the batch is full)."""
+    late, punctual = row_slice.sieve(finish_us)
+    expired += late
+    for position, piece in enumerate(punctual):
+        fitting, rest = piece.split(room)
+        if fitting is None and room == cap and not chosen:  # one row above the cap is a batch by itself
+            fitting, rest = piece.part(0, 1), piece.part(1, piece.num_rows) if piece.num_rows > 1 else None
+        if fitting is not None:
+            chosen.append(fitting)
+            room -= fitting.num_items
+        if rest is not None:
+            lane.extendleft(reversed([rest, *punctual[position + 1 :]]))
+            return 0
+    return max(room, 0)

@@ -91,6 +91,11 @@ class BlobFetcher:
         """Whether something may arrive."""
         return bool(self._tasks or self._arrived)
 
+    @property
+    def has_arrived(self) -> bool:
+        """Whether there is something to take, or a failure to be told."""
+        return bool(self._arrived) or self._failure is not None
+
     def claim(self, claim: Claim) -> None:
         """Fetch when its turn comes. ``num_items`` counts what was claimed and has not been taken."""
         self._waiting.append(claim)

@@ -1,22 +1,24 @@
 """Finished rows of routed frames on their way out, as pieces of executed frames.
 
-A row is given to ``end`` or ``finish`` exactly once; ``flush`` makes frames of what finished since, any models mixed.
+A row is given to ``end`` or ``finish`` exactly once; ``flush`` makes frames of what finished since, any models mixed:
+of frames whose last row is finished at once, of the others on the executor's tick, so that a slow model never holds a
+frame's other rows back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from executors.batcher import RowSlice
-from executors.executed import MAX_OUTPUT_BYTES, Piece, Work, cut, executed_frames
+from executors.executed import MAX_FRAME_BYTES, MAX_OUTPUT_BYTES, Piece, Work, cut, executed_frames
+from executors.row_slice import RowSlice
 from executors.session import ModelSession
 from schemas.frame import InferenceFrame, Segment, TensorBlock
 from streams.columns import ERROR, OK, Array
 from streams.tensors import data_of, largest_item_bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class BatchFacts:
     """A batch that ran: its number in this executor, its items, when it began and how long the session took."""
 
@@ -32,50 +34,71 @@ class Outbox:
     def __init__(self, executor: str, freed: Callable[[int], None]) -> None:
         self._executor = executor
         self._freed = freed
-        self._touched: dict[Work, None] = {}
+        self._complete: list[Work] = []
+        self._partial: dict[Work, None] = {}
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing finished since the last flush."""
-        return not self._touched
+        return not (self._complete or self._partial)
+
+    @property
+    def has_partial(self) -> bool:
+        """Whether finished rows wait for others of their frame."""
+        return bool(self._partial)
 
     def clear(self) -> None:
-        """Forget everything."""
-        self._touched = {}
+        """Forget everything: a rebalance voided it."""
+        self._complete, self._partial = [], {}
 
-    def end(self, row_slice: RowSlice, status: int, code: str, message: str) -> None:
-        """Rows that end without outputs."""
+    def end(self, row_slice: RowSlice, status: int, code: str, message: str, retry_after_ms: int = 0) -> None:
+        """Rows that end here without outputs."""
         source = row_slice.frame.frame.segments[row_slice.segment]
         segment = Segment(source.model, source.version, source.cohort, row_slice.num_rows, executor=self._executor)
-        self._put(row_slice, Piece(_first_row(row_slice), segment, status, (code, message)))
+        self._put(row_slice, Piece(_first_row(row_slice), segment, status, (code, message, retry_after_ms)))
 
     def finish(
-        self, row_slice: RowSlice, session: ModelSession, outputs: dict[str, Array], at: int, batch: BatchFacts
+        self, slices: Sequence[RowSlice], session: ModelSession, outputs: dict[str, Array], batch: BatchFacts
     ) -> None:
-        """Rows that ran: theirs are the items of ``outputs`` from ``at`` on."""
-        source = row_slice.frame.frame.segments[row_slice.segment]
-        datatypes = {spec.name: spec.datatype for spec in session.model.outputs}
-        item_bytes = sum([largest_item_bytes(array) for array in outputs.values()])
-        for part in cut(row_slice, item_bytes):
-            items = slice(at, at + part.num_items)
-            at += part.num_items
-            blocks = tuple(
-                TensorBlock(name, datatypes[name], tuple(array.shape[1:]), data_of(array[items]))
-                for name, array in outputs.items()
-            )
-            if part.num_rows == 1 and sum([len(block.data) for block in blocks]) > MAX_OUTPUT_BYTES:
-                self.end(part, ERROR, "output_invalid", f"the outputs are larger than {MAX_OUTPUT_BYTES} bytes")
-                continue
-            segment = Segment(
-                source.model, source.version, source.cohort, part.num_rows, (), blocks, session.model.digest,
-                session.provider, self._executor, batch.number, batch.num_items,
-                max(0, batch.started_us - part.queued_us), batch.run_us,
-            )  # fmt: skip
-            self._put(part, Piece(_first_row(part), segment, OK))
+        """Rows that ran: the items of ``outputs`` are theirs, in the order of ``slices``."""
+        item_bytes = 0
+        made: list[tuple[str, str, tuple[int, ...], Array]] = []
+        for spec in session.model.outputs:
+            array = outputs[spec.name]
+            item_bytes += largest_item_bytes(array)
+            made.append((spec.name, spec.datatype, array.shape[1:], array))
+        at = 0
+        for row_slice in slices:
+            whole = row_slice.num_items * item_bytes <= MAX_FRAME_BYTES
+            for part in (row_slice,) if whole else cut(row_slice, item_bytes):
+                end = at + part.num_items
+                self._finish_part(part, session, [_block(*each, at, end) for each in made], batch)
+                at = end
 
-    def flush(self, now_us: int) -> Iterator[tuple[Work, InferenceFrame | None]]:
-        """Each executed frame with its work, and a work with None behind the last frame of its last rows."""
-        touched, self._touched = self._touched, {}
+    def _finish_part(self, part: RowSlice, session: ModelSession, blocks: list[TensorBlock], batch: BatchFacts) -> None:
+        size = sum([len(block.data) for block in blocks])
+        if size > MAX_OUTPUT_BYTES and part.num_rows == 1:
+            self.end(part, ERROR, "output_invalid", f"the outputs are larger than {MAX_OUTPUT_BYTES} bytes")
+        else:
+            self._put(part, Piece(_first_row(part), self._ran(part, session, blocks, batch), OK, None, size))
+
+    def _ran(self, part: RowSlice, session: ModelSession, blocks: list[TensorBlock], batch: BatchFacts) -> Segment:
+        source = part.frame.frame.segments[part.segment]
+        return Segment(
+            source.model, source.version, source.cohort, part.num_rows, (), tuple(blocks), session.model.digest,
+            session.provider, self._executor, batch.number, batch.num_items,
+            max(0, batch.started_us - part.queued_us), batch.run_us,
+        )  # fmt: skip
+
+    def flush(self, now_us: int, *, partial: bool = True) -> Iterator[tuple[Work, InferenceFrame | None]]:
+        """Each executed frame with its work, and a work with None behind the last frame of its last rows.
+
+        Without ``partial`` only of the works whose last row is finished.
+        """
+        touched, self._complete = self._complete, []
+        if partial and self._partial:
+            touched += self._partial
+            self._partial = {}
         for work in touched:
             for frame in executed_frames(work, now_us):
                 yield work, frame
@@ -85,10 +108,20 @@ class Outbox:
     def _put(self, row_slice: RowSlice, piece: Piece) -> None:
         work: Work = row_slice.frame
         work.pieces.append(piece)
-        self._touched[work] = None
-        fetched = work.fetched.pop(row_slice.segment, None)
-        if fetched is not None:
-            self._freed(fetched.num_bytes)
+        work.unfinished -= row_slice.num_rows
+        if work.unfinished == 0:
+            self._partial.pop(work, None)
+            self._complete.append(work)
+        else:
+            self._partial[work] = None
+        if work.fetched:
+            fetched = work.fetched.pop(row_slice.segment, None)
+            if fetched is not None:
+                self._freed(fetched.num_bytes)
+
+
+def _block(name: str, datatype: str, shape: tuple[int, ...], array: Array, start: int, end: int) -> TensorBlock:
+    return TensorBlock(name, datatype, shape, data_of(array[start:end]))
 
 
 def _first_row(row_slice: RowSlice) -> int:

@@ -1,9 +1,11 @@
 """The executor's loop: routed frames in, batches through ONNX Runtime, executed frames out.
 
-Frames of its lanes are cut into slices by the batcher; finished rows leave on the executor's own tick, any models
-mixed, so that a slow model never holds a frame's other rows back. Rows whose tensors wait in the blob store join once
-they are fetched (``executors/blob_fetch.py``). A routed frame's offset is committed when all its rows stand in
-acknowledged executed frames. Delivery is at least once: a row that runs twice is dropped by the Validator.
+Frames of its lanes are cut into slices and batched (``executors/execution.py``). Short batches run in the loop, some
+milliseconds at a time; long ones run in threads of their own, one per model version, so that nothing waits for them.
+A frame leaves when its last row is finished; rows of frames that wait for others leave on the executor's own tick. Rows
+whose tensors wait in the blob store join once they are fetched (``executors/blob_fetch.py``). A routed frame's offset
+is committed when all its rows stand in acknowledged executed frames. Delivery is at least once: a row that runs twice
+is dropped by the Validator.
 """
 
 from __future__ import annotations
@@ -11,33 +13,35 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from concurrent.futures import ThreadPoolExecutor
+from math import inf
+from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from executors.batcher import Batcher, BatchKey, RowSlice
 from executors.blob_fetch import BlobFetcher, Claim, NotFetched
-from executors.executed import Work, gather, halves
-from executors.loader import ModelLoader
-from executors.outbox import BatchFacts, Outbox
-from executors.session import ExecutionError, ModelSession
+from executors.executed import Work
+from executors.execution import Execution, Run, Sessions, WorkerCounts
+from executors.lanes import ROUTED, Lanes
+from executors.row_slice import RowSlice
 from schemas.coordinate import RecordCoordinate
-from schemas.frame import TensorBlock
 from streams.blobs.blob_store import BlobStore
 from streams.codec import Codec
-from streams.columns import ERROR, EXPIRED, REJECTED, STATUSES, Columns
-from streams.committed import CommittedConsumer
+from streams.columns import STATUSES
 from streams.errors import CODES, PoisonRecordError
 from streams.registry.schema_watch import SchemaWatch, decode_or_learn
 from streams.topics import full_name
 
-ROUTED: Final = full_name("inference.routed")
 EXECUTED: Final = "inference.executed"
+EXECUTED_TOPIC: Final = full_name(EXECUTED)
 COMMIT_S: Final = 1.0
 MAX_QUEUED_ITEMS: Final = 50_000
 MAX_HELD_BYTES: Final = 256 << 20
 INLINE_US: Final = 2_000
+SLICE_US: Final = 4_000
+"""How long batches run in the loop before it reads, sends and answers the broker again."""
+MAX_THREADS: Final = 2
+"""Long batches at a time."""
 FETCH_RECORDS: Final = 200
 IDLE_MS: Final = 50
 BLOB_MS: Final = 2
@@ -45,28 +49,11 @@ BLOB_MS: Final = 2
 DeadLetter = Callable[[bytes | None, PoisonRecordError, RecordCoordinate], Awaitable[None]]
 
 
-@dataclass(slots=True)
-class WorkerCounts:
-    """What this executor did since its start."""
+class Loaded(Sessions, Protocol):
+    """What the worker asks of whoever loads models."""
 
-    num_frames: int = 0
-    num_rows: int = 0
-    num_batches: int = 0
-    num_failed_rows: int = 0
-    num_blobs: int = 0
-
-
-class _Lanes(CommittedConsumer):
-    """The assigned lanes; ``forget`` is called when a rebalance voids what is under way."""
-
-    def __init__(self, consumer: AIOKafkaConsumer, forget: Callable[[], None]) -> None:
-        super().__init__(consumer, ROUTED)
-        self._forget = forget
-
-    async def on_partitions_revoked(self, revoked: Any) -> None:
-        """Another executor gets it again from the committed offset."""
-        await super().on_partitions_revoked(revoked)
-        self._forget()
+    def take_failed(self) -> list[tuple[tuple[str, str], str]]:
+        """Versions that cannot be loaded, with the reason."""
 
 
 class Worker:
@@ -77,7 +64,7 @@ class Worker:
         consumer: AIOKafkaConsumer,
         producer: AIOKafkaProducer,
         codec: Codec,
-        loader: ModelLoader,
+        loader: Loaded,
         blobs: BlobStore,
         dead_letter: DeadLetter,
         *,
@@ -85,7 +72,7 @@ class Worker:
         tick_ms: int,
         schemas: SchemaWatch | None = None,
     ) -> None:
-        self._lanes = _Lanes(consumer, self._forget)
+        self._lanes = Lanes(consumer, self._forget)
         self._producer = producer
         self._codec = codec
         self._loader = loader
@@ -93,10 +80,18 @@ class Worker:
         self._schemas = schemas
         self._tick_s = tick_ms / 1000
         self._frame_bytes = 0
-        self._batcher = Batcher()
         self._blobs = BlobFetcher(blobs)
-        self._outbox = Outbox(name, self._blobs.release)
-        self.counts = WorkerCounts()
+        self._execution = Execution(name, loader, self._blobs.release)
+        self._threads = ThreadPoolExecutor(MAX_THREADS, f"{name}-batch")
+        self._long: set[asyncio.Task[None]] = set()
+        self._reading: asyncio.Task[tuple[int, dict[Any, list[Any]]]] | None = None
+        self._wake = asyncio.Event()
+        self._ran = False
+
+    @property
+    def counts(self) -> WorkerCounts:
+        """What was done since the start."""
+        return self._execution.counts
 
     @property
     def joined(self) -> asyncio.Event:
@@ -106,7 +101,7 @@ class Worker:
     @property
     def queue_depth(self) -> int:
         """Items waiting for a batch or for their blob."""
-        return self._batcher.queued_items + self._blobs.num_items
+        return self._execution.batcher.queued_items + self._blobs.num_items
 
     @property
     def held_bytes(self) -> int:
@@ -115,9 +110,8 @@ class Worker:
 
     def _forget(self) -> None:
         self._frame_bytes = 0
-        self._batcher = Batcher()
+        self._execution.clear()
         self._blobs.stop()
-        self._outbox.clear()
 
     async def drain(self) -> None:
         """Take no more frames, finish those at hand, commit."""
@@ -126,6 +120,7 @@ class Worker:
     async def run(self) -> None:
         """Run until cancelled. Raises RetriableError when a frame's fate is unknown: the process starts anew."""
         self._lanes.subscribe()
+        outbox = self._execution.outbox
         next_flush = next_commit = time.perf_counter()
         try:
             while True:
@@ -133,37 +128,40 @@ class Worker:
                 await self._fetch()
                 self._take_blobs()
                 self._drop_unavailable()
-                idle = self._outbox.is_empty
-                busy = await self._execute_one()
-                await asyncio.sleep(0)  # under load nothing else here blocks: sends and heartbeats need the loop too
+                waiting = outbox.has_partial
+                self._execute()
                 now = time.perf_counter()
-                if idle and not self._outbox.is_empty:
-                    # a tick from the first finished row, so that a frame's rows leave together
-                    next_flush = now + self._tick_s
-                if not self._outbox.is_empty and (not busy or now >= next_flush):
-                    await self._flush()
+                if not waiting:
+                    next_flush = (
+                        now + self._tick_s
+                    )  # a tick from the first finished row of a frame that waits for others
+                if not outbox.is_empty:
+                    await self._flush(partial=now >= next_flush or not self._ran)
                 if now >= next_commit:
                     await self._lanes.commit()
                     next_commit = now + COMMIT_S
-                if not busy and self._batcher.queued_items:
-                    await asyncio.sleep(self._tick_s)  # rows wait for a model that is being loaded
+                if self._ran:
+                    await asyncio.sleep(
+                        0
+                    )  # under load nothing else here blocks: sends and heartbeats need the loop too
         finally:
-            self._blobs.stop()
+            self._stop()
+
+    def _stop(self) -> None:
+        for task in (*self._long, *(() if self._reading is None else (self._reading,))):
+            task.cancel()
+        self._blobs.stop()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _fetch(self) -> None:
         if self.queue_depth >= MAX_QUEUED_ITEMS or self.held_bytes >= MAX_HELD_BYTES:
-            if not self._batcher.queued_items:
-                await asyncio.sleep(BLOB_MS / 1000)  # all wait for their blobs
+            if not self._ran:
+                await self._pause(BLOB_MS)  # all wait for their blobs, or for batches under way
             return
-        idle_ms = BLOB_MS if self._blobs.is_busy else IDLE_MS
-        timeout_ms = 0 if self._batcher.queued_items or not self._outbox.is_empty else idle_ms
-        fetched = await self._lanes.read(timeout_ms=timeout_ms, max_records=FETCH_RECORDS)
-        generation = self._lanes.generation
+        generation, fetched = await self._read()
         for place, records in fetched.items():
             for record in records:
-                if (
-                    generation != self._lanes.generation
-                ):  # a rebalance while a dead letter was written: all is read again
+                if generation != self._lanes.generation:  # a rebalance meanwhile: all is read again
                     return
                 lane = self._lanes.progress(place)
                 entry = lane.window.start(record.offset + 1)
@@ -178,129 +176,119 @@ class Worker:
                     self._add(Work.of(frame, lane, entry, len(record.value)))
                 lane.finish(entry)
 
+    def _wait_ms(self) -> int:
+        """How long to wait for frames: not at all where something may be done without."""
+        if self._ran or self._blobs.has_arrived:
+            return 0
+        if self._blobs.is_busy:
+            return BLOB_MS
+        if self._execution.outbox.is_empty and not self._execution.batcher.queued_items:
+            return IDLE_MS
+        return max(1, int(self._tick_s * 1000))  # rows wait for a model that is loaded, or for others of their frame
+
+    async def _read(self) -> tuple[int, dict[Any, list[Any]]]:
+        """Records with the generation they were read in; a batch that ends in a thread interrupts the waiting."""
+        wait_ms = self._wait_ms()
+        if self._reading is None and not self._long:
+            return await self._tagged(wait_ms)
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._tagged(wait_ms))
+        if wait_ms and not self._reading.done():
+            await self._woken(self._reading, wait_ms)
+        if not self._reading.done():
+            return self._lanes.generation, {}
+        reading, self._reading = self._reading, None
+        return reading.result()
+
+    async def _tagged(self, wait_ms: int) -> tuple[int, dict[Any, list[Any]]]:
+        fetched = await self._lanes.read(timeout_ms=wait_ms, max_records=FETCH_RECORDS)
+        return self._lanes.generation, fetched
+
+    async def _pause(self, wait_ms: int) -> None:
+        if self._long:
+            await self._woken(None, wait_ms)
+        else:
+            await asyncio.sleep(wait_ms / 1000)
+
+    async def _woken(self, reading: asyncio.Task[Any] | None, wait_ms: int) -> None:
+        self._wake.clear()
+        waking = asyncio.ensure_future(self._wake.wait())
+        either: set[asyncio.Future[Any]] = {waking} if reading is None else {waking, reading}
+        try:
+            await asyncio.wait(either, timeout=wait_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waking.cancel()
+
     def _add(self, work: Work) -> None:
-        columns = Columns.of(work.frame)
         work.lane.window.add(work.entry)
         self._frame_bytes += work.num_bytes
-        self.counts.num_frames += 1
-        self.counts.num_rows += work.left
-        now_us = time.time_ns() // 1000
-        for number, segment in enumerate(work.frame.segments):
-            self._loader.want(segment.model, segment.version)
-            if segment.blob is None:
-                self._queue(work, number, columns, segment.inputs, now_us)
-                continue
-            row = work.starts[number]
-            items, due_us = int(columns.row_items[row]), int(columns.deadlines_us[row])
-            self._blobs.claim(Claim(work, number, segment.blob, segment.inputs, items, due_us))
-
-    def _queue(
-        self, work: Work, number: int, columns: Columns, inputs: tuple[TensorBlock, ...], now_us: int
-    ) -> None:  # fmt: skip
-        segment, rows = work.frame.segments[number], slice(work.starts[number], work.starts[number + 1])
-        # by name: a blob's order is its client's, and rows of both kinds ride together
-        signature = tuple(sorted([(block.name, block.item_shape) for block in inputs]))
-        self._batcher.add(
-            BatchKey(segment.model, segment.version, signature),
-            *(work, number, columns.priorities[rows], columns.row_items[rows], columns.deadlines_us[rows], now_us),
-        )
+        for claim in self._execution.add(work, time.time_ns() // 1000):
+            self._blobs.claim(claim)
 
     def _take_blobs(self) -> None:
+        if not self._blobs.has_arrived:
+            return
         now_us = time.time_ns() // 1000
         for claim, outcome in self._blobs.take():
-            work, number = claim.work, claim.segment
-            columns = Columns.of(work.frame)
             if isinstance(outcome, NotFetched):
                 self.counts.num_failed_rows += 1
                 status = STATUSES.index(CODES[outcome.code].status)
-                self._outbox.end(_row_of(work, number, columns), status, outcome.code, outcome.message)
+                self._execution.outbox.end(_row_of(claim), status, outcome.code, outcome.message)
                 continue
             self.counts.num_blobs += 1
-            work.fetched[number] = outcome
-            self._queue(work, number, columns, outcome.inputs, now_us)
+            claim.work.fetched[claim.segment] = outcome
+            self._execution.add_fetched(claim, outcome.inputs, now_us)
 
     def _drop_unavailable(self) -> None:
         for (model, version), reason in self._loader.take_failed():
-            for row_slice in self._batcher.drop(model, version):
-                self._outbox.end(row_slice, ERROR, "model_unavailable", reason)
+            self._execution.drop(model, version, reason)
 
-    async def _execute_one(self) -> bool:
-        batch = self._batcher.next_batch(time.time_ns() // 1000, self._loader.profiles)
-        if batch is None:
-            return False
-        for row_slice in batch.expired:
-            self._outbox.end(
-                row_slice, EXPIRED, "deadline_exceeded", "the deadline would pass before its batch is done"
-            )
-        if batch.slices:
-            session = self._loader.sessions[batch.key.model, batch.key.version]
-            slices = tuple([each for each in batch.slices if self._admit_fetched(each, session)])
-            if slices:
-                await self._run(session, slices)
-        return True
+    def _execute(self) -> None:
+        """Run short batches for a while and start long ones."""
+        execution, begun = self._execution, time.perf_counter_ns()
+        self._ran = False
+        while (run := execution.next(time.time_ns() // 1000, self._max_time_us())) is not None:
+            self._ran = True
+            if run.time_us >= INLINE_US:
+                task = asyncio.ensure_future(self._run_long(run))
+                self._long.add(task)
+                task.add_done_callback(self._ended)
+                continue
+            run.compute()
+            execution.done(run)
+            if time.perf_counter_ns() - begun > SLICE_US * 1000:
+                return
 
-    def _admit_fetched(self, row_slice: RowSlice, session: ModelSession) -> bool:
-        """What the door could not check of a blob that the client stored: NaN and infinity."""
-        fetched = row_slice.frame.fetched.get(row_slice.segment)
-        if fetched is None or not fetched.not_finite:
-            return True
-        for spec in session.model.inputs:
-            if spec.name in fetched.not_finite and not spec.allow_nan:
-                reason = f"input {spec.name} holds NaN or infinity, which the model's manifest forbids"
-                self._outbox.end(row_slice, REJECTED, "not_finite", reason)
-                return False
-        return True
+    def _max_time_us(self) -> float:
+        return inf if len(self._long) < MAX_THREADS else INLINE_US
 
-    async def _run(self, session: ModelSession, slices: tuple[RowSlice, ...]) -> None:
-        self.counts.num_batches += 1
-        number, generation = self.counts.num_batches, self._lanes.generation
-        num_items = sum(each.num_items for each in slices)
-        started_us = time.time_ns() // 1000
-        inputs = gather(slices)
-        try:
-            if session.profile.time_us(num_items) < INLINE_US:
-                outputs = session.run(inputs)
-            else:
-                outputs = await asyncio.to_thread(session.run, inputs)
-        except ExecutionError as error:
-            if generation == self._lanes.generation:
-                await self._isolate(session, slices, error)
-            return
-        if generation != self._lanes.generation:
-            return  # the rows are another executor's by now
-        batch = BatchFacts(number, num_items, started_us, time.time_ns() // 1000 - started_us)
-        at = 0
-        for row_slice in slices:
-            self._outbox.finish(row_slice, session, outputs, at, batch)
-            at += row_slice.num_items
-
-    async def _isolate(self, session: ModelSession, slices: tuple[RowSlice, ...], error: ExecutionError) -> None:
-        """A failed batch runs again in halves, so that only the rows at fault get the error."""
-        if len(slices) == 1 and slices[0].num_rows == 1:
-            self.counts.num_failed_rows += 1
-            # what admission let through and the session refuses is our defect, whatever the session calls it
-            code = error.code if CODES[error.code].status == "ERROR" else "internal"
-            self._outbox.end(slices[0], ERROR, code, error.problem)
-            return
+    async def _run_long(self, run: Run) -> None:
         generation = self._lanes.generation
-        for half in halves(slices):
-            if generation == self._lanes.generation:
-                await self._run(session, half)
+        await asyncio.get_running_loop().run_in_executor(self._threads, run.compute)
+        if generation == self._lanes.generation:  # otherwise the rows are another executor's by now
+            self._execution.done(run)
 
-    async def _flush(self) -> None:
-        for work, frame in self._outbox.flush(time.time_ns() // 1000):
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._long.discard(task)
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._lanes.fail(error)
+
+    async def _flush(self, *, partial: bool) -> None:
+        for work, frame in self._execution.outbox.flush(time.time_ns() // 1000, partial=partial):
             if frame is not None:
                 value = self._codec.encode(EXECUTED, frame)
                 holder = (work.lane, work.entry)
-                await self._lanes.send(self._producer, full_name(EXECUTED), value, frame.partition, [holder])
+                await self._lanes.send(self._producer, EXECUTED_TOPIC, value, frame.partition, (holder,))
                 continue
             if self._lanes.is_current(work.lane):
                 self._frame_bytes -= work.num_bytes
             work.lane.finish(work.entry)
 
 
-def _row_of(work: Work, number: int, columns: Columns) -> RowSlice:
+def _row_of(claim: Claim) -> RowSlice:
     """The only row of a segment with a blob."""
-    rows = slice(work.starts[number], work.starts[number] + 1)
-    items, deadlines = columns.row_items[rows], columns.deadlines_us[rows]
-    return RowSlice(work, number, 0, 1, 0, int(items[0]), 0, 0, int(deadlines[0]), items, deadlines)
+    return RowSlice(claim.work, claim.segment, 0, 1, 0, claim.items, 0, 0, claim.due_us, [claim.items], [claim.due_us])
+
+
+__all__ = ["ROUTED", "Worker", "WorkerCounts"]

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from schemas.coordinate import RecordCoordinate
+
+HASHED: Final = -1
+"""Lane of a plan: by a hash of the model's name, among the fast lanes."""
+SLOW: Final = -2
+"""Lane of a plan: by a hash of the model's name, among the lanes for slow models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +23,16 @@ class VersionWeight:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Plan of one model: weights sum to 100; ``max_batch_size`` in items; ``timeout_ms``: the default budget."""
+    """Plan of one model: weights sum to 100; ``max_batch_size`` in items; ``timeout_ms``: the default budget.
+
+    ``lane``: a lane of ``inference.routed`` from 0 on, ``HASHED`` or ``SLOW``.
+    """
 
     model: str
     versions: tuple[VersionWeight, ...]
     max_batch_size: int
     timeout_ms: int
-    lane: int = -1
+    lane: int = HASHED
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from math import inf
 
-import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executors.batcher import Batch, Batcher, BatchKey, Profile, RowSlice
+from executors.batcher import AGE_US, Batch, Batcher, BatchKey, Profile
+from executors.row_slice import RowSlice
 
 FAR = 1 << 50
 
 
 def key(model: str = "m") -> BatchKey:
-    return BatchKey(model, "v1.0.0", (("x", (4,)),))
+    return BatchKey(model, "v1.0.0", (("x", (4,), 4),))
 
 
 def add(
@@ -25,17 +27,19 @@ def add(
     priorities: tuple[int, ...] = (),
     deadlines: tuple[int, ...] = (),
     segment: int = 0,
-) -> None:
+    now_us: int = 0,
+) -> list[tuple[str, int, int]]:
     n = len(items)
-    batcher.add(
+    refused = batcher.add(
         key(model),
         frame,
         segment,
-        np.array(priorities or (5,) * n, np.uint8),
-        np.array(items, np.uint16),
-        np.array(deadlines or (FAR,) * n, np.int64),
-        now_us=0,
+        bytes(priorities or (5,) * n),
+        list(items),
+        list(deadlines or (FAR,) * n),
+        now_us=now_us,
     )
+    return [] if refused is None else rows([refused])
 
 
 def profiles(
@@ -44,7 +48,7 @@ def profiles(
     return {(model, "v1.0.0"): Profile(fixed, per_item, cap) for model in models}
 
 
-def rows(slices: tuple[RowSlice, ...]) -> list[tuple[str, int, int]]:
+def rows(slices: Sequence[RowSlice]) -> list[tuple[str, int, int]]:
     return [(s.frame, s.segment, row) for s in slices for row in range(s.first_row, s.first_row + s.num_rows)]
 
 
@@ -113,7 +117,7 @@ def test_a_batch_may_hold_expired_rows_only() -> None:
     add(batcher, deadlines=(5,))
     batch = batcher.next_batch(10, profiles("m"))
     assert batch is not None
-    assert batch.slices == ()
+    assert batch.slices == []
     assert rows(batch.expired) == [("f", 0, 0)]
 
 
@@ -126,14 +130,6 @@ def test_a_version_without_a_profile_waits_and_can_be_dropped() -> None:
     assert batcher.waiting() == {key("a"): 1}
     assert rows(batcher.drop("a", "v1.0.0")) == [("f", 0, 0)]
     assert batcher.queued_items == 0
-
-
-def test_lost_frames_are_forgotten() -> None:
-    batcher = Batcher()
-    add(batcher, frame="f", items=(1, 2))
-    add(batcher, frame="g")
-    assert batcher.drop_frames({"f"}) == 3
-    assert taken(batcher.next_batch(0, profiles("m"))) == [("g", 0, 0)]
 
 
 def test_time_is_shared_by_weight_not_by_batches() -> None:
@@ -156,6 +152,93 @@ def test_time_is_shared_by_weight_not_by_batches() -> None:
     assert abs(spent["fast"] / total - 0.25) < 0.05
     assert abs(spent["slow"] / total - 0.25) < 0.05
     assert abs(spent["heavy"] / total - 0.5) < 0.05
+
+
+def test_a_queue_alone_owes_nothing_for_the_time_that_nobody_wanted() -> None:
+    batcher = Batcher()
+    for _ in range(100):
+        add(batcher, "a", items=(1,) * 8)
+    for _ in range(50):
+        batcher.next_batch(0, profiles("a", fixed=1_000.0))
+    add(batcher, "b", items=(1,) * 80)
+    served = [next_of(batcher, profiles("a", "b", fixed=1_000.0)) for _ in range(6)]
+    assert served.count("a") in (2, 3, 4)
+
+
+def next_of(
+    batcher: Batcher, known: dict[tuple[str, str], Profile], now_us: int = 0, limit: float = inf
+) -> str:  # fmt: skip
+    batch = batcher.next_batch(now_us, known, limit)
+    assert batch is not None
+    return batch.key.model
+
+
+def test_a_class_goes_before_the_next_whatever_its_model_has_used() -> None:
+    batcher = Batcher()
+    for _ in range(3):
+        add(batcher, "flood", items=(1,) * 8, priorities=(9,) * 8)
+        add(batcher, "urgent", items=(1,) * 8, priorities=(0,) * 8)
+    known = profiles("flood", "urgent", fixed=50_000.0)
+    assert [next_of(batcher, known) for _ in range(6)] == ["urgent"] * 3 + ["flood"] * 3
+
+
+def test_a_queue_stands_in_the_class_of_its_most_urgent_row() -> None:
+    batcher = Batcher()
+    add(batcher, "a", items=(1,), priorities=(3,))
+    add(batcher, "b", items=(1,), priorities=(9,))
+    add(batcher, "b", frame="g", items=(1,), priorities=(2,))
+    batch = batcher.next_batch(0, profiles("a", "b"))
+    assert taken(batch) == [("g", 0, 0), ("f", 0, 0)]  # whoever is there rides along
+
+
+def test_who_waits_rises_until_it_shares_the_time_with_class_0() -> None:
+    batcher = Batcher()
+    add(batcher, "old", items=(1,), priorities=(9,), now_us=0)
+    known = profiles("old", "urgent", fixed=2_000.0, cap=1)
+    add(batcher, "urgent", items=(1,) * 1000, priorities=(0,) * 1000, now_us=0)
+    now = 0
+    while (model := next_of(batcher, known, now)) == "urgent":
+        now += AGE_US // 10
+        add(batcher, "urgent", items=(1,), priorities=(0,), now_us=now)
+    assert model == "old"
+    assert 8 * AGE_US < now < 10 * AGE_US
+
+
+def test_what_is_busy_or_too_long_waits_and_the_others_go_on() -> None:
+    batcher = Batcher()
+    for model in ("busy", "short", "long"):
+        add(batcher, model, items=(1,) * 20)
+    known = profiles("busy", "short", fixed=100.0) | profiles("long", fixed=5_000.0)
+    batcher.busy.add(("busy", "v1.0.0"))
+    assert [next_of(batcher, known, limit=2_000.0) for _ in range(3)] == ["short"] * 3
+    assert batcher.next_batch(0, known, 2_000.0) is None
+    assert {key.model for key in batcher.waiting()} == {"busy", "long"}
+    batcher.busy.clear()
+    assert {next_of(batcher, known) for _ in range(6)} == {"busy", "long"}
+    assert batcher.queued_items == 0
+
+
+def test_a_model_may_hold_so_many_rows_and_its_neighbour_as_many() -> None:
+    batcher = Batcher(max_items=10)
+    assert add(batcher, "a", items=(4, 4)) == []
+    assert add(batcher, "a", frame="g", items=(3,)) == [("g", 0, 0)]
+    assert add(batcher, "b", items=(99,)) == []  # however large, when nothing of it waits
+    assert add(batcher, "b", frame="g", items=(1,)) == [("g", 0, 0)]
+    while batcher.next_batch(0, profiles("a", "b")) is not None:
+        pass
+    assert add(batcher, "a", items=(4, 4)) == []
+    assert batcher.queued_items == 8
+
+
+def test_the_bound_counts_bytes_over_all_signatures_of_a_model() -> None:
+    batcher = Batcher(max_bytes=100)
+    far, one = [FAR], [1]
+    wide, narrow = (BatchKey("m", "v1.0.0", (("x", (width,), 4),)) for width in (20, 6))
+    assert batcher.add(wide, "f", 0, b"\5", one, far, 0) is None
+    assert batcher.add(narrow, "f", 1, b"\5", one, far, 0) is not None
+    assert batcher.waiting() == {wide: 1}
+    assert batcher.drop("m", "v1.0.0")
+    assert batcher.add(narrow, "f", 1, b"\5", one, far, 0) is None
 
 
 segments = st.lists(
@@ -190,6 +273,9 @@ def test_every_row_comes_back_exactly_once(
                 row_slice.priority
             }
             assert row_slice.earliest_us >= now
+            assert list(row_slice.row_items) == [
+                column[0] for column in columns[row_slice.first_row :][: row_slice.num_rows]
+            ]
         assert len(batch.slices) + len(batch.expired) > 0
     assert sorted(seen) == sorted(expected)
     assert batcher.queued_items == 0

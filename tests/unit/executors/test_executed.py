@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executors.batcher import RowSlice
 from executors.executed import MAX_FRAME_BYTES, Piece, Work, cut, executed_frames, gather, halves
+from executors.row_slice import RowSlice
 from schemas.frame import Segment, TensorBlock
 from streams.columns import EXPIRED, OK, Columns, num_rows
 from tests.support.frames import T, frame, row
@@ -20,13 +20,14 @@ def work_of(rows: int, items: int = 1) -> Work:
 def piece(first: int, rows: int, *, width: int = 1, status: int = OK) -> Piece:
     block = TensorBlock("y", "FP32", (width,), np.full((rows, width), first, "<f4").tobytes())
     segment = Segment("digits", "v1.0.0", "", rows, (), (block,) if status == OK else ())
-    return Piece(first, segment, status, None if status == OK else ("deadline_exceeded", "late"))
+    error = None if status == OK else ("deadline_exceeded", "late", 7)
+    return Piece(first, segment, status, error, len(block.data) if status == OK else 0)
 
 
 def slice_of(work: Work, segment: int = 0) -> RowSlice:
     columns = Columns.of(work.frame)
-    items = columns.row_items.astype(np.int64)
-    return RowSlice(work, segment, 0, len(items), 0, int(items.sum()), 5, T, T, items, columns.deadlines_us)
+    items = columns.row_items.tolist()
+    return RowSlice(work, segment, 0, len(items), 0, sum(items), 5, T, T, items, columns.deadlines_us.tolist())
 
 
 def test_pieces_come_out_in_row_order_with_their_status() -> None:
@@ -35,7 +36,7 @@ def test_pieces_come_out_in_row_order_with_their_status() -> None:
     (made,) = executed_frames(work, T + 5)
     assert Columns.of(made).offsets.tolist() == [0, 1, 2, 4]
     assert made.statuses == bytes([OK, OK, OK, EXPIRED])
-    assert [(error.row, error.code) for error in made.errors] == [(3, "deadline_exceeded")]
+    assert [(error.row, error.code, error.retry_after_ms) for error in made.errors] == [(3, "deadline_exceeded", 7)]
     assert [segment.num_rows for segment in made.segments] == [2, 1, 1]
     assert (made.executed_us, work.left, work.pieces) == (T + 5, 2, [])
     assert executed_frames(work, T) == []

@@ -1,0 +1,244 @@
+"""From queued rows to executed rows: the executor without Kafka and without a loop.
+
+Whoever drives it adds frames, asks for the next batch, runs it where it likes (``compute`` may run in a thread), and
+hands back what came of it. Every row added ends once in the outbox. A batch that fails runs again in halves, until only
+the rows at fault have the error.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Final, Protocol
+
+import numpy as np
+
+from executors.batcher import Batch, Batcher, BatchKey, Profile, Version
+from executors.blob_fetch import Claim
+from executors.coalesce import coalesced
+from executors.executed import Work, gather, halves
+from executors.outbox import BatchFacts, Outbox
+from executors.row_slice import RowSlice
+from executors.service_time import ServiceTime
+from executors.session import ExecutionError, ModelSession
+from schemas.frame import TensorBlock
+from streams.columns import DATATYPE_BYTES, ERROR, EXPIRED, REJECTED, Array
+from streams.errors import CODES
+
+TEXT_BYTES: Final = 16
+"""What an element of a text counts as, for the bound of queued bytes."""
+LATE: Final = "the deadline would pass before its batch is done"
+RETRY_AFTER_MS: Final = 500
+FULL: Final = "more rows of this model wait in its executor than it may hold"
+
+
+class Sessions(Protocol):
+    """What the executor has loaded; ``profiles`` may be corrected."""
+
+    sessions: dict[Version, ModelSession]
+    profiles: dict[Version, Profile]
+
+    def want(self, model: str, version: str) -> None:
+        """Ask for a version that is not here."""
+
+
+@dataclass(slots=True)
+class WorkerCounts:
+    """What this executor did since its start. ``num_coalesced``: items that another item of their batch ran for."""
+
+    num_frames: int = 0
+    num_rows: int = 0
+    num_batches: int = 0
+    num_failed_rows: int = 0
+    num_blobs: int = 0
+    num_coalesced: int = 0
+    num_refused_rows: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Run:
+    """A batch on its way through a session. ``time_us``: how long it should take; what came of it is filled in."""
+
+    session: ModelSession
+    version: Version
+    slices: Sequence[RowSlice]
+    num_items: int
+    time_us: float
+    started_us: int = 0
+    run_us: int = 0
+    outputs: dict[str, Array] | None = None
+    error: ExecutionError | None = None
+    num_coalesced: int = 0
+
+    def compute(self) -> None:
+        """Run the session. Touches nothing but this object and the session: may run in a thread of its own."""
+        self.started_us = time.time_ns() // 1000
+        inputs: Mapping[str, Array] = gather(self.slices)
+        places = None
+        if self.num_items > 1 and self.session.model.deterministic:
+            found = coalesced(inputs)
+            if found is not None:
+                inputs, places = found
+        begun = time.perf_counter_ns()
+        try:
+            self.outputs = self.session.run(inputs)
+        except ExecutionError as error:
+            self.error = error
+            return
+        self.run_us = (time.perf_counter_ns() - begun) // 1000
+        if places is not None:
+            self.num_coalesced = self.num_items - int(places.max()) - 1
+            self.outputs = {name: np.ascontiguousarray(array[places]) for name, array in self.outputs.items()}
+
+
+class Execution:
+    """Queues, batches and finished rows of one executor. ``freed`` hears of the bytes of blobs that are done with."""
+
+    def __init__(self, name: str, loaded: Sessions, freed: Callable[[int], None]) -> None:
+        self._loaded = loaded
+        self._times: dict[Version, ServiceTime] = {}
+        self._again: deque[Run] = deque()
+        self._running: set[Version] = set()
+        self.batcher = Batcher()
+        self.outbox = Outbox(name, freed)
+        self.counts = WorkerCounts()
+
+    def clear(self) -> None:
+        """Forget everything under way: a rebalance voided it."""
+        self._again.clear()
+        self._running = set()  # what a thread still computes is not handed back
+        self.batcher = Batcher()
+        self.outbox.clear()
+
+    def add(self, work: Work, now_us: int) -> list[Claim]:
+        """Queue a frame's rows; the claims are those whose inputs must be fetched first (``add_fetched``)."""
+        frame, starts, profiles = work.frame, work.starts, self._loaded.profiles
+        self.counts.num_frames += 1
+        self.counts.num_rows += work.left
+        row_items: list[int] = np.frombuffer(frame.row_items, "<u2").tolist()
+        deadlines_us: list[int] = np.frombuffer(frame.deadlines_us, "<i8").tolist()
+        claims: list[Claim] = []
+        for number, segment in enumerate(frame.segments):
+            if (segment.model, segment.version) not in profiles:
+                self._loaded.want(segment.model, segment.version)
+            first, end = starts[number], starts[number + 1]
+            if segment.blob is not None:
+                claims.append(Claim(work, number, segment.blob, segment.inputs, row_items[first], deadlines_us[first]))
+                continue
+            self._queue(
+                work, number, segment.inputs, frame.priorities[first:end], row_items[first:end],
+                deadlines_us[first:end], now_us,
+            )  # fmt: skip
+        return claims
+
+    def add_fetched(self, claim: Claim, inputs: tuple[TensorBlock, ...], now_us: int) -> None:
+        """Queue the row of a claim whose inputs are here."""
+        row = claim.work.starts[claim.segment]
+        priority = claim.work.frame.priorities[row : row + 1]
+        self._queue(claim.work, claim.segment, inputs, priority, [claim.items], [claim.due_us], now_us)
+
+    def _queue(
+        self, work: Work, number: int, inputs: tuple[TensorBlock, ...], priorities: bytes, row_items: list[int],
+        deadlines_us: list[int], now_us: int,
+    ) -> None:  # fmt: skip
+        segment = work.frame.segments[number]
+        signature = [(block.name, block.item_shape, DATATYPE_BYTES.get(block.datatype, TEXT_BYTES)) for block in inputs]
+        if len(signature) > 1:
+            signature.sort()  # by name: a blob's order is its client's, and rows of both kinds ride together
+        key = BatchKey(segment.model, segment.version, tuple(signature))
+        refused = self.batcher.add(key, work, number, priorities, row_items, deadlines_us, now_us)
+        if refused is not None:
+            self.counts.num_refused_rows += refused.num_rows
+            self.outbox.end(refused, REJECTED, "overloaded", FULL, RETRY_AFTER_MS)
+
+    def drop(self, model: str, version: str, reason: str) -> None:
+        """End the rows of a version that cannot be loaded."""
+        for row_slice in self.batcher.drop(model, version):
+            self.outbox.end(row_slice, ERROR, "model_unavailable", reason)
+
+    def next(self, now_us: int, max_time_us: float = inf) -> Run | None:
+        """The next batch to run, of at most ``max_time_us``; rows that come too late end on the way.
+
+        Its version runs nothing else until ``done`` is told.
+        """
+        for run in list(self._again):
+            if run.version not in self._running and run.time_us < max_time_us:
+                self._again.remove(run)
+                self._running.add(run.version)
+                return run
+        while (batch := self.batcher.next_batch(now_us, self._loaded.profiles, max_time_us)) is not None:
+            for row_slice in batch.expired:
+                self.outbox.end(row_slice, EXPIRED, "deadline_exceeded", LATE)
+            made = self._run_of(batch) if batch.slices else None
+            if made is not None:
+                self.batcher.busy.add(made.version)
+                self._running.add(made.version)
+                return made
+        return None
+
+    def _run_of(self, batch: Batch) -> Run | None:
+        version = (batch.key.model, batch.key.version)
+        session = self._loaded.sessions[version]
+        for row_slice in batch.slices:
+            if row_slice.frame.fetched:  # rare: only then is there something that the door could not check
+                return self._checked(batch, session, version)
+        return Run(session, version, batch.slices, batch.num_items, batch.time_us)
+
+    def _checked(self, batch: Batch, session: ModelSession, version: Version) -> Run | None:
+        slices = [each for each in batch.slices if self._admit_fetched(each, session)]
+        return Run(session, version, slices, sum(each.num_items for each in slices), batch.time_us) if slices else None
+
+    def _admit_fetched(self, row_slice: RowSlice, session: ModelSession) -> bool:
+        """What the door could not check of a blob that the client stored: NaN and infinity."""
+        fetched = row_slice.frame.fetched.get(row_slice.segment)
+        if fetched is None or not fetched.not_finite:
+            return True
+        for spec in session.model.inputs:
+            if spec.name in fetched.not_finite and not spec.allow_nan:
+                reason = f"input {spec.name} holds NaN or infinity, which the model's manifest forbids"
+                self.outbox.end(row_slice, REJECTED, "not_finite", reason)
+                return False
+        return True
+
+    def done(self, run: Run) -> None:
+        """Take what came of a batch."""
+        self._running.discard(run.version)
+        self.counts.num_batches += 1
+        if run.error is not None:
+            self._isolate(run, run.error)
+            return
+        assert run.outputs is not None
+        self.counts.num_coalesced += run.num_coalesced
+        facts = BatchFacts(self.counts.num_batches, run.num_items, run.started_us, run.run_us)
+        self.outbox.finish(run.slices, run.session, run.outputs, facts)
+        self._release(run.version)
+        self._observe(run)
+
+    def _release(self, version: Version) -> None:
+        if not self._again or all(run.version != version for run in self._again):
+            self.batcher.busy.discard(version)
+
+    def _observe(self, run: Run) -> None:
+        times = self._times.get(run.version)
+        if times is None or times.measured is not run.session.profile:
+            times = self._times[run.version] = ServiceTime(run.session.profile)
+        corrected = times.observe(run.num_items - run.num_coalesced, run.run_us)
+        if corrected is not None:
+            self._loaded.profiles[run.version] = corrected
+
+    def _isolate(self, run: Run, error: ExecutionError) -> None:
+        """A failed batch runs again in halves, so that only the rows at fault get the error."""
+        slices = run.slices
+        if len(slices) == 1 and slices[0].num_rows == 1:
+            self.counts.num_failed_rows += 1
+            # what admission let through and the session refuses is our defect, whatever the session calls it
+            code = error.code if CODES[error.code].status == "ERROR" else "internal"
+            self.outbox.end(slices[0], ERROR, code, error.problem)
+            self._release(run.version)
+            return
+        for half in reversed(halves(slices)):
+            items = sum([row_slice.num_items for row_slice in half])
+            self._again.appendleft(Run(run.session, run.version, half, items, run.time_us / 2))

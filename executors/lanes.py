@@ -1,0 +1,59 @@
+"""Which lanes of ``inference.routed`` an executor reads: fast ones first, the slow ones at the end.
+
+Executors of one class are one consumer group, and the groups share the topic's partitions by number, so that a model
+that crashes its process takes only executors of its own class along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
+
+from streams.committed import CommittedConsumer
+from streams.lane_class import lanes_of
+from streams.topics import full_name
+
+ROUTED: Final = full_name("inference.routed")
+
+
+class Lanes(CommittedConsumer):
+    """The assigned lanes; ``forget`` is called when a rebalance voids what is under way."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, forget: Callable[[], None]) -> None:
+        super().__init__(consumer, ROUTED)
+        self._forget = forget
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        """Another executor gets it again from the committed offset."""
+        await super().on_partitions_revoked(revoked)
+        self._forget()
+
+
+class _OfClass(RoundRobinPartitionAssignor):  # type: ignore[misc]  # aiokafka is untyped
+    """Round robin over the lanes of one class."""
+
+    num_slow: int
+    slow: bool
+
+    @classmethod
+    def assign(
+        cls, cluster: Any, members: Mapping[str, ConsumerProtocolMemberMetadata]
+    ) -> dict[str, ConsumerProtocolMemberAssignment]:
+        """Divide the lanes of this class among the members; the others belong to another group."""
+        partitions = cluster.partitions_for_topic(ROUTED) or set()
+        lanes = lanes_of(len(partitions), cls.num_slow, slow=cls.slow)
+        names = sorted(members)
+        return {
+            name: ConsumerProtocolMemberAssignment(cls.version, [(ROUTED, list(lanes)[at :: len(names)])], b"")
+            for at, name in enumerate(names)
+        }
+
+
+def assignor(num_slow: int, *, slow: bool) -> type[RoundRobinPartitionAssignor]:
+    """The assignor of a class of executors where the last ``num_slow`` lanes are the slow ones."""
+    kind = "slow" if slow else "fast"
+    return type(f"{kind.title()}Lanes", (_OfClass,), {"name": f"isos-{kind}-lanes", "num_slow": num_slow, "slow": slow})

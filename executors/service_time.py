@@ -1,0 +1,48 @@
+"""How long batches really take: the profile of the warm-up, corrected by what is measured since; pure.
+
+t(n) = factor x (fixed + per item x n). The factor follows the measured times slowly (an exponential mean) and each
+measurement counts at most by ``MAX_RATIO``, so that a process that was put aside for a moment does not make its models
+slow. A corrected profile is handed out when it differs from the last one by more than ``STEP``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from executors.batcher import Profile
+
+SHARE: Final = 0.05
+"""Weight of one measurement in the mean."""
+MAX_RATIO: Final = 3.0
+BOUNDS: Final = (0.25, 20.0)
+STEP: Final = 0.15
+
+
+@dataclass(slots=True)
+class ServiceTime:
+    """The correction of one session. ``measured``: its profile as loaded."""
+
+    measured: Profile
+    factor: float = 1.0
+    given: float = 1.0
+
+    def observe(self, num_items: int, run_us: float) -> Profile | None:
+        """Note one batch; the corrected profile when it has moved enough to be handed out, else None."""
+        expected = self.factor * self.measured.time_us(num_items)
+        if expected <= 0.0:
+            return None
+        ratio = min(max(run_us / expected, 1.0 / MAX_RATIO), MAX_RATIO)
+        self.factor = min(max(self.factor * (1.0 + SHARE * (ratio - 1.0)), BOUNDS[0]), BOUNDS[1])
+        if abs(self.factor / self.given - 1.0) < STEP:
+            return None
+        self.given = self.factor
+        return self.profile
+
+    @property
+    def profile(self) -> Profile:
+        """The corrected profile."""
+        measured = self.measured
+        return replace(
+            measured, fixed_us=measured.fixed_us * self.factor, per_item_us=measured.per_item_us * self.factor
+        )
