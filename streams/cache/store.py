@@ -21,8 +21,10 @@ from typing import Any, Final
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from schemas.telemetry import CacheWindow, Telemetry
 from streams.cache.keys import FIELD_BYTES
 from streams.cache.local import LocalLevel
+from streams.cache.lookup import LookedUp, Lookup
 from streams.cache.values import TAG_BYTES, Entry, Seal
 
 log = logging.getLogger(__name__)
@@ -143,7 +145,38 @@ class CacheStore:
         self._waiting: dict[bytes, bytes] = {}
         self._waiting_bytes = 0
         self._retry_at = 0.0
+        self._window: dict[tuple[str, str], list[int]] = {}
+        self._window_us = time.time_ns() // 1000
+        self._told = (0, 0)
         self.is_away = False
+
+    async def answer(self, lookup: Lookup) -> LookedUp:
+        """What is known of all that a frame asks, counted by model version."""
+        fields = [field for asked in lookup.asked for field in asked.fields]
+        ttls_us = [asked.ttl_us for asked in lookup.asked for _ in asked.fields]
+        found = await self.look_up(fields, ttls_us, time.time_ns() // 1000)
+        entries, first = [], 0
+        for asked in lookup.asked:
+            part = tuple(found[first : first + len(asked.fields)])
+            first += len(part)
+            entries.append(part)
+            count = self._window.setdefault((asked.model, asked.version), [0, 0])
+            missed = part.count(None)
+            count[0] += len(part) - missed
+            count[1] += missed
+        return LookedUp(lookup, tuple(entries))
+
+    def window(self, stage: str, instance: int) -> Telemetry | None:
+        """What was counted since the last window; None when nothing was looked up."""
+        now_us, counts = time.time_ns() // 1000, self.counts
+        if not self._window and counts.num_forged == self._told[0]:
+            self._window_us = now_us
+            return None
+        caches = tuple(CacheWindow(*key, *count) for key, count in sorted(self._window.items()))
+        forged, unanswered = counts.num_forged - self._told[0], counts.num_unanswered - self._told[1]
+        began_us, self._window_us = self._window_us, now_us
+        self._window, self._told = {}, (counts.num_forged, counts.num_unanswered)
+        return Telemetry(stage, instance, began_us, now_us - began_us, 0, 0, (), caches, forged, unanswered)
 
     async def look_up(self, fields: Sequence[bytes], ttls_us: Sequence[int], now_us: int) -> list[Entry | None]:
         """The answer to each key (32 bytes) that is younger than its time to live, else None."""

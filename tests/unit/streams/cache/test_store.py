@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from schemas.telemetry import CacheWindow
 from streams.cache import store as store_module
+from streams.cache.lookup import Asked, Lookup
 from streams.cache.store import CacheStore
 from streams.cache.values import Seal
 from tests.support import cache_scripts
@@ -192,3 +195,28 @@ async def test_closing_ends_what_is_under_way() -> None:
     await store.close()
     assert store._asking == set()
     assert store._filling is None
+
+
+async def test_a_frame_is_answered_in_parts_and_counted_by_version() -> None:
+    store, _ = new_store()
+    assert store.window("router", 2) is None
+    store.fill(filled(executed(frame([row(1), row(2)])), digests_of(frame([row(1), row(2)])), now_us()))
+    await written(store)
+    one, two, three = (field for field, _ in answers(1, 2, 3))
+    first = Asked(0, "digits", "v1.0.0", (0, 1), (three, one), HOUR_US)
+    second = Asked(1, "digits", "v2.0.0", (0,), (two,), HOUR_US)
+    looked = Lookup((first, second), b"")
+    found = await store.answer(looked)
+    assert found.lookup is looked
+    assert [[each is not None for each in part] for part in found.entries] == [[False, True], [True]]
+    store.counts.num_forged += 4
+    window = store.window("router", 2)
+    assert window is not None
+    assert (window.stage, window.instance, window.num_cache_forged, window.num_cache_unanswered) == ("router", 2, 4, 0)
+    assert window.caches == (CacheWindow("digits", "v1.0.0", 1, 1), CacheWindow("digits", "v2.0.0", 1, 0))
+    assert window.window_start_us + window.window_us <= now_us()
+    assert store.window("router", 2) is None
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000
