@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from dataclasses import asdict, dataclass
+from types import SimpleNamespace
 from typing import Any, Final
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -64,6 +65,10 @@ def examine(blob: bytes, trial: Trial) -> dict[str, Any]:
     from executors.runtime import CPU, RUNTIME_ERRORS, sentence_of, session_options  # isort: skip
     import onnxruntime
 
+    from executors.engine import engine_of
+    from executors.signature import DATATYPES, blank
+    from schemas.model import TensorSpec
+
     findings: dict[str, Any] = {}
     try:
         start = time.perf_counter()
@@ -74,25 +79,35 @@ def examine(blob: bytes, trial: Trial) -> dict[str, Any]:
     except RUNTIME_ERRORS as error:
         return {"error": sentence_of(error)}
     findings["runs"] = []
+    if not _are_served(findings):  # said by the check of the signature
+        return findings
     try:
+        engine = engine_of(session, ())
         for size in trial.sizes:
             feed = {
-                argument.name: np.zeros((size, *trial.shapes[argument.name]), _NUMPY[argument.type])
+                argument.name: blank(
+                    TensorSpec(argument.name, DATATYPES[argument.type], trial.shapes[argument.name]), size
+                )
                 for argument in session.get_inputs()
-                if argument.name in trial.shapes and argument.type in _NUMPY
+                if argument.name in trial.shapes and argument.type in DATATYPES
             }
-            made = zip(session.get_outputs(), session.run(None, feed), strict=True)
+            made = zip(session.get_outputs(), engine.run(feed, size), strict=True)
             findings["runs"].append({argument.name: list(np.shape(array)) for argument, array in made})
     except RUNTIME_ERRORS as error:
         findings["run_error"] = sentence_of(error)
     return findings
 
 
-_NUMPY: Final = {
-    "tensor(bool)": "?", "tensor(uint8)": "u1", "tensor(uint16)": "u2", "tensor(uint32)": "u4", "tensor(uint64)": "u8",
-    "tensor(int8)": "i1", "tensor(int16)": "i2", "tensor(int32)": "i4", "tensor(int64)": "i8",
-    "tensor(float16)": "f2", "tensor(float)": "f4", "tensor(double)": "f8",
-}  # fmt: skip
+def _are_served(findings: dict[str, Any]) -> bool:
+    """Whether every tensor has a datatype and a free batch axis."""
+    from executors.signature import signature_of
+
+    try:
+        for side in ("inputs", "outputs"):
+            signature_of([SimpleNamespace(**entry) for entry in findings[side]])
+    except ValueError:
+        return False
+    return True
 
 
 def _describe(argument: Any) -> dict[str, Any]:

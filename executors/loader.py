@@ -16,7 +16,8 @@ from typing import Final
 
 from executors.batcher import Profile
 from executors.model_store import BlobCorruptError, BlobMissingError, ModelStore
-from executors.session import Device, LoadError, ModelSession
+from executors.provider import Device
+from executors.session import LoadError, ModelSession
 from schemas.model import ModelVersion
 from schemas.telemetry import LoadedModel
 from streams.blobs.content_store import StoreUnreadableError

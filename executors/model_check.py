@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError, Message  # type: ignore[import-
 from executors.first_load import MIB, Trial
 from executors.kernels.kernel import KernelError
 from executors.kernels.pipeline import signature_after
-from executors.session import fits, signature_of
+from executors.signature import fits, signature_of
 from schemas.model import ModelVersion, TensorSpec
 
 MAX_MODEL_BYTES: Final = 512 * MIB

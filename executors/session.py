@@ -1,57 +1,37 @@
-"""One ONNX Runtime session per model version: loaded from checked bytes, warmed, profiled, with its kernels around it.
+"""One loaded model version: kernels, engine, kernels; warmed bucket by bucket and profiled.
 
-Sessions use one thread and never spin: parallelism is processes. The provider a session reports is the one it runs on,
-read from the session; what the library says is available is no evidence. CUDA is reached by provider options only and
-was not run on the machine this was written on.
+Sessions use one thread and never spin: parallelism is processes. On a CPU a batch runs at its own size: its time grows
+with every item, so that padding only costs. On a GPU it is padded to a bucket whose buffers and graph are there.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal
-
-import numpy as np
+from collections.abc import Mapping
+from typing import Any, Final
 
 # Before the library itself: it switches telemetry off.
-from executors.runtime import CPU, CUDA, RUNTIME_ERRORS, cuda_is_usable, sentence_of, session_options  # isort: skip
+from executors.runtime import RUNTIME_ERRORS, sentence_of  # isort: skip
+import numpy as np
 import onnxruntime
 
 from executors.batcher import Profile
-from executors.kernels.kernel import Array
+from executors.engine import Engine, engine_of
+from executors.kernels.kernel import Array, KernelError
 from executors.kernels.pipeline import Pipeline
+from executors.provider import Device, Fallback, create, create_best
+from executors.signature import blank, dtype_of, fits, signature_of
 from schemas.model import ModelVersion, TensorSpec
 from streams.errors import IsosError
-from streams.tensors import WIRE_DTYPES as DTYPES
-
-Device = Literal["auto", "cuda", "cpu"]
 
 MAX_ROW_ITEMS: Final = 128
 """Items of the largest row; such a row runs as a batch by itself even where ``max_batch_size`` is lower."""
 
 _PROFILE_BUDGET_S: Final = 0.3
 
-_NO_CUDA: Final = "no usable CUDA device: models of this process run on the CPU"
-
 _LOAD_ERRORS: Final[tuple[type[Exception], ...]] = (*RUNTIME_ERRORS, IsosError)
-
-DATATYPES: Final[Mapping[str, str]] = {
-    "tensor(bool)": "BOOL",
-    "tensor(uint8)": "UINT8",
-    "tensor(uint16)": "UINT16",
-    "tensor(uint32)": "UINT32",
-    "tensor(uint64)": "UINT64",
-    "tensor(int8)": "INT8",
-    "tensor(int16)": "INT16",
-    "tensor(int32)": "INT32",
-    "tensor(int64)": "INT64",
-    "tensor(float16)": "FP16",
-    "tensor(float)": "FP32",
-    "tensor(double)": "FP64",
-}
-"""ONNX Runtime's type names, by the Open Inference Protocol's; others are not served."""
+_RUN_ERRORS: Final[tuple[type[Exception], ...]] = (*RUNTIME_ERRORS, KernelError)
 
 
 class LoadError(IsosError):
@@ -79,42 +59,6 @@ class ExecutionError(IsosError):
         return self.problem
 
 
-@dataclass(frozen=True, slots=True)
-class Fallback:
-    """That ``auto`` wanted CUDA and got the CPU, for whoever logs it: on the first such session of the process only."""
-
-    wanted: str
-    got: str
-    sentence: str
-
-
-_first_fallback: Final = iter((Fallback(CUDA, CPU, _NO_CUDA),))
-
-
-def signature_of(arguments: Sequence[Any]) -> tuple[TensorSpec, ...]:
-    """Signature of a session's inputs or outputs; ValueError with a sentence where it cannot be served.
-
-    The first axis of every tensor must be free: it is the batch.
-    """
-    specs = []
-    for argument in arguments:
-        datatype = DATATYPES.get(argument.type)
-        if datatype is None:
-            raise ValueError(f"`{argument.name}` has the type {argument.type}, which is not served")
-        shape = list(argument.shape)
-        if not shape or isinstance(shape[0], int):
-            raise ValueError(f"`{argument.name}` has the shape {shape}; its first axis must be free (the batch)")
-        specs.append(TensorSpec(argument.name, datatype, tuple(a if isinstance(a, int) else -1 for a in shape[1:])))
-    return tuple(specs)
-
-
-def fits(spec: TensorSpec, shape: Sequence[int]) -> bool:
-    """Whether an item shape is one that a spec allows (-1 in the spec is any length)."""
-    return len(shape) == len(spec.item_shape) and all(
-        want in (-1, have) for want, have in zip(spec.item_shape, shape, strict=True)
-    )
-
-
 class ModelSession:
     """A loaded version. ``provider`` is the truth, ``profile`` the measured t(n), ``fallback`` set if auto fell back.
 
@@ -122,8 +66,11 @@ class ModelSession:
     """
 
     __slots__ = (
-        "_input_names",
+        "_engine",
+        "_inputs",
+        "_max_items",
         "_output_names",
+        "_outputs",
         "_post",
         "_pre",
         "_session",
@@ -133,15 +80,27 @@ class ModelSession:
         "provider",
     )
 
-    def __init__(self, session: onnxruntime.InferenceSession, model: ModelVersion, fallback: Fallback | None) -> None:
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        model: ModelVersion,
+        fallback: Fallback | None = None,
+        *,
+        graphs: bool = False,
+        engine: Engine | None = None,
+    ) -> None:
         self._session = session
         self.model = model
         self.provider: str = session.get_providers()[0]
         self.fallback = fallback
-        self._pre = Pipeline(model.inputs, model.preprocess)
-        self._post = Pipeline(signature_of(session.get_outputs()), model.postprocess)
-        self._input_names = [argument.name for argument in session.get_inputs()]
-        self._output_names = [argument.name for argument in session.get_outputs()]
+        self._engine = engine or engine_of(session, self.buckets(), graphs=graphs)
+        self._pre = Pipeline(model.inputs, model.preprocess, reuse=True) if model.preprocess else None
+        made = signature_of(session.get_outputs())
+        self._post = Pipeline(made, model.postprocess) if model.postprocess else None
+        self._max_items = max(model.max_batch_size, MAX_ROW_ITEMS)
+        self._inputs = [_Wanted(spec) for spec in model.inputs]
+        self._outputs = [_Wanted(spec) for spec in made]
+        self._output_names = [spec.name for spec in made]
         self.profile = Profile(0.0, 0.0, model.max_batch_size)
 
     @classmethod
@@ -151,16 +110,28 @@ class ModelSession:
         Blocks, and holds the GIL while the session is created: not inside a serving loop.
         """
         try:
-            session, fallback = _create(blob, device)
-            loaded = cls(session, model, fallback)
-            if warm:
+            session, fallback, graphs = create_best(blob, device)
+            loaded = cls(session, model, fallback, graphs=graphs)
+            if warm and not loaded._warm_captured(graphs):
+                # The first run is the capture, and not every model that loads can be captured.
+                loaded = cls(*_plain(blob, model, device, fallback))
                 loaded.warm()
         except _LOAD_ERRORS as error:
             raise LoadError(model.model, model.version, sentence_of(error)) from error
         return loaded
 
+    def _warm_captured(self, graphs: bool) -> bool:
+        """Warm; False where that failed and a session without graphs may do better."""
+        try:
+            self.warm()
+        except _LOAD_ERRORS:
+            if graphs:
+                return False
+            raise
+        return True
+
     def warm(self) -> None:
-        """Run every bucket once (kernels, allocator and shapes), then measure t(n)."""
+        """Run every bucket once (kernels, allocator, shapes, graphs), then measure t(n)."""
         for size in self.buckets():
             self.run(self._blank(size))
         self.profile = self._measure()
@@ -173,41 +144,42 @@ class ModelSession:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run a batch: public inputs ``[n, *item_shape]`` in, public outputs ``[n, ...]`` out, by name.
 
-        Inputs are only read. Outputs are new arrays, C-contiguous, the caller's. Raises ExecutionError.
+        Inputs are only read; BYTES are ``str`` objects, BF16 is uint16. Outputs are new arrays, C-contiguous, the
+        caller's. Raises ExecutionError.
         """
         num_items = self._check(inputs)
-        feed = self._pre.run(inputs, owned=False) if self.model.preprocess else inputs
         try:
-            raw = self._session.run(self._output_names, {name: feed[name] for name in self._input_names})
-        except RUNTIME_ERRORS as error:
+            feed = inputs if self._pre is None else self._pre.run(inputs, owned=False)
+            raw = self._engine.run(feed, num_items)
+        except _RUN_ERRORS as error:
             raise ExecutionError("execution_failed", sentence_of(error)) from error
-        made: dict[str, Array] = dict(zip(self._output_names, raw, strict=True))
-        for spec in self._post.before:
-            if made[spec.name].shape[:1] != (num_items,) or not fits(spec, made[spec.name].shape[1:]):
-                shape = list(made[spec.name].shape)
-                raise ExecutionError("output_invalid", f"`{spec.name}` came out as {shape} for {num_items} items")
-        return self._post.run(made, owned=True) if self.model.postprocess else made
+        for wanted, array in zip(self._outputs, raw, strict=True):
+            if not wanted.takes(array.shape, num_items):
+                shape = list(array.shape)
+                raise ExecutionError(
+                    "output_invalid", f"`{wanted.spec.name}` came out as {shape} for {num_items} items"
+                )
+        made = dict(zip(self._output_names, raw, strict=True))
+        return made if self._post is None else self._post.run(made, owned=True)
 
     def _check(self, inputs: Mapping[str, Array]) -> int:
         """Number of items; ExecutionError where the arrays are not of the signature."""
         num_items = -1
-        for spec in self._pre.before:
-            array = inputs.get(spec.name)
-            if array is None or array.dtype != DTYPES[spec.datatype] or not fits(spec, array.shape[1:]):
+        for wanted in self._inputs:
+            array = inputs.get(wanted.spec.name)
+            if array is None or array.dtype != wanted.dtype or not wanted.takes(array.shape, len(array)):
+                spec = wanted.spec
                 raise ExecutionError("wrong_shape", f"`{spec.name}` must be {spec.datatype} [n, {spec.item_shape}]")
-            if num_items not in (-1, array.shape[0]):
+            if num_items not in (-1, len(array)):
                 raise ExecutionError("wrong_shape", "the inputs differ in their number of items")
-            num_items = array.shape[0]
-        if not 1 <= num_items <= max(self.model.max_batch_size, MAX_ROW_ITEMS):
+            num_items = len(array)
+        if not 1 <= num_items <= self._max_items:
             raise ExecutionError("batch_too_large", f"{num_items} items in one batch")
         return num_items
 
     def _blank(self, size: int) -> dict[str, Array]:
-        """Zeros for every public input; free axes get length 1."""
-        return {
-            spec.name: np.zeros((size, *(1 if axis < 0 else axis for axis in spec.item_shape)), DTYPES[spec.datatype])
-            for spec in self.model.inputs
-        }
+        """Blanks for every public input."""
+        return {spec.name: blank(spec, size) for spec in self.model.inputs}
 
     def _measure(self) -> Profile:
         """Least squares of t(n) = a + c n over the best time per bucket, within a time budget; both at least 0."""
@@ -229,15 +201,25 @@ class ModelSession:
         return Profile(max(float(fixed), 0.0), max(float(per_item), 0.0), self.model.max_batch_size)
 
 
-def _create(blob: bytes, device: Device) -> tuple[onnxruntime.InferenceSession, Fallback | None]:
-    options = session_options()
-    if device == "cuda":
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    wanted = [CUDA, CPU] if device == "auto" and cuda_is_usable() else [CUDA if device == "cuda" else CPU]
-    session = onnxruntime.InferenceSession(blob, options, providers=wanted)
-    got: str = session.get_providers()[0]
-    if device == "cuda" and got != CUDA:
-        raise RuntimeError(f"device `cuda` was asked for, and the session runs on {got}")
-    if device == "auto" and got != CUDA:
-        return session, next(_first_fallback, None)
-    return session, None
+class _Wanted:
+    """What an array of a spec looks like; the shape of a fixed one is compared as a whole."""
+
+    __slots__ = ("_item_shape", "dtype", "spec")
+
+    def __init__(self, spec: TensorSpec) -> None:
+        self.spec = spec
+        self.dtype: np.dtype[Any] = dtype_of(spec.datatype)
+        self._item_shape = None if -1 in spec.item_shape else spec.item_shape
+
+    def takes(self, shape: tuple[int, ...], num_items: int) -> bool:
+        if self._item_shape is not None:
+            return shape == (num_items, *self._item_shape)
+        return shape[:1] == (num_items,) and fits(self.spec, shape[1:])
+
+
+def _plain(
+    blob: bytes, model: ModelVersion, device: Device, fallback: Fallback | None
+) -> tuple[onnxruntime.InferenceSession, ModelVersion, Fallback | None]:
+    """What a session without graphs is made of."""
+    session, later = create(blob, device)
+    return session, model, fallback or later
