@@ -6,6 +6,8 @@ as heard last, the newest telemetry windows per stage, when it began to listen.
 Rules: a process unheard for ``silent_us`` raises one ``process_silent`` alert with its evidence; heard again, the same
 alert is resolved. Silence counts only while the Monitor itself listened: after a pause of its own (a restart, a broker
 that was away) the count begins anew. A process silent for ``forget_us`` is forgotten and its alert resolved.
+A stage that met cached values which this stack did not write raises one ``cache_forged`` alert, resolved when none was
+met for ``quiet_us``.
 
 ``isos status`` folds the same topics through ``fold_heartbeat`` and ``fold_telemetry`` and shows ``model_rates``.
 """
@@ -26,11 +28,15 @@ KEPT_WINDOWS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """Microseconds: silence that alerts, own pause after which listening begins anew, silence that is forgotten."""
+    """Microseconds: silence that alerts, own pause after which listening begins anew, silence that is forgotten.
+
+    ``quiet_us``: without a forged value for so long, the forger counts as gone.
+    """
 
     silent_us: int = 5_000_000
     pause_us: int = 2_500_000
     forget_us: int = 600_000_000
+    quiet_us: int = 60_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +55,27 @@ class ProcessStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgery:
+    """Cached values that somebody else wrote, as a stage met them: how many so far, and when the last one."""
+
+    alert_id: str
+    num_values: int
+    last_us: int
+    cause: RecordCoordinate
+
+
+@dataclass(frozen=True, slots=True)
 class State:
-    """``processes`` by ``role-instance``; ``windows`` by ``stage-instance``, newest last; listening since then."""
+    """``processes`` by ``role-instance``; ``windows`` by ``stage-instance``, newest last; listening since then.
+
+    ``forgeries`` by ``stage-instance``, while they are alerted.
+    """
 
     processes: Mapping[str, ProcessStatus] = field(default_factory=dict)
     windows: Mapping[str, tuple[Telemetry, ...]] = field(default_factory=dict)
     listening_us: int = 0
     last_us: int = 0
+    forgeries: Mapping[str, Forgery] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +110,11 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
             folded = fold_heartbeat(state, heartbeat, event.now_us, event.coordinate)
             return _resolve_heard(folded, process_name(heartbeat), event.now_us, params)
         case Telemetry() as window:
-            return fold_telemetry(state, window), NO_EFFECTS
+            return _note_forgery(fold_telemetry(state, window), window, event)
         case Tick():
-            return _judge(state, event.now_us, params)
+            state, effects = _judge(state, event.now_us, params)
+            state, gone = _forgeries_gone(state, event.now_us, params)
+            return state, (*effects, *gone)
     return state, NO_EFFECTS
 
 
@@ -198,6 +220,43 @@ def _resolve_heard(state: State, name: str, now_us: int, params: Params) -> tupl
     return replace(state, processes=processes), (
         _alert(status, "The process is heard again.", now_us, 0, resolved=True),
     )
+
+
+def _note_forgery(state: State, window: Telemetry, event: Event) -> tuple[State, Effects]:
+    if window.num_cache_forged == 0:
+        return state, NO_EFFECTS
+    place = f"{window.stage}-{window.instance}"
+    known = state.forgeries.get(place)
+    alert_id = f"cache_forged/{place}/{window.window_start_us}" if known is None else known.alert_id
+    num_values = window.num_cache_forged + (0 if known is None else known.num_values)
+    forgery = Forgery(alert_id, num_values, event.now_us, event.coordinate)
+    state = replace(state, forgeries={**state.forgeries, place: forgery})
+    message = "Redis holds cached answers that this stack did not write; they are not used."
+    return state, () if known is not None else (_forgery_alert(place, forgery, message, event.now_us, resolved=False),)
+
+
+def _forgeries_gone(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
+    gone = [place for place, met in sorted(state.forgeries.items()) if now_us - met.last_us >= params.quiet_us]
+    if not gone:
+        return state, NO_EFFECTS
+    message = "No more cached answers of others were met."
+    effects = tuple(_forgery_alert(place, state.forgeries[place], message, now_us, resolved=True) for place in gone)
+    return replace(state, forgeries={k: v for k, v in state.forgeries.items() if k not in gone}), effects
+
+
+def _forgery_alert(place: str, met: Forgery, message: str, now_us: int, *, resolved: bool) -> Publish:
+    alert = Alert(
+        alert_id=met.alert_id,
+        kind="cache_forged",
+        subject=place,
+        severity="critical",
+        message=message,
+        evidence=to_json(met),
+        resolved=resolved,
+        time_us=now_us,
+        causes=(met.cause,),
+    )
+    return Publish("control.alerts", place.encode(), alert)
 
 
 def _alert(status: ProcessStatus, message: str, now_us: int, silence: int, *, resolved: bool) -> Publish:

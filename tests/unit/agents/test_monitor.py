@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from agents.monitor import (
     KEPT_WINDOWS,
     Evidence,
+    Forgery,
     ModelRate,
     Params,
     ProcessStatus,
@@ -135,3 +136,29 @@ def test_alerts_alternate(inputs: list[int | None]) -> None:
         alerts.extend(effect.record for effect in effects)
     assert [a.resolved for a in alerts] == [n % 2 == 1 for n in range(len(alerts))]
     assert all(a.alert_id == b.alert_id for a, b in zip(alerts[::2], alerts[1::2], strict=False))
+
+
+def forged(start_s: int, num_values: int) -> Telemetry:
+    return Telemetry("router", 0, start_s * SECOND, SECOND, 0, 0, (), (), num_values)
+
+
+def forgery(num_values: int, last_s: int, now_s: int, message: str, *, resolved: bool) -> Publish:
+    alert_id = f"cache_forged/router-0/{10 * SECOND}"
+    evidence = to_json(Forgery(alert_id, num_values, last_s * SECOND, HERE))
+    record = Alert(
+        alert_id, "cache_forged", "router-0", "critical", message, evidence, resolved, now_s * SECOND, (HERE,)
+    )
+    return Publish("control.alerts", b"router-0", record)
+
+
+def test_forged_answers_in_the_cache_are_alerted_once_and_resolved_when_they_end() -> None:
+    met = "Redis holds cached answers that this stack did not write; they are not used."
+    state, effects = decide(State(), at(forged(10, 2), 11 * SECOND), PARAMS)
+    assert effects == (forgery(2, 11, 11, met, resolved=False),)
+    for second, number in ((11, 0), (12, 3)):
+        state, effects = decide(state, at(forged(second, number), (second + 1) * SECOND), PARAMS)
+        assert effects == ()
+    state, effects = ticks(state, 14, 100)
+    gone = "No more cached answers of others were met."
+    assert effects == (forgery(5, 13, 73, gone, resolved=True),)
+    assert state.forgeries == {}
