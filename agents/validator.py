@@ -20,6 +20,7 @@ from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
 from schemas.ledger import LedgerCheckpoint
 from schemas.model import ModelVersion
 from streams.agent import AgentSpec, Effects, Event, Tick
+from streams.cache.fill import fills
 from streams.columns import (
     ERROR,
     EXPIRED,
@@ -33,7 +34,7 @@ from streams.columns import (
     segment_starts,
     take,
 )
-from streams.frame_effects import Answer, Confirmed, Scanned, ScanRequests, WriteCheckpoint
+from streams.frame_effects import Answer, Confirmed, FillCache, Scanned, ScanRequests, WriteCheckpoint
 from streams.memory_view import MemoryView, model_version
 from streams.tensors import FLOATING, is_finite
 from streams.terminals import Terminals
@@ -103,7 +104,11 @@ def _gate(
     rows = rows[np.sort(first)]  # a coordinate that stands twice in the frame is answered once
     gated = gate(take(frame, rows), memory)
     offsets = columns.offsets[rows]
-    return replace(state, terminals=terminals.mark_pending(offsets)), (Answer(gated, now_us),)
+    effects: Effects = (Answer(gated, now_us),)
+    cached = fills(gated, memory, now_us)
+    if cached:
+        effects = (*effects, FillCache(cached))
+    return replace(state, terminals=terminals.mark_pending(offsets)), effects
 
 
 def gate(frame: InferenceFrame, memory: MemoryView) -> InferenceFrame:

@@ -29,6 +29,8 @@ from streams.columns import ERROR, EXPIRED, OK, SHADOW, Columns, num_rows
 from streams.frame_effects import Answer, Confirmed, Scanned, ScanRequests, WriteCheckpoint
 from streams.memory_view import MemoryView
 from streams.terminals import Terminals
+from tests.support import cached
+from tests.support.cached import POLICY
 from tests.support.frames import MODEL, TOPIC_ID, T, executed, frame, memory, row
 
 PARAMS = ValidatorParams(give_up_us=130_000_000)
@@ -40,6 +42,23 @@ def step(
     state: ValidatorState, record: object, now_us: int = T, view: MemoryView | None = VIEW
 ) -> tuple[ValidatorState, Effects]:
     return decide(state, Event(record, RecordCoordinate("t", 1, 0), now_us, answers=view), PARAMS)
+
+
+def test_what_passed_the_gate_is_cached() -> None:
+    """Rows of a model that is cached, of which one is not finite and one was answered before."""
+    view = memory(MODEL, POLICY, sequence=9)
+    routed = frame([row(100), row(101), row(102)])
+    made = replace(cached.executed(routed), input_digests=cached.digests_of(routed))
+    broken = bytearray(made.segments[0].outputs[0].data)
+    broken[12:16] = np.float32(np.nan).tobytes()
+    block = replace(made.segments[0].outputs[0], data=bytes(broken))
+    made = replace(made, segments=(replace(made.segments[0], outputs=(block,)),))
+    state = replace(FRESH, terminals=FRESH.terminals.mark_pending(np.array([102])))
+    _, (answer, fill) = step(state, made, view=view)
+    assert Columns.of(answer.frame).statuses.tolist() == [OK, ERROR]
+    assert [field[16:] for field, _ in fill.payloads] == [cached.digests_of(routed)[:16]]
+    _, effects = step(FRESH, made)
+    assert [type(effect) for effect in effects] == [Answer]
 
 
 def confirmed(answer: Answer, end: int) -> Confirmed:
