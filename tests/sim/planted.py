@@ -32,6 +32,7 @@ from streams.letters.deadletter import DeadLetters
 from streams.memory_view import active_version, plan
 from streams.ordering import InOrder
 from streams.partition_run import PartitionRun
+from streams.results import result_batches
 from streams.terminals import OPEN, SET, Terminals
 from tests.sim.control_invariants import CHAIN, COMMITTED, FOLD, JOURNALED
 from tests.sim.invariants import (
@@ -137,10 +138,14 @@ def _one_gap_too_many(self: Terminals, offsets: Any, gaps: Any) -> Terminals:
     return self._with(np.concatenate(empty).astype(np.int64), SET) if empty else self
 
 
+def _batches(self: PartitionRun, group: Any) -> Any:
+    return result_batches(self.shell.codec, [each.effect for each in group])
+
+
 async def _confirms_first(self: PartitionRun, results: Any) -> None:
     while self.answers:
         group, self.answers = self.answers, []
-        submitted = await results.submit([record for each in group for record in each.records])
+        submitted = await results.submit_batches(_batches(self, group))
         for answered in group:
             self._confirm(answered, self.state.results_offset)
         await results.confirm(submitted)
@@ -150,13 +155,13 @@ async def _confirms_first(self: PartitionRun, results: Any) -> None:
 async def _retries_in_place(self: PartitionRun, results: Any) -> None:
     while self.answers:
         group, self.answers = self.answers, []
-        records = [record for each in group for record in each.records]
+        batches = _batches(self, group)
         try:
-            _, end = await results.confirm(await results.submit(records))
+            _, end = await results.confirm(await results.submit_batches(batches))
         except FencedError:
             raise
         except RetriableError:
-            _, end = await results.confirm(await results.submit(records))
+            _, end = await results.confirm(await results.submit_batches(batches))
         for answered in group:
             self._confirm(answered, end)
     self._writing = False
@@ -297,7 +302,7 @@ PLANTED: Final[dict[str, Planted]] = {
             "weights": {"crash": 1.0, "freeze": 0.5},
             "refusal": 0.0,
             "request": 0.1,
-            "fetch": 20,
+            "fetch": 80,  # one read brings holder and repetition
             "rate_per_s": 1e6,
             "warm_up": 1_000,
             "give_up_us": FOREVER_US,
