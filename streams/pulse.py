@@ -78,7 +78,7 @@ class Pulse:
         memory_sequence: Callable[[], int],
         *,
         models: Callable[[], tuple[LoadedModel, ...]] = tuple,
-        telemetry: Callable[[], Telemetry] | None = None,
+        telemetry: Callable[[], Telemetry | None] | None = None,
     ) -> None:
         self._producer = producer
         self._codec = codec
@@ -101,8 +101,9 @@ class Pulse:
             self._memory_sequence(), self._models(),
         )  # fmt: skip
         await self._send("control.heartbeats", beat)
-        if self._telemetry is not None:
-            await self._send("control.telemetry", self._telemetry())
+        window = None if self._telemetry is None else self._telemetry()
+        if window is not None:
+            await self._send("control.telemetry", window)
 
     async def _send(self, topic: str, record: Any) -> None:
         key = f"{self._role}-{self._instance}".encode()
