@@ -22,12 +22,15 @@ IR_VERSION = 8
 
 
 def build(
-    nodes: Sequence[Any], inputs: Sequence[Any], outputs: Sequence[Any], initializers: Sequence[Any] = ()
-) -> bytes:
-    """Serialise a graph with the opset and IR version that every runtime here reads."""
+    nodes: Sequence[Any], inputs: Sequence[Any], outputs: Sequence[Any], initializers: Sequence[Any] = (),
+    *, ml: bool = False,
+) -> bytes:  # fmt: skip
+    """Serialise a graph with the opset and IR version that every runtime here reads; ``ml``: and ai.onnx.ml."""
     graph = oh.make_graph(list(nodes), "g", list(inputs), list(outputs), list(initializers))
     model: bytes = oh.make_model(
-        graph, opset_imports=[oh.make_opsetid("", OPSET)], ir_version=IR_VERSION
+        graph,
+        opset_imports=[oh.make_opsetid("", OPSET), *([oh.make_opsetid("ai.onnx.ml", 3)] if ml else [])],
+        ir_version=IR_VERSION,
     ).SerializeToString()
     return model
 
@@ -134,3 +137,88 @@ def version_of(
         name, version, digest_of(blob), len(blob), tuple(inputs), tuple(outputs),
         tuple(preprocess), tuple(postprocess), max_batch_size,
     )  # fmt: skip
+
+
+KINDS = {
+    "BOOL": TensorProto.BOOL, "INT8": TensorProto.INT8, "INT16": TensorProto.INT16, "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64, "UINT8": TensorProto.UINT8, "UINT16": TensorProto.UINT16, "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64, "FP16": TensorProto.FLOAT16, "BF16": TensorProto.BFLOAT16, "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE, "BYTES": TensorProto.STRING,
+}  # fmt: skip
+"""ONNX element types by the datatypes that are served."""
+
+
+def echo(*datatypes: str, shape: Sequence[int | str] = ("m",)) -> bytes:
+    """``y<i>`` = ``x<i>``, one pair per datatype, all [n, *shape]; the letters of ``shape`` are free axes."""
+    nodes = [oh.make_node("Identity", [f"x{at}"], [f"y{at}"]) for at in range(len(datatypes))]
+    sides = [
+        [value(f"{side}{at}", "n", *shape, kind=KINDS[datatype]) for at, datatype in enumerate(datatypes)]
+        for side in "xy"
+    ]
+    return build(nodes, *sides)
+
+
+def doubled_bf16(width: int = 2) -> bytes:
+    """BF16 y = x + x, [n, width], through FP32."""
+    nodes = [
+        oh.make_node("Cast", ["x"], ["wide"], to=TensorProto.FLOAT),
+        oh.make_node("Add", ["wide", "wide"], ["sum"]),
+        oh.make_node("Cast", ["sum"], ["y"], to=TensorProto.BFLOAT16),
+    ]
+    kind = TensorProto.BFLOAT16
+    return build(nodes, [value("x", "n", width, kind=kind)], [value("y", "n", width, kind=kind)])
+
+
+def words(names: Sequence[str] = ("cat", "dog")) -> bytes:
+    """Texts in and out: ``label`` INT64 [n] is the place of ``word`` BYTES [n] in ``names`` (-1: not there).
+
+    ``back`` BYTES [n] is that name again, ``?`` where there is none.
+    """
+    keys, places = list(names), list(range(len(names)))
+    nodes = [
+        oh.make_node(
+            "LabelEncoder", ["word"], ["label"], domain="ai.onnx.ml",
+            keys_strings=keys, values_int64s=places, default_int64=-1,
+        ),
+        oh.make_node(
+            "LabelEncoder", ["label"], ["back"], domain="ai.onnx.ml",
+            keys_int64s=places, values_strings=keys, default_string="?",
+        ),
+    ]  # fmt: skip
+    outputs = [value("label", "n", kind=TensorProto.INT64), value("back", "n", kind=TensorProto.STRING)]
+    return build(nodes, [value("word", "n", kind=TensorProto.STRING)], outputs, ml=True)
+
+
+def sums() -> bytes:
+    """Of a FP32 [n, 3] and b INT8 [n, m]: ``total`` INT32 [n] of each row of b, ``sum`` = a + total, ``b2`` = b."""
+    axes = nh.from_array(np.array([1], np.int64), "axes")
+    nodes = [
+        oh.make_node("Cast", ["b"], ["wide"], to=TensorProto.INT32),
+        oh.make_node("ReduceSum", ["wide", "axes"], ["column"], keepdims=1),
+        oh.make_node("Squeeze", ["column", "axes"], ["total"]),
+        oh.make_node("Cast", ["column"], ["real"], to=TensorProto.FLOAT),
+        oh.make_node("Add", ["a", "real"], ["sum"]),
+        oh.make_node("Identity", ["b"], ["b2"]),
+    ]
+    inputs = [value("a", "n", 3), value("b", "n", "m", kind=TensorProto.INT8)]
+    outputs = [
+        value("sum", "n", 3), value("total", "n", kind=TensorProto.INT32), value("b2", "n", "m", kind=TensorProto.INT8)
+    ]  # fmt: skip
+    return build(nodes, inputs, outputs, [axes])
+
+
+def conv(classes: int = 5, side: int = 8, seed: int = 0) -> bytes:
+    """``logits`` FP32 [n, classes] of ``image`` FP32 [n, 3, side, side]: 3x3 convolution, Relu, mean, product."""
+    random = np.random.default_rng(seed)
+    weights = [
+        nh.from_array(random.standard_normal((4, 3, 3, 3)).astype(np.float32), "kernel"),
+        nh.from_array(random.standard_normal((4, classes)).astype(np.float32), "head"),
+    ]
+    nodes = [
+        oh.make_node("Conv", ["image", "kernel"], ["mapped"], pads=[1, 1, 1, 1]),
+        oh.make_node("Relu", ["mapped"], ["cut"]),
+        oh.make_node("GlobalAveragePool", ["cut"], ["mean"]),
+        oh.make_node("Flatten", ["mean"], ["flat"]),
+        oh.make_node("MatMul", ["flat", "head"], ["logits"]),
+    ]
+    return build(nodes, [value("image", "n", 3, side, side)], [value("logits", "n", classes)], weights)

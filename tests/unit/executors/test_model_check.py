@@ -16,6 +16,7 @@ import pytest
 from executors.first_load import MIB
 from executors.model_check import Finding, Limits, check_model
 from schemas.model import TensorSpec
+from streams.tensors import DATATYPES
 from tests.support import models
 
 TIGHT = Limits(max_memory_bytes=1000 * MIB, max_cpu_s=2, timeout_s=20)
@@ -68,6 +69,35 @@ def test_a_manifest_of_another_model(facts: dict[str, Any], words: str) -> None:
     finding = verdict(models.identity(), **facts)
     assert not finding.passed
     assert words in finding.message
+
+
+@pytest.mark.parametrize("left_out", ["BF16", "BYTES"])
+def test_models_of_every_datatype_pass(left_out: str) -> None:
+    mine = [datatype for datatype in DATATYPES if datatype != left_out]
+    inputs, outputs = (
+        tuple(TensorSpec(f"{side}{at}", datatype, (-1,)) for at, datatype in enumerate(mine)) for side in "xy"
+    )
+    assert verdict(models.echo(*mine), inputs=inputs, outputs=outputs).passed
+
+
+def test_texts_beside_bf16_are_refused_with_a_sentence() -> None:
+    inputs = (TensorSpec("x0", "BYTES", (-1,)), TensorSpec("x1", "BF16", (-1,)))
+    outputs = (TensorSpec("y0", "BYTES", (-1,)), TensorSpec("y1", "BF16", (-1,)))
+    finding = verdict(models.echo("BYTES", "BF16"), inputs=inputs, outputs=outputs)
+    assert (finding.check, finding.passed) == ("first_run", False)
+    assert finding.message == "a model with inputs of BYTES and tensors of BF16 is not served"
+
+
+def test_words_sums_and_images_pass() -> None:
+    word, label = TensorSpec("word", "BYTES", ()), TensorSpec("label", "INT64", ())
+    assert verdict(models.words(), inputs=(word,), outputs=(label, TensorSpec("back", "BYTES", ()))).passed
+    a, b = TensorSpec("a", "FP32", (3,)), TensorSpec("b", "INT8", (-1,))
+    made = (TensorSpec("sum", "FP32", (3,)), TensorSpec("total", "INT32", ()), TensorSpec("b2", "INT8", (-1,)))
+    assert verdict(models.sums(), inputs=(a, b), outputs=made).passed
+    photo = TensorSpec("image", "UINT8", (-1, -1, 3))
+    best = (TensorSpec("classes", "INT64", (2,)), TensorSpec("scores", "FP32", (2,)))
+    chain = {"preprocess": ("resize_bilinear:8,8", "image_to_float"), "postprocess": ("softmax", "top_k:2")}
+    assert verdict(models.conv(), inputs=(photo,), outputs=best, **chain).passed
 
 
 def test_a_free_axis_of_the_model_may_be_fixed_by_the_manifest() -> None:

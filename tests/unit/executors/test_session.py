@@ -5,13 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from executors.engine import BoundRun
+from executors.provider import create
 from executors.runtime import CPU
 from executors.session import ExecutionError, LoadError, ModelSession
+from executors.signature import dtype_of
 from schemas.model import TensorSpec
+from streams.tensors import DATATYPES
 from tests.support import models
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
@@ -158,3 +163,96 @@ def test_a_model_that_makes_nan_runs() -> None:
     blob = models.nan()
     out = ModelSession.load(blob, models.version_of(blob), "cpu").run({"x": -np.ones((1, 4), np.float32)})
     assert np.isnan(out["y"]).all()
+
+
+def arrays(datatype: str, items: int, width: int) -> np.ndarray[Any, Any]:
+    """Any values of a datatype, [items, width], as an executor holds them."""
+    random = np.random.default_rng(width)
+    if datatype == "BYTES":
+        return np.array([f"text {number} é" for number in range(items * width)], object).reshape(items, width)
+    dtype = dtype_of(datatype)
+    raw = random.integers(0, 2 if datatype == "BOOL" else 100, (items, width))
+    return raw.astype(dtype)
+
+
+@pytest.mark.parametrize("datatype", DATATYPES)
+def test_every_datatype_comes_out_as_it_went_in(datatype: str) -> None:
+    blob = models.echo(datatype)
+    inputs, outputs = (TensorSpec(f"{side}0", datatype, (-1,)) for side in "xy")
+    session = ModelSession.load(blob, models.version_of(blob, (inputs,), (outputs,)), "cpu")
+    for items, width in ((1, 3), (5, 1), (2, 0)):
+        x = arrays(datatype, items, width)
+        out = session.run({"x0": x})["y0"]
+        assert (out.dtype, out.shape) == (x.dtype, x.shape)
+        np.testing.assert_array_equal(out, x)
+
+
+def test_several_inputs_and_outputs_of_several_datatypes() -> None:
+    blob = models.sums()
+    version = models.version_of(
+        blob,
+        (TensorSpec("a", "FP32", (3,)), TensorSpec("b", "INT8", (-1,))),
+        (TensorSpec("sum", "FP32", (3,)), TensorSpec("total", "INT32", ()), TensorSpec("b2", "INT8", (-1,))),
+    )
+    session = ModelSession.load(blob, version, "cpu")
+    b = np.array([[100, 100, 100], [-1, 0, 1]], np.int8)
+    out = session.run({"b": b, "a": np.ones((2, 3), np.float32)})
+    assert out["total"].tolist() == [300, 0]
+    assert out["sum"].tolist() == [[301] * 3, [1] * 3]
+    assert out["b2"].tolist() == b.tolist()
+    with pytest.raises(ExecutionError, match="the inputs differ in their number of items"):
+        session.run({"b": b, "a": np.ones((1, 3), np.float32)})
+
+
+def test_the_bound_engine_serves_the_same_answers() -> None:
+    """What a GPU runs, with buffers in this machine's memory: padding is not seen from outside."""
+    blob = models.conv()
+    version = models.version_of(
+        blob,
+        (TensorSpec("image", "UINT8", (8, 8, 3)),),
+        (TensorSpec("class", "INT64", ()),),
+        ("image_to_float", "standardise:0.4,0.5,0.6,0.2,0.3,0.4"),
+        ("softmax", "argmax"),
+        max_batch_size=8,
+    )
+    inner = create(blob, "cpu")[0]
+    plain = ModelSession.load(blob, version, "cpu")
+    bound = ModelSession(inner, version, engine=BoundRun(inner, "cpu", plain.buckets()))
+    bound.warm()
+    for items in (1, 3, 8, 11):
+        image = np.random.default_rng(items).integers(0, 256, (items, 8, 8, 3), np.uint8)
+        np.testing.assert_array_equal(bound.run({"image": image})["class"], plain.run({"image": image})["class"])
+
+
+def test_an_image_that_no_kernel_can_take_is_an_error_of_its_request() -> None:
+    blob = models.conv()
+    version = models.version_of(
+        blob,
+        (TensorSpec("image", "UINT8", (-1, -1, 3)),),
+        (TensorSpec("logits", "FP32", (5,)),),
+        ("resize_nearest:8,8", "image_to_float"),
+    )
+    session = ModelSession.load(blob, version, "cpu")
+    assert session.run({"image": np.zeros((2, 3, 4, 3), np.uint8)})["logits"].shape == (2, 5)
+    with pytest.raises(ExecutionError, match="has no pixel to take") as caught:
+        session.run({"image": np.zeros((1, 0, 4, 3), np.uint8)})
+    assert caught.value.code == "execution_failed"
+
+
+def test_graphs_that_cannot_be_captured_are_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    blob = models.identity()
+    inner = create(blob, "cpu")[0]
+    monkeypatch.setattr("executors.session.create_best", lambda _blob, _device: (inner, None, True))
+    warmed: list[ModelSession] = []
+
+    def warm(session: ModelSession) -> None:
+        warmed.append(session)
+        if len(warmed) == 1:
+            raise ExecutionError("execution_failed", "the capture failed")
+
+    monkeypatch.setattr(ModelSession, "warm", warm)
+    assert ModelSession.load(blob, models.version_of(blob), "cpu") is warmed[1]
+    warmed.clear()
+    monkeypatch.setattr("executors.session.create_best", lambda _blob, _device: (inner, None, False))
+    with pytest.raises(LoadError, match="the capture failed"):
+        ModelSession.load(blob, models.version_of(blob), "cpu")
