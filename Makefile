@@ -11,6 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11; do \
 BIN := .venv/bin
 KEEP ?=
 SCENARIO ?= headline
+REPEAT ?= 1
 STEPS ?= 1000000
 SEED ?=
 PYTEST := $(BIN)/python -m pytest -q
@@ -59,8 +60,8 @@ test: setup ## Everything: check, sim, integration, chaos; the last line counts 
 	@for part in check sim integration chaos; do TEST_TALLY=$(TALLY) $(MAKE) --no-print-directory $$part; done
 	@$(BIN)/python -m tests.support.tally $(TALLY)
 
-bench: setup ## Measure: make bench SCENARIO=headline|smoke|client
-	@$(BIN)/python -m infra.bench $(SCENARIO)
+bench: setup ## Measure: make bench SCENARIO=headline REPEAT=3; `python -m infra.bench --help` lists the scenarios
+	@$(BIN)/python -m infra.bench $(SCENARIO) --repeat $(REPEAT)
 
 image: ## Build the container image (needs docker)
 	docker build -f infra/Containerfile -t ml-isos:0.1.0 .

@@ -2,87 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
-from infra.bench.processes import Sample, cpu_percent
+from infra.bench.phase import SUMMED, Measured
 from infra.bench.scenario import Scenario
 from streams.ledger import Report
 
-GENERATOR: Final = "generator"
-_LATENCIES: Final = ("mean_ms", "p50_ms", "p99_ms", "max_ms")
+LATENCIES: Final = ("mean_ms", "p50_ms", "p99_ms", "max_ms")
 
 
 def document(
     scenario: Scenario,
-    summary: Mapping[str, Any],
+    phases: Sequence[Measured],
+    extra: Mapping[str, Any],
     ledger: Report,
-    looks: tuple[Sample, Sample],
     place: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The result of one run.
 
-    ``summary`` is the generator's (``measure.Summary``), ``looks`` frame the measured stretch, ``place`` holds machine
-    and commit. ``missing`` and ``duplicated`` are the larger of what ledger and generator found; ``cpu_percent_total``
-    counts the generator in, as the machine has to carry it too.
+    Counts are sums over all phases; rate, latency and CPU are those of the last one. ``missing`` and ``duplicated`` are
+    the larger of what ledger and generator found; ``cpu_percent_total`` counts the generator in, as the machine has to
+    carry it too. ``place`` holds machine, commit and what the stack was started with.
     """
-    cpu = cpu_percent(*looks)
+    last = phases[-1]
+    summary, cpu = last.summary, last.cpu()
+    sums = {name: sum(phase.summary[name] for phase in phases) for name in SUMMED}
     open_requests = ledger.total("missing") + ledger.total("in_flight")
     return {
         "scenario": scenario.name,
-        "parameters": {**asdict(scenario), "requests": "one record, one 1 KiB row each"},
+        "about": scenario.about,
+        "parameters": {
+            "requests": "one record with one row each; FP32, 1 KiB, where the phase says nothing else",
+            "rate": last.phase.rate,
+            "seconds": last.phase.seconds,
+            "warmup_s": last.phase.warmup_s,
+        },
         **place,
-        "sent": summary["sent"],
-        "ok": summary["ok"],
-        "error": summary["error"],
-        "rejected": summary["rejected"],
-        "expired": summary["expired"],
-        "unacknowledged": summary["unacknowledged"],
+        **sums,
         "rate_rps": summary["rate_rps"],
-        **{name: summary[name] for name in _LATENCIES},
+        **{name: summary[name] for name in LATENCIES},
         "late_start_p99_ms": summary["late_start_p99_ms"],
         "cpu_percent": cpu,
         "cpu_percent_total": round(sum(cpu.values()), 1),
-        "rss_mb": {name: round(size / 1e6, 1) for name, size in looks[1].rss_bytes.items()},
-        "missing": max(open_requests, summary["missing"]),
-        "duplicated": max(ledger.total("duplicated"), summary["duplicated"]),
-        "reaped": max(ledger.total("reaped"), summary["reaped"]),
+        "cpu_us_per_request": last.cpu_us_per_request(),
+        "rss_mb": {name: round(size / 1e6, 1) for name, size in last.frame()[1].rss_bytes.items()},
+        "missing": max(open_requests, sums["missing"]),
+        "duplicated": max(ledger.total("duplicated"), sums["duplicated"]),
+        "reaped": max(ledger.total("reaped"), sums["reaped"]),
         "ledger": {name: ledger.total(name) for name in ("received", "ok", "error", "rejected", "expired")},
+        **extra,
+        "phases": [phase.document() for phase in phases],
     }
 
 
-def verdict(result: Mapping[str, Any], ledger: Report) -> tuple[str, ...]:
-    """What makes a run invalid, in sentences: loss, duplicates, requests that did not end OK."""
+def verdict(result: Mapping[str, Any], ledger: Report, scenario: Scenario) -> tuple[str, ...]:
+    """What makes a run invalid, in sentences: loss, duplicates, and requests that did not end OK where all have to."""
     wrong = list(ledger.violations(drained=True))
-    wrong += [f"{result[name]} {name}" for name in ("missing", "duplicated", "reaped") if result[name]]
-    if result["ok"] != result["sent"]:
+    bad = ("missing", "duplicated", "reaped", "misplaced", "unacknowledged")
+    wrong += [f"{result[name]} {name}" for name in bad if result[name]]
+    if scenario.all_ok and result["ok"] != result["sent"]:
         wrong.append(f"{result['sent'] - result['ok']} of {result['sent']} requests did not end OK")
     return tuple(dict.fromkeys(wrong))
 
 
-def targets(result: Mapping[str, Any], scenario: Scenario) -> list[tuple[str, float, bool]]:
-    """Name, limit in ms and whether it was met, for each target that the scenario has."""
-    limits = {"mean_ms": scenario.max_mean_ms, "p99_ms": scenario.max_p99_ms}
+def targets(result: Mapping[str, Any], scenario: Scenario) -> list[tuple[str, bool]]:
+    """What each target says, with the figure, and whether it was met."""
     return [
-        (name, limit, result[name] is not None and result[name] <= limit)
-        for name, limit in limits.items()
-        if limit is not None
+        (f"{target.key} {result.get(target.key)}, {target.sense} {target.limit:g}", target.met(result.get(target.key)))
+        for target in scenario.targets
     ]
 
 
+def median_run(runs: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
+    """The run in the middle by a figure, with the others' key figures beside it under ``runs``."""
+    if len(runs) == 1:
+        return runs[0]
+    ordered = sorted(runs, key=lambda run: _or_last(run.get(key)))
+    figures: list[dict[str, Any]] = [
+        {name: run.get(name) for name in dict.fromkeys((key, "rate_rps", *LATENCIES))} for run in runs
+    ]
+    medians: dict[str, float] = {}
+    for name in figures[0]:
+        values: list[float] = [row[name] for row in figures if row[name] is not None]
+        if len(values) == len(runs):
+            medians[name] = statistics.median(values)
+    return {**ordered[(len(ordered) - 1) // 2], "runs": figures, "median": medians}
+
+
+def _or_last(value: float | None) -> float:
+    return float("inf") if value is None else value
+
+
 def show(console: Console, result: Mapping[str, Any], scenario: Scenario) -> None:
-    """Print the figures and the processes."""
-    console.print(f"{scenario.name}: {scenario.about}; {scenario.rate:.0f} a second for {scenario.seconds:.0f} s", "")
-    figures = Table(box=None, pad_edge=False)
-    names = ("sent", "ok", "rate_rps", *_LATENCIES, "missing", "duplicated", "reaped")
-    for name in names:
-        figures.add_column(name, justify="right")
-    figures.add_row(*("-" if result[name] is None else str(result[name]) for name in names))
-    console.print(figures, "")
+    """Print the phases, the processes of the last one, what the scenario adds, and the targets."""
+    console.print(f"{scenario.name}: {scenario.about}", "")
+    _show_phases(console, result["phases"])
     rows = Table(box=None, pad_edge=False)
     rows.add_column("process")
     rows.add_column("CPU, % of a core", justify="right")
@@ -91,5 +110,17 @@ def show(console: Console, result: Mapping[str, Any], scenario: Scenario) -> Non
         rows.add_row(name, str(result["cpu_percent"].get(name, "-")), str(size))
     rows.add_row("all", str(result["cpu_percent_total"]), str(round(sum(result["rss_mb"].values()), 1)), style="bold")
     console.print(rows, "")
-    for name, limit, met in targets(result, scenario):
-        console.print(f"target {name} <= {limit:g}: {'met' if met else 'not met'}")
+    for sentence, met in targets(result, scenario):
+        console.print(f"target {sentence}: {'met' if met else 'not met'}", markup=False, highlight=False)
+    console.print(f"sent {result['sent']}, missing {result['missing']}, duplicated {result['duplicated']}")
+
+
+def _show_phases(console: Console, phases: Sequence[Mapping[str, Any]]) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("phase")
+    names = ("sent", "ok", "rate_rps", *LATENCIES, "cpu_percent_total", "cpu_us_per_request")
+    for name in names:
+        table.add_column(name, justify="right")
+    for phase in phases:
+        table.add_row(phase["name"], *("-" if phase[name] is None else str(phase[name]) for name in names))
+    console.print(table, "")

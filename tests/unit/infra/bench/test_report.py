@@ -1,20 +1,24 @@
-"""The result document, the verdict on it, and the printed table."""
+"""The result document, the verdict on it, the median of several, and the printed tables."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from infra.bench.processes import Sample
-from infra.bench.report import document, show, targets, verdict
+from infra.bench.phase import Phase
+from infra.bench.report import document, median_run, show, targets, verdict
 from infra.bench.scenario import SCENARIOS
+from infra.bench.template import Load
 from streams.ledger import SOURCE, fold
+from tests.support.fake_bench import measured
 
 TOPIC_ID = bytes(16)
 COMMON = (
     *("scenario", "parameters", "machine", "commit", "sent", "ok", "rate_rps", "mean_ms", "p50_ms", "p99_ms", "max_ms"),
     *("cpu_percent", "cpu_percent_total", "rss_mb", "missing", "duplicated", "reaped"),
 )
+PHASE = Phase("load", (Load("bench-00"),), 100.0, 4.0, 2.0)
 
 
 def ledger(answers):
@@ -23,28 +27,22 @@ def ledger(answers):
     return fold(TOPIC_ID, [(0, 0, 0), (0, 1, 0)], headers, now_ms=10_000, max_age_ms=10)
 
 
-def summary(**changed):
-    counts = dict.fromkeys(("error", "rejected", "expired", "unacknowledged", "missing", "duplicated", "reaped"), 0)
-    latencies = {"mean_ms": 10.0, "p50_ms": 9.0, "p99_ms": 99.0, "max_ms": 120.0, "late_start_p99_ms": 1.0}
-    return {"sent": 2, "ok": 2, "rate_rps": 100.0, **counts, **latencies, **changed}
-
-
-def result(answers=(0, 1), **changed):
-    looks = (
-        Sample(0.0, {"edge-0": 1.0, "generator": 0.0}, {}),
-        Sample(10.0, {"edge-0": 3.0, "generator": 1.0}, {"edge-0": 5e7, "generator": 6e7}),
-    )
-    place = {"machine": {"cores": 2}, "commit": "abc"}
+def made(name="headline", answers=(0, 1), latency_ms=5.0, extra=None, **changed):
+    """A result of two equal phases, the first with ``changed`` counts, and its ledger."""
+    run = measured(PHASE, latency_ms)
+    first = replace(run, summary={**run.summary, **changed})
     found = ledger(answers)
-    return document(SCENARIOS["headline"], summary(**changed), found, looks, place), found
+    place = {"machine": {"cores": 2}, "commit": "abc"}
+    return document(SCENARIOS[name], [first, run], extra or {}, found, place), found
 
 
 def test_a_clean_run():
-    made, found = result()
-    assert set(COMMON) <= set(made)
-    assert (made["cpu_percent"], made["cpu_percent_total"]) == ({"edge-0": 20.0, "generator": 10.0}, 30.0)
-    assert made["rss_mb"] == {"edge-0": 50.0, "generator": 60.0}
-    assert verdict(made, found) == ()
+    result, found = made()
+    assert set(COMMON) <= set(result)
+    assert (result["sent"], result["ok"], len(result["phases"])) == (1200, 1200, 2)
+    assert (result["cpu_percent"], result["cpu_percent_total"]) == ({"edge-0": 10.0, "generator": 5.0}, 15.0)
+    assert result["rss_mb"] == {"edge-0": 50.0}
+    assert verdict(result, found, SCENARIOS["headline"]) == ()
 
 
 @pytest.mark.parametrize(
@@ -54,24 +52,42 @@ def test_a_clean_run():
         ((0, 1, 1), {}, "1 duplicated"),
         ((0, 1), {"missing": 3}, "3 missing"),
         ((0, 1), {"reaped": 1}, "1 reaped"),
-        ((0, 1), {"ok": 1}, "1 of 2 requests did not end OK"),
+        ((0, 1), {"misplaced": 2}, "2 misplaced"),
+        ((0, 1), {"unacknowledged": 4}, "4 unacknowledged"),
+        ((0, 1), {"ok": 599}, "1 of 1200 requests did not end OK"),
     ],
 )
 def test_loss_is_named_by_whoever_saw_it(answers, changed, word):
-    made, found = result(answers, **changed)
-    assert any(word in sentence for sentence in verdict(made, found))
+    result, found = made(answers=answers, **changed)
+    assert any(word in sentence for sentence in verdict(result, found, SCENARIOS["headline"]))
+
+
+def test_refusals_are_no_fault_where_too_much_is_offered():
+    result, found = made("overload", ok=599)
+    assert verdict(result, found, SCENARIOS["overload"]) == ()
 
 
 def test_targets_are_judged():
-    scenario = SCENARIOS["headline"]
-    assert targets(result()[0], scenario) == [("mean_ms", 47, True), ("p99_ms", 100, True)]
-    assert targets(result(mean_ms=48.0)[0], scenario)[0] == ("mean_ms", 47, False)
-    assert targets(result(p99_ms=None)[0], scenario)[1] == ("p99_ms", 100, False)
-    assert targets(result()[0], SCENARIOS["smoke"]) == []
+    assert [met for _, met in targets(made(latency_ms=21.0)[0], SCENARIOS["headline"])] == [False, True]
+    assert [met for _, met in targets(made(latency_ms=50.0)[0], SCENARIOS["headline"])] == [False, False]
+    assert targets(made("overload", extra={"goodput_ratio": 0.95})[0], SCENARIOS["overload"])[0] == (
+        "goodput_ratio 0.95, at least 0.9", True,
+    )  # fmt: skip
+    assert not targets(made("overload")[0], SCENARIOS["overload"])[0][1]
+    assert targets(made("smoke")[0], SCENARIOS["smoke"]) == []
 
 
-def test_the_table_shows_figures_processes_and_targets():
+def test_the_median_of_three_runs_and_none_is_the_worst():
+    runs = [{"p99_ms": value, "mean_ms": mean} for value, mean in ((30.0, 9.0), (None, 7.0), (20.0, 8.0))]
+    found = median_run(runs, "p99_ms")
+    assert (found["p99_ms"], found["mean_ms"]) == (30.0, 9.0)
+    assert found["median"] == {"mean_ms": 8.0}
+    assert len(found["runs"]) == 3
+    assert median_run(runs[:1], "p99_ms") is runs[0]
+
+
+def test_the_tables_show_phases_processes_and_targets():
     text = io.StringIO()
-    show(Console(file=text, width=150), result()[0], SCENARIOS["headline"])
-    for word in ("edge-0", "generator", "99.0", "target mean_ms <= 47: met"):
+    show(Console(file=text, width=150), made()[0], SCENARIOS["headline"])
+    for word in ("edge-0", "all", "load", "target mean_ms 5.0, at most 20: met", "missing 0, duplicated 0"):
         assert word in text.getvalue()

@@ -1,12 +1,12 @@
-"""Which folder a benchmark uses, and when it looks at the processes; whole runs are `make bench`."""
+"""Which folder a benchmark uses, and what becomes of several runs; whole runs are `make bench`."""
 
-import os
+import json
 
 import pytest
 
 from infra.bench import run
-from infra.bench.config import Config
 from infra.settings import StartError, load_settings
+from tests.unit.infra.bench.test_report import made
 
 
 def test_an_unknown_scenario_is_a_usage_error(tmp_path):
@@ -32,18 +32,18 @@ def test_a_chosen_folder_is_left_as_it_is(tmp_path, monkeypatch):
     assert (tmp_path / "bench").exists()
 
 
-def test_looks_frame_the_measured_stretch(monkeypatch):
-    now = iter([0.0, 0.5, 1.5, 2.5, 3.5, 4.5])
-    looks = iter("abcdefgh")
-    monkeypatch.setattr(run.time, "monotonic", lambda: next(now))
-    monkeypatch.setattr(run, "sample", lambda pids: next(looks))
-    config = Config("b", 1, (), 1.0, "out", "r", seconds=4.0, warmup_s=1.0)
-    lines = iter(["sent 1\n", "sent 2\n", "sent 3\n", "sent 4\n", "sent 5\n", "drained\n"])
-    # a: before the start, b: in the warm-up, c: its end, d and e: measured; the line at 4.5 s is after the end.
-    assert run._look(config, {}, lines) == ("c", "e")
+def test_the_median_run_is_written_with_a_page_of_plots(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    outcomes = iter([made("smoke", latency_ms=value) for value in (9.0, 5.0, 7.0)])
+    monkeypatch.setattr(run, "_one", lambda scenario, settings: next(outcomes))
+    assert run.run_named("smoke", load_settings(data_dir=tmp_path), repeat=3) == 0
+    result = json.loads((tmp_path / "results" / "smoke.json").read_text())
+    assert result["p99_ms"] == result["median"]["p99_ms"] == 7.0
+    assert "smoke" in (tmp_path / "results" / "index.html").read_text()
 
 
-def test_processes_come_from_the_state_file(monkeypatch):
-    rows = [{"name": "edge-0", "pid": 7}, {"name": "gone", "pid": None}]
-    monkeypatch.setattr(run, "read_state", lambda settings: {"processes": rows, "supervisor": {"pid": os.getpid()}})
-    assert run._pids(load_settings()) == {"edge-0": 7, "supervisor": os.getpid()}
+def test_a_loss_in_any_of_the_runs_is_the_verdict(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    outcomes = iter([made("smoke"), made("smoke", answers=(0,))])
+    monkeypatch.setattr(run, "_one", lambda scenario, settings: next(outcomes))
+    assert run.run_named("smoke", load_settings(data_dir=tmp_path), repeat=2) == 7

@@ -1,17 +1,28 @@
-"""Scenarios are what the issue of the house asks for."""
+"""The table of scenarios, and how a target is judged."""
 
-from infra.bench.scenario import SCENARIOS
+from infra.bench.scenario import SCENARIOS, Target
 
-
-def test_named_scenarios():
-    smoke, headline = SCENARIOS["smoke"], SCENARIOS["headline"]
-    assert (smoke.num_models, smoke.rate, smoke.seconds) == (1, 2_000, 15)
-    assert (headline.num_models, headline.rate, headline.seconds) == (12, 1_850, 60)
-    assert (headline.max_mean_ms, headline.max_p99_ms) == (47, 100)
+NAMES = (
+    *("smoke", "headline", "tenfold", "capacity", "step", "overload", "growth", "payload", "images", "priority"),
+    *("isolation", "cache", "idle"),
+)
 
 
-def test_a_row_is_one_kib_and_every_model_has_its_name():
-    loads = SCENARIOS["headline"].loads
-    assert {load.row_bytes for load in loads} == {1024}
-    assert [load.model for load in loads][::11] == ["bench-00", "bench-11"]
-    assert len({load.model for load in loads}) == 12
+def test_scenarios_and_their_keys():
+    assert tuple(SCENARIOS) == NAMES
+    keys = {"overload": "goodput_ratio", "growth": "cpu_ratio", "cache": "executor_rows_ratio"}
+    assert {name: SCENARIOS[name].key for name in keys} == keys
+    assert {SCENARIOS[name].key for name in ("isolation", "priority")} == {"p99_ratio"}
+
+
+def test_only_where_more_is_offered_than_carried_may_requests_be_refused():
+    refused = {name for name, scenario in SCENARIOS.items() if not scenario.all_ok}
+    assert refused == {"tenfold", "capacity", "step", "overload", "priority"}
+
+
+def test_targets():
+    assert Target("p99_ms", 47).met(47)
+    assert not Target("p99_ms", 47).met(47.1)
+    assert Target("goodput_ratio", 0.9, "at least").met(0.9)
+    assert not Target("goodput_ratio", 0.9, "at least").met(0.89)
+    assert not Target("p99_ms", 47).met(None)

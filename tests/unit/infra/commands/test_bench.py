@@ -3,12 +3,18 @@
 from typer.testing import CliRunner
 
 from infra.bench import run
+from infra.bench.scenario import SCENARIOS
 from infra.commands.bench import app
 
 
 def test_exit_code_is_the_verdict(monkeypatch):
     asked = []
-    monkeypatch.setattr(run, "run_named", lambda name, settings: asked.append(name) or 7)
+    monkeypatch.setattr(run, "run_named", lambda name, settings, repeat: asked.append((name, repeat)) or 7)
     assert CliRunner().invoke(app, ["smoke"]).exit_code == 7
-    assert CliRunner().invoke(app, []).exit_code == 7
-    assert asked == ["smoke", "headline"]
+    assert CliRunner().invoke(app, ["--repeat", "3"]).exit_code == 7
+    assert asked == [("smoke", 1), ("headline", 3)]
+
+
+def test_the_help_names_every_scenario():
+    text = " ".join(CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output.split())
+    assert all(name in text for name in SCENARIOS)

@@ -1,0 +1,38 @@
+"""Find the highest rate that is carried: steps upwards, then bisection. Pure but for the probe that it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+STEP: Final = 1.4
+TOLERANCE: Final = 0.05
+MAX_PROBES: Final = 14
+
+Probe = Callable[[float], bool]
+"""Puts a rate (per second) on the system and tells whether it was carried."""
+
+
+def find_knee(probe: Probe, start: float, *, step: float = STEP, tolerance: float = TOLERANCE) -> float | None:
+    """Give a rate that was carried while one at most ``tolerance`` (a share of it) above was not.
+
+    From ``start`` the rate is multiplied by ``step`` while it is carried, and divided by it while it is not; then the
+    two are halved. At most ``MAX_PROBES`` probes; None when nothing was carried.
+    """
+    probes = MAX_PROBES
+    good, bad = 0.0, 0.0
+    rate = start
+    while probes and not (good and bad):
+        probes -= 1
+        if probe(rate):
+            good, rate = rate, rate * step
+        else:
+            bad, rate = rate, rate / step
+    while probes and good and bad and bad - good > tolerance * good:
+        probes -= 1
+        middle = (good + bad) / 2
+        if probe(middle):
+            good = middle
+        else:
+            bad = middle
+    return good or None
