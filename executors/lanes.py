@@ -6,15 +6,17 @@ that crashes its process takes only executors of its own class along.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 
+from executors.batcher import Version
 from streams.committed import CommittedConsumer
-from streams.lane_class import lanes_of
+from streams.lane_class import lane_for, lanes_of
+from streams.memory_view import MemoryView, models, plan
 from streams.topics import full_name
 
 ROUTED: Final = full_name("inference.routed")
@@ -51,6 +53,16 @@ class _OfClass(RoundRobinPartitionAssignor):  # type: ignore[misc]  # aiokafka i
             name: ConsumerProtocolMemberAssignment(cls.version, [(ROUTED, list(lanes)[at :: len(names)])], b"")
             for at, name in enumerate(names)
         }
+
+
+def planned_versions(memory: MemoryView, num_lanes: int, num_slow: int, *, slow: bool) -> Iterator[Version]:
+    """Model and version of everything that an effective plan sends to lanes of this class."""
+    mine = lanes_of(num_lanes, num_slow, slow=slow)
+    for name in models(memory):
+        effective = plan(memory, name)
+        if effective is not None and lane_for(name, effective.lane, num_lanes, num_slow) in mine:
+            for share in effective.versions:
+                yield name, share.version
 
 
 def assignor(num_slow: int, *, slow: bool) -> type[RoundRobinPartitionAssignor]:

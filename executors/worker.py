@@ -11,6 +11,8 @@ is dropped by the Validator.
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -42,8 +44,10 @@ SLICE_US: Final = 4_000
 """How long batches run in the loop before it reads, sends and answers the broker again."""
 MAX_THREADS: Final = 2
 """Long batches at a time."""
+NICE: Final = 5
+"""Priority of the threads of long batches, by ``nice``: a third of the weight of others where processors are short."""
 FETCH_RECORDS: Final = 200
-IDLE_MS: Final = 50
+IDLE_MS: Final = 200
 BLOB_MS: Final = 2
 
 DeadLetter = Callable[[bytes | None, PoisonRecordError, RecordCoordinate], Awaitable[None]]
@@ -82,7 +86,7 @@ class Worker:
         self._frame_bytes = 0
         self._blobs = BlobFetcher(blobs)
         self._execution = Execution(name, loader, self._blobs.release)
-        self._threads = ThreadPoolExecutor(MAX_THREADS, f"{name}-batch")
+        self._threads = ThreadPoolExecutor(MAX_THREADS, f"{name}-batch", _yield_to_others)
         self._long: set[asyncio.Task[None]] = set()
         self._reading: asyncio.Task[tuple[int, dict[Any, list[Any]]]] | None = None
         self._wake = asyncio.Event()
@@ -284,6 +288,11 @@ class Worker:
             if self._lanes.is_current(work.lane):
                 self._frame_bytes -= work.num_bytes
             work.lane.finish(work.entry)
+
+
+def _yield_to_others() -> None:
+    """Lower this thread's priority: what takes long anyway lets the short things of this machine go first."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 def _row_of(claim: Claim) -> RowSlice:

@@ -10,17 +10,20 @@ from functools import partial
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from agents.admission import AdmissionPolicy, admit
 from agents.router import ROUTER, RouterParams
 from agents.validator import VALIDATOR, ValidatorParams, ValidatorState
+from infra.cache import open_cache
 from infra.edge import EdgeInputs, open_edge
 from infra.roles import RoleContext, together
 from schemas.frame import InferenceFrame
 from streams.codec import Codec
-from streams.connection import consumer, producer, start, stop_quietly
+from streams.connection import FETCH_MAX_WAIT_MS, consumer, producer, start, stop_quietly
 from streams.faust_app import METADATA_MAX_AGE_MS, create_app
 from streams.interpreter import FrameInterpreter
+from streams.lane_class import executor_group
 from streams.ledger_log import LedgerLog, Rebuilt
 from streams.letters.deadletter import DeadLetters
 from streams.provision import topic_ids, topic_partitions
@@ -34,6 +37,9 @@ from streams.watch import MemoryWatch
 REQUESTS: Final = "inference.requests"
 ROUTED: Final = "inference.routed"
 START_S: Final = 60.0
+EXECUTOR_TICK_MS: Final = 4
+SLOW_FETCH_MS: Final = 500
+"""A waiting fetch of the slow lane returns when data arrives; an idle one costs little this way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,24 +119,37 @@ async def edge(context: RoleContext) -> None:
 
 async def executor(context: RoleContext) -> None:
     """Routed frames are executed."""
+    from executors.lanes import assignor, planned_versions
     from executors.loader import ModelLoader
     from executors.model_store import ModelStore
     from executors.worker import Worker
     from streams.blobs.blob_store import LocalBlobStore
 
     settings = context.settings
+    slow = context.instance >= settings.executors
+    lanes = (await topic_partitions(context.connection, [ROUTED]))[ROUTED]
+    num_slow = settings.num_slow_lanes
     loaders: list[ModelLoader] = []
 
     def changed(view: Any) -> None:
         for each in loaders:
-            each.want_planned(view)
+            for version in planned_versions(view, lanes, num_slow, slow=slow):
+                each.want(*version)
 
     async with _parts(context, changed) as parts:
         loader = ModelLoader(ModelStore(settings.data_dir), settings.device, lambda: parts.memory.view)
         loaders.append(loader)
-        loader.want_planned(parts.memory.view)
+        changed(parts.memory.view)
         loading = asyncio.ensure_future(loader.run())
-        reader = _group(context, "isos-executor", max_poll_records=1_000)
+        # The second strategy is for the roll from a release whose executors know no classes.
+        strategies = (assignor(num_slow, slow=slow), *(() if slow else (RoundRobinPartitionAssignor,)))
+        reader = _group(
+            context,
+            executor_group(slow=slow),
+            max_poll_records=1_000,
+            partition_assignment_strategy=strategies,
+            fetch_max_wait_ms=SLOW_FETCH_MS if slow else FETCH_MAX_WAIT_MS,
+        )
         loop = Worker(
             reader,
             parts.producer,
@@ -139,7 +158,7 @@ async def executor(context: RoleContext) -> None:
             LocalBlobStore.below(settings.data_dir),
             parts.dead_letters.write,
             name=f"executor-{context.instance}",
-            tick_ms=settings.tick_ms,
+            tick_ms=min(settings.tick_ms, EXECUTOR_TICK_MS),
             schemas=parts.schemas,
         )
         pulse = _pulse(context, parts, models=loader.loaded)
@@ -157,8 +176,9 @@ async def executor(context: RoleContext) -> None:
 async def router(context: RoleContext) -> None:
     """Admitted frames are routed by the plan in memory."""
     lanes = (await topic_partitions(context.connection, [ROUTED]))[ROUTED]
-    spec = replace(ROUTER, params=RouterParams(num_lanes=lanes))
-    async with _parts(context) as parts:
+    spec = replace(ROUTER, params=RouterParams(num_lanes=lanes, num_slow_lanes=context.settings.num_slow_lanes))
+    own_bytes = context.settings.cache_local_bytes
+    async with _parts(context) as parts, open_cache(context.settings, local_bytes=own_bytes) as cache:
         app = _app(context, "router")
         interpreter = FrameInterpreter(
             spec,
@@ -166,11 +186,13 @@ async def router(context: RoleContext) -> None:
             parts.producer,
             parts.codec,
             parts.memory,
+            look_up=cache.answer,
             on_defect=context.defect,
             dead_letter=parts.dead_letters.write_record,
             schemas=parts.schemas,
         )
-        await _serve(context, app, interpreter, _pulse(context, parts))
+        telemetry = partial(cache.window, context.role, context.instance)
+        await _serve(context, app, interpreter, _pulse(context, parts, telemetry=telemetry))
 
 
 async def validator(context: RoleContext) -> None:
@@ -179,7 +201,7 @@ async def validator(context: RoleContext) -> None:
     give_up_us = (settings.max_timeout_ms + settings.grace_ms) * 1000
     spec = replace(VALIDATOR, params=ValidatorParams(give_up_us=give_up_us))
     window = TelemetryWindow()
-    async with _parts(context) as parts:
+    async with _parts(context) as parts, open_cache(settings, local_bytes=0) as cache:
         app = _app(context, "validator")
 
         def initial(partition: int, rebuilt: Rebuilt) -> ValidatorState:
@@ -205,6 +227,7 @@ async def validator(context: RoleContext) -> None:
             parts.codec,
             parts.memory,
             check=ours,
+            fill=cache.fill,
             ledger_of=lambda partition: LedgerLog(
                 context.connection, parts.codec, parts.topic_id, partition, fence=settings.fence
             ),

@@ -80,11 +80,14 @@ class Settings(BaseSettings):
         description="Partitions of inference.requests, admitted, executed and results: the most processes of a stage.",
     )
     lanes: Annotated[int, Field(ge=0, le=256)] = Field(
-        0, description="Least partitions of inference.routed, which grows when more are asked; 0: one per executor."
+        0, description="Least fast lanes of inference.routed, which grows when more are asked; 0: one per executor."
     )
     edges: Instances = Field(1, description="Edge processes.")
     routers: Instances = Field(1, description="Router processes.")
     executors: Instances = Field(1, description="Executor processes.")
+    slow_executors: Instances = Field(
+        1, description="Executor processes, each with a lane, for models whose full batch takes over 5 ms."
+    )
     validators: Instances = Field(1, description="Validator processes.")
     default_timeout_ms: int = Field(
         30_000, ge=1, le=MAX_TIMEOUT_MS, description="Budget of a request that states none, milliseconds."
@@ -112,6 +115,15 @@ class Settings(BaseSettings):
     blob_collect_s: int = Field(3_600, ge=1, description="Seconds from one collection of blobs to the next.")
     request_id_window_s: int = Field(
         300, ge=1, le=86_400, description="How long a tenant's request id stands for one request, seconds."
+    )
+    cache_key_file: str = Field(
+        "", description="File with the secret of cached answers; empty: keys/cache.key of data_dir, made when missing."
+    )
+    cache_bytes: int = Field(
+        67_108_864, ge=1_048_576, description="Most bytes that cached answers take in Redis; models opt in one by one."
+    )
+    cache_local_bytes: int = Field(
+        33_554_432, ge=0, description="Most bytes of cached answers that each Router keeps itself."
     )
     broker_jit: Literal["quick", "steady"] = Field(
         "quick", description="How the broker's code is compiled: quick starts sooner, steady costs less after minutes."
@@ -179,8 +191,13 @@ class Settings(BaseSettings):
 
     @property
     def num_lanes(self) -> int:
-        """Partitions that inference.routed needs: as set, else one for each executor process."""
-        return self.lanes or max(1, self.executors)
+        """Partitions that inference.routed needs: fast lanes as set, else one per executor, and the slow ones."""
+        return (self.lanes or max(1, self.executors)) + self.num_slow_lanes
+
+    @property
+    def num_slow_lanes(self) -> int:
+        """How many of the lanes, the last ones, are for slow models; none where no executor is started here."""
+        return self.slow_executors if self.executors else 0
 
     @property
     def bootstrap(self) -> str:
@@ -196,6 +213,11 @@ class Settings(BaseSettings):
     def registry_address(self) -> str:
         """Schema registry URL that clients use: the given one, or ours."""
         return self.registry_url or f"http://127.0.0.1:{self.registry_port}"
+
+    @property
+    def cache_key_path(self) -> Path:
+        """File with the secret of cached answers."""
+        return Path(self.cache_key_file).expanduser() if self.cache_key_file else self.data_dir / "keys" / "cache.key"
 
     @property
     def log_dir(self) -> Path:

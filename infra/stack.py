@@ -45,7 +45,7 @@ def default_roles(settings: Settings) -> tuple[Role, ...]:
     counts = {
         "edge": settings.edges,
         "router": settings.routers,
-        "executor": settings.executors,
+        "executor": settings.executors + settings.num_slow_lanes,
         "validator": settings.validators,
     }
     named = [(role, role, 0) for role in single]

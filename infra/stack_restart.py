@@ -19,6 +19,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from infra.process import is_alive, signal_group
@@ -27,6 +28,7 @@ from infra.stack_state import is_running, read_state
 from streams.connection import Connection
 from streams.errors import RetriableError
 from streams.group_progress import wait_caught_up
+from streams.lane_class import executor_group, lanes_of
 from streams.provision import topic_ids
 from streams.topic_watch import edge_group
 
@@ -35,12 +37,15 @@ ORDER: Final = (*SERVERS, "registry", "control", "validator", "executor", "route
 STOP_S: Final = 12.0  # a role gives itself 10 s to finish and to leave its group
 POLL_S: Final = 0.02
 REQUESTS: Final = "inference.requests"
+ROUTED: Final = "inference.routed"
 GROUPS: Final = {
     "router": ("isos-router", "inference.admitted"),
-    "executor": ("isos-executor", "inference.routed"),
     "validator": ("isos-validator", "inference.executed"),
 }
-"""Consumer group and topic (short name) of each stage; the edge's group depends on the topic's id."""
+"""Consumer group and topic (short name) of each stage.
+
+The edge's group depends on the topic's id, the executor's on the class of its lanes.
+"""
 
 Report = Callable[[str, str, float], None]
 """Called with a process name, what happened to it, and the seconds since the restart began."""
@@ -168,13 +173,17 @@ def _await(settings: Settings, stop: _Stopped, begun: float, timeout_s: float, r
 
 def _catch_up(settings: Settings, name: str, timeout_s: float) -> float | None:
     role = role_of(name)
-    if role not in GROUPS and role != "edge":
+    if role not in (*GROUPS, "edge", "executor"):
         return None
     connection = Connection(settings.bootstrap)
 
     async def wait() -> float:
         if role == "edge":
             group, topic = edge_group((await topic_ids(connection, [REQUESTS]))[REQUESTS]), REQUESTS
+        elif role == "executor":
+            slow = int(name.rpartition("-")[2]) >= settings.executors
+            mine = partial(lanes_of, num_slow=settings.num_slow_lanes, slow=slow)
+            return await wait_caught_up(connection, executor_group(slow=slow), ROUTED, timeout_s, mine)
         else:
             group, topic = GROUPS[role]
         return await wait_caught_up(connection, group, topic, timeout_s)

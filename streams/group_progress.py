@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from aiokafka import TopicPartition
@@ -21,8 +22,12 @@ LOOK_S: Final = 0.1
 PROBE_MS: Final = 300
 
 
-async def wait_caught_up(connection: Connection, group: str, topic: str, timeout_s: float) -> float:
+async def wait_caught_up(
+    connection: Connection, group: str, topic: str, timeout_s: float, mine: Callable[[int], range] = range
+) -> float:
     """Wait until ``group`` has committed ``topic`` (short name) up to its present end; the seconds that it took.
+
+    ``mine``: the partitions that the group reads, of a number of them.
 
     What stands behind the last commit and holds no record (markers, aborted records) counts as committed. Raises
     TimedOutError after ``timeout_s``, UnreachableError when the broker does not answer.
@@ -31,7 +36,7 @@ async def wait_caught_up(connection: Connection, group: str, topic: str, timeout
     client = consumer(connection, group_id=group, isolation_level="read_committed")
     await start(client, f"asking for the progress of {group}")
     try:
-        open_ends = await _ends(connection, client, topic)
+        open_ends = await _ends(connection, client, topic, mine)
         while open_ends:
             for place, end in tuple(open_ends.items()):
                 if await bounded(_is_done(client, place, end), CALL_TIMEOUT_S, f"asking for the offsets of {group}"):
@@ -48,9 +53,11 @@ async def wait_caught_up(connection: Connection, group: str, topic: str, timeout
     return time.monotonic() - begun
 
 
-async def _ends(connection: Connection, client: Any, topic: str) -> dict[TopicPartition, int]:
+async def _ends(
+    connection: Connection, client: Any, topic: str, mine: Callable[[int], range]
+) -> dict[TopicPartition, int]:
     count = (await topic_partitions(connection, [topic])).get(topic, 0)
-    places = [TopicPartition(full_name(topic), number) for number in range(count)]
+    places = [TopicPartition(full_name(topic), number) for number in mine(count)]
     ends = await bounded(client.end_offsets(places), CALL_TIMEOUT_S, f"asking for the ends of {topic}")
     return {place: int(end) for place, end in ends.items() if end > 0}
 

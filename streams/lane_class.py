@@ -11,6 +11,11 @@ import zlib
 from schemas.plan import SLOW
 
 
+def executor_group(*, slow: bool) -> str:
+    """Consumer group of the executors of a class."""
+    return "isos-executor-slow" if slow else "isos-executor"
+
+
 def lanes_of(num_lanes: int, num_slow: int, *, slow: bool) -> range:
     """The lanes of a class, of ``num_lanes`` in all; at least one lane is fast."""
     edge = max(1, num_lanes - num_slow) if num_lanes else 0

@@ -34,7 +34,8 @@ def stack_settings(folder: Path, **flags: Any) -> Settings:
     broker, controller, redis, registry = free_ports(4)
     ports = {"broker_port": broker, "controller_port": controller, "redis_port": redis, "registry_port": registry}
     return load_settings(
-        data_dir=folder / "data", **{**ports, "partitions": 2, "device": "cpu", "brokers": "", "redis_url": "", **flags}
+        data_dir=folder / "data",
+        **{**ports, "partitions": 2, "device": "cpu", "brokers": "", "redis_url": "", "slow_executors": 0, **flags},
     )
 
 

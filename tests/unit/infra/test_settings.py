@@ -38,10 +38,11 @@ def test_each_source_wins_over_the_next(clean: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_there_is_a_lane_for_each_executor_unless_it_is_said_otherwise(clean: Path) -> None:
-    assert load_settings().num_lanes == 1
+    assert load_settings().num_lanes == 2  # a fast one and a slow one
     assert load_settings(executors=0).num_lanes == 1
-    assert load_settings(executors=3).num_lanes == 3
-    assert load_settings(executors=3, lanes=2).num_lanes == 2
+    assert load_settings(executors=3).num_lanes == 4
+    assert load_settings(executors=3, lanes=2).num_lanes == 3
+    assert load_settings(executors=3, slow_executors=0).num_lanes == 3
 
 
 def test_an_invalid_value_is_one_sentence_and_exit_code_2(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,3 +87,9 @@ def test_an_uncommitted_record_is_waited_for(monkeypatch: pytest.MonkeyPatch, co
     use(monkeypatch, Group(3, (0, 1, 2), committed))
     with pytest.raises(TimedOutError, match="by group"):
         wait(0.01)
+
+
+def test_partitions_of_another_group_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Group(3, (0, 1, 2), [0]))
+    connection = Connection("127.0.0.1:1")
+    asyncio.run(wait_caught_up(connection, "group", "inference.requests", 5.0, lambda count: range(count, count)))

@@ -1,0 +1,40 @@
+"""Lanes by class: the last ones are slow, every model has exactly one, and one lane at least is fast."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.plan import HASHED, SLOW
+from streams.lane_class import executor_group, lane_for, lanes_of
+
+numbers = st.integers(1, 12)
+
+
+@given(numbers, st.integers(0, 12))
+def test_every_lane_is_of_one_class_and_one_is_fast(num_lanes: int, num_slow: int) -> None:
+    fast, slow = (lanes_of(num_lanes, num_slow, slow=each) for each in (False, True))
+    assert [*fast, *slow] == list(range(num_lanes))
+    assert len(fast) >= 1
+    assert len(slow) == min(num_slow, num_lanes - 1)
+
+
+@given(st.text(min_size=1), st.sampled_from((HASHED, SLOW)), numbers, st.integers(0, 12))
+def test_a_model_is_at_home_in_its_class(model: str, planned: int, num_lanes: int, num_slow: int) -> None:
+    lane = lane_for(model, planned, num_lanes, num_slow)
+    assert lane == lane_for(model, planned, num_lanes, num_slow)
+    expected = lanes_of(num_lanes, num_slow, slow=planned == SLOW) or lanes_of(num_lanes, num_slow, slow=False)
+    assert lane in expected
+
+
+def test_a_planned_lane_is_taken_as_it_is() -> None:
+    assert [lane_for("m", lane, 4, 1) for lane in (0, 3, 5)] == [0, 3, 1]
+
+
+def test_no_lanes_at_all_are_none_of_either_class() -> None:
+    assert not lanes_of(0, 1, slow=False)
+    assert not lanes_of(0, 1, slow=True)
+
+
+def test_the_classes_are_groups_of_their_own() -> None:
+    assert executor_group(slow=False) != executor_group(slow=True)
