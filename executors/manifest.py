@@ -4,7 +4,7 @@
      "outputs": [{"name": "classes", "datatype": "INT64", "shape": [-1, 3]}, ...],
      "preprocess": ["scale_u8:16"], "postprocess": ["softmax", "top_k:3"], "max_batch_size": 128}
 
-A shape starts with -1, the batch axis; a later -1 is a free axis.
+A shape starts with -1, the batch axis; a later -1 is a free axis. ``outputs`` may be left out.
 """
 
 from __future__ import annotations
@@ -77,12 +77,15 @@ Kernels = Annotated[tuple[str, ...], Field(max_length=MAX_TENSORS)]
 
 
 class Manifest(BaseModel):
-    """The whole manifest. ``description`` and ``labels`` are for people and stay in the file."""
+    """The whole manifest. ``description`` and ``labels`` are for people and stay in the file.
+
+    Without ``outputs`` they are those of the model, after its kernels, as registration finds them.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     inputs: Tensors
-    outputs: Tensors
+    outputs: Annotated[tuple[TensorEntry, ...], Field(max_length=MAX_TENSORS)] = ()
     preprocess: Kernels = ()
     postprocess: Kernels = ()
     max_batch_size: Annotated[int, Field(ge=1, le=128)] = 128

@@ -11,8 +11,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -22,11 +22,13 @@ from google.protobuf.message import DecodeError, Message  # type: ignore[import-
 
 from executors.first_load import MIB, Trial
 from executors.kernels.kernel import KernelError
-from executors.kernels.pipeline import signature_after
-from executors.signature import fits, signature_of
+from executors.kernels.pipeline import signature_after, signatures
+from executors.signature import dtype_of, fits, signature_of
 from schemas.model import ModelVersion, TensorSpec
+from streams.tensors import count_of
 
 MAX_MODEL_BYTES: Final = 512 * MIB
+MAX_BATCH_BYTES: Final = 512 * MIB
 MIN_IR_VERSION: Final = 3
 MAX_IR_VERSION: Final = 13
 MIN_OPSET: Final = 7
@@ -57,37 +59,58 @@ class Finding:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The findings, the last of which is the verdict, and the version with its outputs, derived where none stood."""
+
+    findings: tuple[Finding, ...]
+    version: ModelVersion
+
+
 def check_model(blob: bytes, model: ModelVersion, limits: Limits | None = None) -> tuple[Finding, ...]:
     """Run all checks in order and stop at the first that fails: the last finding is the verdict."""
+    return checked_model(blob, model, limits).findings
+
+
+def checked_model(blob: bytes, model: ModelVersion, limits: Limits | None = None) -> Checked:
+    """As ``check_model``; a version without outputs gets those of the model, after its kernels."""
     findings: list[Finding] = []
-    for finding in _checks(blob, model, limits or Limits()):
-        findings.append(finding)
-        if not finding.passed:
-            break
-    return tuple(findings)
+    checks = _checks(blob, model, limits or Limits())
+    while not findings or findings[-1].passed:
+        try:
+            findings.append(next(checks))
+        except StopIteration as end:
+            return Checked(tuple(findings), end.value)
+    return Checked(tuple(findings), model)
 
 
-def _checks(blob: bytes, model: ModelVersion, limits: Limits) -> Iterator[Finding]:
+def _checks(blob: bytes, model: ModelVersion, limits: Limits) -> Generator[Finding, None, ModelVersion]:
     yield _size(blob)
     try:
         proto = onnx.ModelProto.FromString(blob)
     except DecodeError:
         yield Finding("readable", False, "the file is no ONNX model")
-        return
+        return model
     yield Finding("readable", bool(proto.graph.output), "an ONNX graph" if proto.graph.output else "the graph is empty")
     yield _ir_version(proto)
     yield _opset(proto)
     yield _external_data(proto)
     yield _domains(proto)
     try:
-        session_inputs = signature_after(model.inputs, model.preprocess)
+        stages = signatures(model.inputs, model.preprocess)
     except KernelError as error:
         yield Finding("preprocess", False, str(error))
-        return
+        return model
+    session_inputs = stages[-1]
+    if model.preprocess:
+        yield _batch_bytes(stages, model.max_batch_size)
     found, finding = first_load(blob, session_inputs, model.max_batch_size, limits)
     yield finding
     yield _signature(found, model, session_inputs)
+    if not model.outputs:
+        model = replace(model, outputs=_made(found, model.postprocess))
     yield _runs(found, model)
+    return model
 
 
 def _size(blob: bytes) -> Finding:
@@ -193,12 +216,30 @@ def _signature(found: dict[str, Any], model: ModelVersion, session_inputs: Seque
         inputs, outputs = (
             signature_of([SimpleNamespace(**entry) for entry in found[side]]) for side in ("inputs", "outputs")
         )
-        wrong = _mismatch("input", session_inputs, inputs) or _mismatch(
-            "output", model.outputs, signature_after(outputs, model.postprocess)
+        made = signature_after(outputs, model.postprocess)
+        wrong = _mismatch("input", session_inputs, inputs) or (
+            _mismatch("output", model.outputs, made) if model.outputs else None
         )
     except (ValueError, KernelError) as error:
         return Finding("signature", False, str(error))
     return Finding("signature", wrong is None, wrong or "the manifest's signature is the model's")
+
+
+def _made(found: dict[str, Any], postprocess: Sequence[str]) -> tuple[TensorSpec, ...]:
+    """Outputs of the model after its kernels."""
+    return signature_after(signature_of([SimpleNamespace(**entry) for entry in found["outputs"]]), postprocess)
+
+
+def _batch_bytes(stages: Sequence[Sequence[TensorSpec]], max_batch_size: int) -> Finding:
+    """What the largest batch takes where it takes most, free axes not counted."""
+    widths = [sum(_item_bytes(spec) for spec in stage) for stage in stages]
+    size = max(widths) * max_batch_size
+    message = f"a batch of {max_batch_size} takes {size:,} bytes between the kernels, at most {MAX_BATCH_BYTES:,}"
+    return Finding("preprocess", size <= MAX_BATCH_BYTES, message)
+
+
+def _item_bytes(spec: TensorSpec) -> int:
+    return count_of([max(1, axis) for axis in spec.item_shape]) * dtype_of(spec.datatype).itemsize
 
 
 def _mismatch(side: str, stated: Sequence[TensorSpec], real: Sequence[TensorSpec]) -> str | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from executors.manifest import Manifest
-from executors.model_check import Finding, check_model
+from executors.model_check import Finding, checked_model
 from executors.model_store import ModelStore
 from schemas.memory import MemoryCommand
 from schemas.model import ModelVersion
@@ -68,9 +68,12 @@ def silent(sentence: str) -> None:
 def checked_version(
     blob: bytes, name: str, version: str, manifest: Manifest
 ) -> tuple[ModelVersion, tuple[Finding, ...]]:
-    """Run the checks of ``executors.model_check``. Raises RefusedError with the sentence of the first that fails."""
-    facts = manifest.to_version(name, version, blob)
-    findings = check_model(blob, facts)
+    """Run the checks of ``executors.model_check``. Raises RefusedError with the sentence of the first that fails.
+
+    Outputs that the manifest does not state are derived.
+    """
+    checked = checked_model(blob, manifest.to_version(name, version, blob))
+    facts, findings = checked.version, checked.findings
     verdict = findings[-1]
     if not verdict.passed:
         raise RefusedError(f"model_{verdict.check}", verdict.message, "Correct the file or its manifest and try again.")

@@ -21,6 +21,8 @@ Array = NDArray[Any]
 
 BYTES: Final = "BYTES"
 BF16: Final = "BF16"
+BF16_ARRAY: Final = np.dtype([(BF16, "<u2")])
+"""numpy type of the arrays that ``to_bf16`` makes; those of the package ml_dtypes are taken as well."""
 FLOATING: Final = frozenset(("FP16", "BF16", "FP32", "FP64"))
 """Datatypes that can hold NaN or infinity."""
 
@@ -173,11 +175,16 @@ def narrowed(values: Array) -> Array:
     return np.where(is_nan, quiet, rounded).astype("<u2").reshape(np.shape(values))
 
 
+def to_bf16(values: Array) -> Array:
+    """An array that is sent as BF16, of any real numbers: rounded to the nearest, ties to even."""
+    return narrowed(np.asarray(values)).view(BF16_ARRAY)
+
+
 def wire_form(name: str, values: Array) -> tuple[str, tuple[int, ...], Array | bytes]:
     """Datatype, shape and data, row-major and little-endian: the array itself where it is so already, else a copy.
 
-    Arrays of str or bytes become BYTES, those of a type called bfloat16 BF16. ValueError for a type without an Open
-    Inference datatype.
+    Arrays of str or bytes become BYTES, those of ``to_bf16`` and of the type bfloat16 BF16. ValueError for a type
+    without an Open Inference datatype.
     """
     array = np.asarray(values)
     datatype = _NAMES.get(array.dtype)
@@ -188,7 +195,7 @@ def wire_form(name: str, values: Array) -> tuple[str, tuple[int, ...], Array | b
             return BYTES, array.shape, encode_texts(array)
         except ValueError as error:
             raise ValueError(f"input {name}: {error}") from None
-    if array.dtype.name == "bfloat16":
+    if array.dtype == BF16_ARRAY or array.dtype.name == "bfloat16":
         return BF16, array.shape, np.ascontiguousarray(array).reshape(array.shape).view("<u2")
     little = array.dtype.newbyteorder("<")
     if little not in _NAMES:

@@ -120,22 +120,43 @@ def named(given: Mapping[str, Any], specs: tuple[TensorSpec, ...]) -> dict[str, 
     """
     import numpy as np
 
-    from streams.client.client import DTYPES, to_tensor
+    from streams.client.client import to_tensor
 
     by_name = {spec.name: spec for spec in specs}
     out: dict[str, Array] = {}
     for name, values in given.items():
         target = name or (specs[0].name if specs else "x")
         spec = by_name.get(target)
-        dtype = DTYPES.get(spec.datatype) if spec and not isinstance(values, np.ndarray) else None
         try:
-            array = np.asarray(values, dtype=dtype)
+            array = values if isinstance(values, np.ndarray) else _array(values, spec.datatype if spec else "")
             array = array[np.newaxis] if spec and array.ndim == len(spec.item_shape) else array
             to_tensor(target, array)
         except (ValueError, OverflowError, TypeError) as error:
             raise typer.BadParameter(f"input {target}: {error}", param_hint="--input or --json") from None
         out[target] = array
     return out
+
+
+def _array(values: Any, datatype: str) -> Array:
+    """Values of JSON as an array of a datatype, "" for that which numpy finds. Raises what numpy raises."""
+    import numpy as np
+
+    from streams.client.client import DTYPES, to_bf16
+
+    if datatype == "BF16":
+        return to_bf16(np.asarray(values, np.float32))
+    return np.asarray(values, dtype=object if datatype == "BYTES" else DTYPES.get(datatype))
+
+
+def _plain(values: Array) -> Any:
+    """An output as JSON has it; texts that are no UTF-8 have replacement characters."""
+    if not values.dtype.hasobject:
+        return values.tolist()
+    import numpy as np
+
+    texts = np.empty(values.shape, object)
+    texts.ravel()[:] = [text.decode(errors="replace") for text in values.ravel()]
+    return texts.tolist()
 
 
 def _document(answer: Answer) -> dict[str, Any]:
@@ -145,7 +166,7 @@ def _document(answer: Answer) -> dict[str, Any]:
         "model": result.model,
         "model_version": result.model_version,
         "status": result.status,
-        "outputs": {name: values.tolist() for name, values in answer.outputs.items()},
+        "outputs": {name: _plain(values) for name, values in answer.outputs.items()},
         "provenance": asdict(result.provenance),
         "timing": {"received_us": result.received_us, **asdict(result.timing), "read_us": answer.read_us},
     }

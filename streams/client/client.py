@@ -39,7 +39,7 @@ from streams.client.stream import stream
 from streams.codec import Codec
 from streams.connection import Connection, UnreachableError
 from streams.errors import IsosError
-from streams.tensors import DTYPES, Array, to_array, to_tensor
+from streams.tensors import DTYPES, Array, to_array, to_bf16, to_tensor
 from streams.topics import MAX_RECORD_BYTES, full_name
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "RequestTooLargeError",
     "default_bootstrap",
     "to_array",
+    "to_bf16",
     "to_tensor",
 ]
 

@@ -14,7 +14,7 @@ import onnx.numpy_helper as nh
 import pytest
 
 from executors.first_load import MIB
-from executors.model_check import Finding, Limits, check_model
+from executors.model_check import Finding, Limits, check_model, checked_model
 from schemas.model import TensorSpec
 from streams.tensors import DATATYPES
 from tests.support import models
@@ -241,3 +241,26 @@ def test_a_stated_shape_that_does_not_come_out_is_refused() -> None:
     assert verdict(blob, outputs=(TensorSpec("y", "FP32", (8,)),)).passed
     finding = verdict(blob, outputs=(TensorSpec("y", "FP32", (7,)),))
     assert (finding.check, finding.passed) == ("first_run", False)
+
+
+def test_outputs_that_the_manifest_leaves_out_are_derived() -> None:
+    blob = models.conv()
+    photo = TensorSpec("image", "UINT8", (8, 8, 3))
+    version = models.version_of(blob, (photo,), (), ("image_to_float",), ("softmax", "top_k:2"))
+    checked = checked_model(blob, version)
+    assert checked.findings[-1].passed
+    assert checked.version == replace(
+        version, outputs=(TensorSpec("classes", "INT64", (2,)), TensorSpec("scores", "FP32", (2,)))
+    )
+    refused = checked_model(blob, replace(version, postprocess=("softmax", "top_k:6")))
+    assert refused.findings[-1] == Finding(
+        "signature", False, "kernel `top_k`: k must be a whole number from 1 to 5, not 6"
+    )
+
+
+def test_a_batch_that_kernels_make_too_large_is_refused_before_anything_is_loaded() -> None:
+    photo = TensorSpec("image", "UINT8", (-1, -1, 3))
+    facts = {"inputs": (photo,), "preprocess": ("resize_bilinear:1000,1000", "image_to_float", "resize_nearest:8,8")}
+    finding = verdict(models.conv(), outputs=(TensorSpec("logits", "FP32", (5,)),), max_batch_size=64, **facts)
+    assert (finding.check, finding.passed) == ("preprocess", False)
+    assert finding.message.startswith("a batch of 64 takes 768,000,000 bytes between the kernels, at most 536,870,912")

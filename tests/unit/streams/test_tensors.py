@@ -25,6 +25,7 @@ from streams.tensors import (
     prefix_end,
     texts,
     to_array,
+    to_bf16,
     to_tensor,
     widened,
     wire_form,
@@ -131,6 +132,8 @@ def test_bf16_is_what_ml_dtypes_makes_of_it(values):
     tensor = to_tensor("x", theirs)
     assert (tensor.datatype, tensor.shape) == ("BF16", values.shape)
     np.testing.assert_array_equal(to_array(tensor), theirs.astype(np.float32))
+    if not np.isnan(values).any():
+        assert to_tensor("x", to_bf16(values)) == tensor
     finite = ~np.isnan(values)
     np.testing.assert_array_equal(narrowed(values)[finite], theirs.view("<u2")[finite])
     assert np.isnan(widened(narrowed(values))[~finite]).all()

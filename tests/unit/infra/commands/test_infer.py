@@ -5,7 +5,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from infra.commands.infer import _from_file, app, named
+from infra.commands.infer import _from_file, _plain, app, named
 from schemas.model import TensorSpec
 
 IMAGE = (TensorSpec("image", "UINT8", (4,)),)
@@ -38,8 +38,22 @@ def test_values_that_do_not_fit_are_a_usage_error():
 def test_types_that_no_tensor_has_are_a_usage_error():
     with pytest.raises(typer.BadParameter, match="image"):
         named({"image": np.zeros((1, 4), np.complex128)}, IMAGE)
-    with pytest.raises(typer.BadParameter, match="no Open Inference Protocol datatype"):
-        named({"": "text"}, ())
+    with pytest.raises(typer.BadParameter, match="a text must be str or bytes, not NoneType"):
+        named({"": None}, ())
+
+
+def test_texts_and_half_floats_of_json():
+    word = (TensorSpec("word", "BYTES", (2,)), TensorSpec("half", "BF16", ()))
+    given = named({"word": ["a", "é"], "half": [1.5]}, word)
+    assert (given["word"].tolist(), given["half"].view("<u2").tolist()) == ([["a", "é"]], [0x3FC0])
+    with pytest.raises(typer.BadParameter, match="a text must be str or bytes, not int"):
+        named({"word": ["a", 1]}, word)
+
+
+def test_texts_are_printed_as_text():
+    assert _plain(np.array([[b"a", b"\xff"]], object)) == [["a", "\ufffd"]]
+    assert _plain(np.array(b"x", object)) == "x"
+    assert _plain(np.zeros((1, 2), np.int64)) == [[0, 0]]
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 no archive", b"\x93NUMPY\x01"])
