@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, str]] = {
     "status": "Show the processes and what the Monitor sees.",
     "infer": "Send one request and print its result.",
     "models": "Register, list and show models.",
+    "cache": "Cache answers of models, or no more; hits, and warming it.",
     "memory": "Show the memory, its history, or its state at a time.",
     "ledger": "Account for every request: missing, duplicated, in flight.",
     "dlq": "List, show and send again dead letters.",

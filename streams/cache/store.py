@@ -25,6 +25,7 @@ from schemas.telemetry import CacheWindow, Telemetry
 from streams.cache.keys import FIELD_BYTES
 from streams.cache.local import LocalLevel
 from streams.cache.lookup import LookedUp, Lookup
+from streams.cache.scripts import FILL, LOOK_UP
 from streams.cache.values import TAG_BYTES, Entry, Seal
 
 log = logging.getLogger(__name__)
@@ -48,68 +49,13 @@ VALUE_BYTES: Final = 150
 KEY_TTL_S: Final = 86_400
 _TURNS: Final = 4
 
-# ARGV: newer hash, older hash, keys of 32 bytes each, most bytes of the answer. Returns per key 4 bytes of length
-# (little-endian, 0: nothing) and the value, all in one string.
-_LOOK_UP: Final = """
-local isos_cache = 'look up'
-local wanted, out, left = {}, {}, tonumber(ARGV[4])
-for at = 1, #ARGV[3], 32 do wanted[#wanted + 1] = string.sub(ARGV[3], at, at + 31) end
-local function read(name, fields)
-  local found = redis.pcall('HMGET', name, unpack(fields))
-  return found.err and {} or found
-end
-local newer, absent, place = read(ARGV[1], wanted), {}, {}
-for i = 1, #wanted do
-  if not newer[i] then absent[#absent + 1] = wanted[i]; place[#place + 1] = i end
-end
-local older = #absent > 0 and read(ARGV[2], absent) or {}
-for j = 1, #absent do newer[place[j]] = older[j] end
-for i = 1, #wanted do
-  local value = newer[i]
-  if value and #value <= left then
-    left = left - #value
-    out[2 * i - 1], out[2 * i] = struct.pack('<I4', #value), value
-  else
-    out[2 * i - 1], out[2 * i] = '\\0\\0\\0\\0', ''
-  end
-end
-return table.concat(out)
-"""
 
-# ARGV: newer hash, older hash, bytes of the newer one from which on it becomes the older one, seconds that both live,
-# bytes that a value weighs more, then the values: key (32 bytes), length (4 bytes, little-endian), value.
-# What somebody else put in the hashes' place is removed. Returns the bytes of the newer hash.
-_FILL: Final = """
-local isos_cache = 'fill'
-local newer, older = ARGV[1], ARGV[2]
-for _, name in ipairs({newer, older}) do
-  local kind = redis.call('TYPE', name).ok
-  if kind ~= 'hash' and kind ~= 'none' then redis.call('UNLINK', name) end
-end
-local values, at, added = ARGV[6], 1, 0
-while at <= #values do
-  local length = struct.unpack('<I4', string.sub(values, at + 32, at + 35))
-  local value = string.sub(values, at + 36, at + 35 + length)
-  if redis.call('HSET', newer, string.sub(values, at, at + 31), value) == 1 then
-    added = added + length + tonumber(ARGV[5])
-  end
-  at = at + 36 + length
-end
-local size = redis.pcall('HINCRBY', newer, 'bytes', added)
-if type(size) ~= 'number' or size < 0 then
-  redis.call('UNLINK', newer)
-  return 0
-end
-if size >= tonumber(ARGV[3]) then
-  redis.call('UNLINK', older)
-  redis.call('RENAME', newer, older)
-  size = 0
-else
-  redis.call('EXPIRE', newer, ARGV[4])
-end
-redis.call('EXPIRE', older, ARGV[4])
-return size
-"""
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Answers in Redis and the bytes that they take there."""
+
+    num_answers: int
+    num_bytes: int
 
 
 @dataclass(slots=True)
@@ -132,8 +78,8 @@ class CacheStore:
         self._redis = redis.asyncio.Redis.from_url(
             url, socket_timeout=CALL_S, socket_connect_timeout=CALL_S, retry=None
         )
-        self._look_up = self._redis.register_script(_LOOK_UP)
-        self._fill = self._redis.register_script(_FILL)
+        self._look_up = self._redis.register_script(LOOK_UP)
+        self._fill = self._redis.register_script(FILL)
         self._seal = seal
         self._half_bytes = max(1, max_bytes // 2)
         self._names = [f"isos:cache:{seal.fingerprint}:{age}" for age in ("newer", "older")]
@@ -292,6 +238,16 @@ class CacheStore:
             log.warning("Redis answers again; answers are cached again")
         self.is_away = False
         return answer
+
+    async def held(self) -> Held | None:
+        """What Redis holds now; None when it does not say."""
+        try:
+            async with asyncio.timeout(CALL_S):
+                found = [(await self._redis.hlen(name), await self._redis.memory_usage(name)) for name in self._names]
+        except (RedisError, OSError, TimeoutError):
+            return None
+        # Beside the answers a hash holds the number of its bytes; the older one holds it too.
+        return Held(sum(max(0, number - 1) for number, _ in found), sum(size or 0 for _, size in found))
 
     async def close(self) -> None:
         """Write nothing more and close the connections."""
