@@ -4,6 +4,9 @@ Takes events in offset order, decides, performs the effects and acknowledges an 
 and only in order. Any failed or unknown send ends the run with the unfinished events in ``held.backlog``, from which
 the next run begins after its take-over: nothing is retried in place. A checkpoint is decided from confirmed results
 only, and confirmations are taken in the order of the log, so that it is never ahead of its bits.
+
+Two bounds: ``WINDOW`` for the frames whose sends are under way, and a wider one for all that is not acknowledged, for
+frames that wait (for a plan) hold up the acknowledgement of those behind them, but not their work.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from schemas.frame import InferenceFrame
 from streams.agent import TICK, Event, Tick
 from streams.errors import InvariantError, PoisonRecordError, RetriableError
 from streams.fenced import RENEW_AFTER_S, FencedWriter
-from streams.frame_effects import Answer, Confirmed, Defer, ScanRequests, SendFrame, WriteCheckpoint
+from streams.frame_effects import Answer, Confirmed, Defer, FillCache, ScanRequests, SendFrame, WriteCheckpoint
 from streams.ledger_log import LedgerLog
 from streams.ordering import Entry, InOrder
 from streams.results import Record, encode_results, offsets_of
@@ -36,8 +39,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WINDOW: Final = 256
+UNFINISHED_WINDOWS: Final = 16
+MAX_UNFINISHED_BYTES: Final = 64 << 20
+BURST: Final = 16
 WAKE_S: Final = 0.05
-MAX_DEFERRED: Final = 10_000
+LOOK_S: Final = 1.0
+NEVER: Final = -1
 
 
 class SendFailedError(RetriableError):
@@ -78,38 +85,57 @@ class PartitionRun:
         held.unfinished = lambda: len(self.window)
         self.deferred: deque[_Deferred] = deque()
         self.answers: list[_Answered] = []
-        self._writing = False
         self.failure: BaseException | None = None
+        self._writing = False
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._next_tick_us = 0
+        self._next_look_us = 0
+        self._looked_at = NEVER
+        self._sending: dict[Entry[Any], int] = {}
+        self._unfinished_bytes = 0
+        self._blocked = False
+
+    @property
+    def num_sending(self) -> int:
+        """Frames of which something is sent and not confirmed; at most ``WINDOW``."""
+        return len(self._sending)
 
     async def run(self) -> None:
         """Serve the partition; what is unfinished at the end stands in ``held.backlog``, oldest first."""
-        backlog = deque(self.held.backlog)
+        backlog, events = deque(self.held.backlog), self.held.events
         try:
             while True:
                 self._raise_failure()
-                event = backlog.popleft() if backlog else await self._next_event()
-                if event is not None:
-                    await self._take(event)
+                taken = 0
+                while taken < BURST and (backlog or not events.empty()) and self._has_room():
+                    taken += 1
+                    await self._take(backlog.popleft() if backlog else events.get_nowait())
+                if taken:
                     await asyncio.sleep(0)  # sends seldom block: without this a full queue starves the heartbeats
+                else:
+                    overdue = bool(self.deferred) and self._looked_at == NEVER
+                    self._blocked = bool(backlog) or not events.empty() or overdue
+                    await events.sleep(self._patience_s())
+                    self._blocked = False
                 await self._wake()
         finally:
             for task in self._side_tasks:
                 task.cancel()
             self.held.backlog = [*self.window.unfinished(), *backlog]
 
-    async def _next_event(self) -> Any:
-        if len(self.window) >= WINDOW:
-            await asyncio.sleep(WAKE_S)
-            return None
-        if not self.held.events.empty():
-            return self.held.events.get_nowait()
-        try:
-            async with asyncio.timeout(WAKE_S):
-                return await self.held.events.get()
-        except TimeoutError:
-            return None
+    def _has_room(self) -> bool:
+        return (
+            len(self._sending) < WINDOW
+            and len(self.window) < UNFINISHED_WINDOWS * WINDOW
+            and self._unfinished_bytes < MAX_UNFINISHED_BYTES
+        )
+
+    def _patience_s(self) -> float:
+        """How long there is nothing to do if nothing happens."""
+        if self.deferred:
+            return WAKE_S
+        left_s = (self._next_tick_us - now_us()) / 1e6 if self.shell.spec.tick_ms else LOOK_S
+        return min(max(left_s, 0.0), LOOK_S)
 
     def _raise_failure(self) -> None:
         if self.failure is not None:
@@ -120,6 +146,7 @@ class PartitionRun:
     async def _take(self, event: Any) -> None:
         entry = self.window.start(event)
         message = event.message
+        self._unfinished_bytes += len(message.value or b"")
         coordinate = RecordCoordinate(message.topic, message.partition, message.offset)
         try:
             frame = await self.shell.decode(message.value)
@@ -135,10 +162,20 @@ class PartitionRun:
         self._finish(entry)
 
     async def _step(self, record: Any, coordinate: RecordCoordinate, entry: Entry[Any] | None) -> None:
-        event = Event(record, coordinate, now_us(), answers=self.shell.memory.view)
+        memory = self.shell.memory.view
+        looked_up = await self._looked_up(record, memory) if self.shell.look_up is not None else None
+        event = Event(record, coordinate, now_us(), answers=memory, looked_up=looked_up)
         self.state, effects = self.shell.spec.decide(self.state, event, self.shell.spec.params)
         for effect in effects:
             await self._perform(effect, entry)
+
+    async def _looked_up(self, record: Any, memory: Any) -> Any:
+        """What is known of what the agent asks, by the memory that it decides by."""
+        spec, look_up = self.shell.spec, self.shell.look_up
+        if spec.lookups is None or look_up is None or not isinstance(record, InferenceFrame):
+            return None
+        asked = spec.lookups(record, memory, spec.params)
+        return None if asked is None else await look_up(asked)
 
     async def _perform(self, effect: Any, entry: Entry[Any] | None) -> None:
         match effect:
@@ -148,6 +185,9 @@ class PartitionRun:
                 self._answer(effect, entry)
             case Defer():
                 self._defer(effect, entry)
+            case FillCache():
+                if self.shell.fill is not None:
+                    self.shell.fill(effect.payloads)
             case WriteCheckpoint():
                 self._beside(self._ledger().write_checkpoint(effect.checkpoint), "writing a checkpoint")
             case ScanRequests():
@@ -171,26 +211,48 @@ class PartitionRun:
         except KafkaError as error:
             raise SendFailedError(f"sending to {effect.topic} failed: {error}") from error
         self._hold(entry)
+        self._count(entry, 1)
         future.add_done_callback(lambda done: self._sent(done, entry))
 
     def _sent(self, done: asyncio.Future[Any], entry: Entry[Any] | None) -> None:
         error = _failure_of(done)
         if error is not None:
-            self.failure = self.failure or SendFailedError(f"a frame's send failed: {error!r}")
+            self._fail(SendFailedError(f"a frame's send failed: {error!r}"))
             return
+        self._count(entry, -1)
         self._finish(entry)
+
+    def _count(self, entry: Entry[Any] | None, sends: int) -> None:
+        """Count a frame as under way while one of its sends is."""
+        if entry is None:
+            return
+        count = self._sending.get(entry, 0) + sends
+        if count > 0:
+            self._sending[entry] = count
+        else:
+            del self._sending[entry]
+            self._wake_blocked()
+
+    def _wake_blocked(self) -> None:
+        """Tell a run that waits for room that there is some."""
+        if self._blocked:
+            self.held.events.wake()
+
+    def _fail(self, error: BaseException) -> None:
+        """End the run with ``error``, unless it ends with an earlier one."""
+        self.failure = self.failure or error
+        self.held.events.wake()
 
     def _defer(self, effect: Defer, entry: Entry[Any] | None) -> None:
         if entry is None:
             raise InvariantError("only a frame of an event can be deferred")
-        if len(self.deferred) >= MAX_DEFERRED:
-            raise SendFailedError("too many frames wait for a plan")
         self._hold(entry)
         self.deferred.append(_Deferred(effect.frame, effect.until_us, self.shell.memory.view.sequence, entry))
 
     def _answer(self, effect: Answer, entry: Entry[Any] | None) -> None:
         records = encode_results(self.shell.codec, effect.frame, effect.completed_us, reaped=effect.reaped)
         self._hold(entry)
+        self._count(entry, 1)
         self.answers.append(_Answered(effect, entry, records))
         if not self._writing:
             self._writing = True
@@ -218,6 +280,7 @@ class PartitionRun:
         confirmed = Confirmed(offsets, end, len(offsets) if answered.effect.reaped else 0)
         self.state, _ = self.shell.spec.decide(self.state, Event(confirmed, TICK, now_us()), self.shell.spec.params)
         self.shell.counts.answered(answered.effect.frame, answered.effect.completed_us)
+        self._count(answered.entry, -1)
         self._finish(answered.entry)
 
     def _beside(self, work: Coroutine[Any, Any, None], what: str) -> None:
@@ -228,7 +291,8 @@ class PartitionRun:
             error = None if done.cancelled() else done.exception()
             if isinstance(error, KafkaError):
                 error = SendFailedError(f"{what} failed: {error!r}")
-            self.failure = self.failure or error
+            if error is not None:
+                self._fail(error)
 
         task = asyncio.ensure_future(work)
         self._side_tasks.add(task)
@@ -244,14 +308,28 @@ class PartitionRun:
         if tick_us and not self._next_tick_us - tick_us <= now < self._next_tick_us:  # due, or the clock was set back
             self._next_tick_us = now + tick_us
             await self._step(Tick(), TICK, None)
-        sequence = self.shell.memory.view.sequence
+        if self.deferred:
+            await self._look_at_deferred(now)
+
+    async def _look_at_deferred(self, now: int) -> None:
+        """Decide again on frames whose time or memory has come: each ``WAKE_S``, and at once when memory changed.
+
+        Those for whose sends there is no room yet come with the next look, which is the next round.
+        """
+        sequence, look_us = self.shell.memory.view.sequence, int(WAKE_S * 1e6)
+        if sequence == self._looked_at and self._next_look_us - look_us <= now < self._next_look_us:
+            return
+        self._looked_at, self._next_look_us = sequence, now + look_us
         for _ in range(len(self.deferred)):
             held = self.deferred.popleft()
-            if held.until_us <= now or held.sequence != sequence:
+            due = held.until_us <= now or held.sequence != sequence
+            if due and len(self._sending) < WINDOW:
                 await self._step(held.frame, TICK, held.entry)
                 self._finish(held.entry)
-            else:
-                self.deferred.append(held)
+                continue
+            self.deferred.append(held)
+            if due:
+                self._looked_at = NEVER
 
     def _hold(self, entry: Entry[Any] | None) -> None:
         if entry is not None:
@@ -261,6 +339,8 @@ class PartitionRun:
         if entry is None:
             return
         for event in self.window.finish(entry):
+            self._unfinished_bytes -= len(event.message.value or b"")
+            self._wake_blocked()
             if self.shell.takeover.is_current(self.held):
                 event.ack()
 

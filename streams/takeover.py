@@ -18,6 +18,7 @@ from typing import Any, Final
 import faust
 
 from streams.errors import FencedError, RetriableError
+from streams.event_queue import EventQueue
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class HeldPartition:
     topic: str
     partition: int
     generation: int
-    events: asyncio.Queue[Any] = field(default_factory=lambda: asyncio.Queue(QUEUE_SIZE))
+    events: EventQueue = field(default_factory=lambda: EventQueue(QUEUE_SIZE))
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     backlog: list[Any] = field(default_factory=list)
     fed_offset: int = -1

@@ -16,6 +16,7 @@ from schemas.result import InferenceResult
 from streams.ledger import source_of
 from streams.memory_log import LogRecord
 from streams.memory_view import model_version, plan
+from streams.partition_run import UNFINISHED_WINDOWS
 from streams.terminals import SET, Terminals
 from streams.topics import full_name
 from tests.sim.clients import Client
@@ -83,7 +84,8 @@ class Invariants:
             if process.defect is not None:
                 raise Violation(DEFECT, f"{process.name}: {process.defect!r}") from process.defect
             for run in process.runs.values():
-                if len(run.window) > BOUNDS["streams.partition_run"][1]:
+                bound = BOUNDS["streams.partition_run"][1]
+                if run.num_sending > bound or len(run.window) > UNFINISHED_WINDOWS * bound:
                     self.violated(BOUNDED, f"{process.name} has {len(run.window)} frames of a partition under way")
                 if run.ledger is not None and run.checked is not run.state:
                     self.folded(run)

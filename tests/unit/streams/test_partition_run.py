@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from aiokafka.errors import KafkaConnectionError, NotLeaderForPartitionError
 
+from agents.router import ROUTER, RouterParams, RouterState
 from agents.validator import VALIDATOR, ValidatorState
 from schemas.frame import InferenceFrame
 from schemas.ledger import LedgerCheckpoint
@@ -26,9 +29,10 @@ from streams.partition_run import WINDOW, PartitionRun, SendFailedError
 from streams.takeover import HeldPartition
 from streams.terminals import Terminals
 from tests.support.fake_kafka import FakeEvent, FakeProducer, turns, until
-from tests.support.frames import MODEL, TOPIC_ID, executed, frame, memory, row
+from tests.support.frames import MODEL, TOPIC_ID, executed, frame, memory, plan, row
 
 CODEC = Codec(SchemaIds.local())
+FAR_US = 1 << 61
 
 
 class FakeResults:
@@ -83,6 +87,7 @@ class Shell:
         self.counts = FrameCounts()
         self.current = True
         self.check: Callable[[InferenceFrame], Awaitable[None]] | None = None
+        self.look_up = self.fill = None
         self.takeover = SimpleNamespace(is_current=lambda _held: self.current)
         self.letters: list[tuple[bytes | None, str, int]] = []
         self._topic = topic
@@ -146,6 +151,13 @@ def sender(*, defer_until: int | None = None, emits: tuple[str, ...] = ("inferen
     return ended(Bench(spec, "inference.admitted", None, 0))
 
 
+def routing() -> contextlib.AbstractAsyncContextManager[Bench]:
+    """The Router; memory has a plan for ``digits`` only."""
+    bench = Bench(replace(ROUTER, params=RouterParams(1, 1 << 60)), "inference.admitted", None, RouterState())
+    bench.shell.memory.view = memory(plan("digits", ("v1.0.0", 100)), sequence=40)
+    return ended(bench)
+
+
 def results(bench: Bench) -> FakeResults:
     assert bench.ledger is not None
     return bench.ledger.results
@@ -189,7 +201,7 @@ async def test_the_backlog_is_done_first() -> None:
         old, new = FakeEvent(CODEC.encode(bench.topic, frame([row(1)])), 0), await bench.feed(frame([row(2)]), 1)
         bench.held.backlog = [old]
         bench.shell.producer.automatic = True
-        bench.task = asyncio.ensure_future(PartitionRun(bench.shell, bench.held, None, 0).run())  # type: ignore[arg-type]
+        bench.task = asyncio.ensure_future(PartitionRun(bench.shell, bench.held, None, 0).run())
         await until(lambda: new.acks)
         offsets = [Columns.of(await bench.shell.decode(each.value)).offsets[0] for each in bench.shell.producer.sent]
         assert offsets == [1, 1, 2, 2]
@@ -265,6 +277,57 @@ async def test_the_window_bounds_what_is_under_way() -> None:
         for each in list(bench.shell.producer.sent):
             each.future.set_result(None)
         await until(bench.held.events.empty)
+
+
+async def test_frames_that_wait_for_a_plan_hold_no_others_up() -> None:
+    """A model without a plan would stop all others for as long as its rows are held."""
+    async with routing() as bench:
+        bench.shell.producer.automatic = True
+        waiting = [
+            await bench.feed(frame([row(n, model="newcomer", deadline_us=FAR_US)]), n) for n in range(WINDOW + 20)
+        ]
+        served = await bench.feed(frame([row(WINDOW + 20, deadline_us=FAR_US)]), WINDOW + 20)
+        await until(lambda: bench.shell.producer.sent)
+        assert len(bench.run.deferred) == WINDOW + 20
+        assert bench.run.num_sending <= 1
+        await turns()
+        assert (served.acks, [event.acks for event in waiting]) == (0, [0] * len(waiting))  # in order, so not yet
+        bench.shell.memory.view = memory(plan("newcomer", ("v1.0.0", 100)), sequence=41)
+        await until(lambda: served.acks)
+        assert all(event.acks == 1 for event in waiting)
+        assert len(bench.shell.producer.sent) == WINDOW + 21
+
+
+async def test_what_is_not_acknowledged_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.partition_run.UNFINISHED_WINDOWS", 1)
+    async with routing() as bench:
+        bench.shell.producer.automatic = True
+        for n in range(WINDOW + 5):
+            await bench.feed(frame([row(n, model="newcomer", deadline_us=FAR_US)]), n)
+        await until(lambda: len(bench.run.deferred) == WINDOW)
+        await turns(200)
+        assert bench.held.events.qsize() == 5
+        bench.shell.memory.view = memory(plan("newcomer", ("v1.0.0", 100)), sequence=41)
+        await until(bench.held.events.empty)
+        await until(lambda: len(bench.run.window) == 0)
+
+
+def _as_long_as(things: list[Any], length: int) -> bool:
+    return len(things) >= length
+
+
+async def test_bytes_under_way_are_bounded_and_room_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.partition_run.MAX_UNFINISHED_BYTES", 1)
+    async with sender() as bench:
+        events = [await bench.feed(frame([row(n)]), n) for n in range(3)]
+        sent = bench.shell.producer.sent
+        for number in (2, 4, 6):
+            await until(partial(_as_long_as, sent, number))
+            await turns()
+            assert len(sent) == number
+            for each in sent[number - 2 :]:
+                each.future.set_result(None)
+        await until(lambda: events[-1].acks)
 
 
 async def test_what_comes_during_a_write_leaves_with_the_next_one() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from streams import takeover
 from streams.errors import FencedError, RetriableError
+from streams.event_queue import EventQueue
 from streams.takeover import HeldPartition, Takeover
 from tests.support.fake_kafka import FakeApp, FakeEvent, turns, until
 
@@ -97,7 +98,7 @@ async def test_a_feeder_that_waits_for_room_is_let_go_by_a_rebalance(monkeypatch
     bench = Bench(lambda held: asyncio.Event().wait())  # type: ignore[arg-type,return-value]
     await bench.app.assign(("t", 1))
     old = bench.takeover.held["t", 1]
-    old.events = asyncio.Queue(1)
+    old.events = EventQueue(1)
     await bench.takeover.feed(FakeEvent(b"", 1))
     feeding = asyncio.ensure_future(bench.takeover.feed(FakeEvent(b"", 2)))
     await turns()
