@@ -12,7 +12,7 @@ ones of its partition were answered.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -35,13 +35,15 @@ from streams.columns import (
     take,
 )
 from streams.frame_effects import Answer, Confirmed, FillCache, Scanned, ScanRequests, WriteCheckpoint
-from streams.memory_view import MemoryView, model_version
+from streams.memory_view import MemoryView, derived, model_version
 from streams.tensors import FLOATING, is_finite
 from streams.terminals import Terminals
 
 CHECKPOINT_US: Final = 1_000_000
 SCAN_US: Final = 5_000_000
 SCAN_LENGTH: Final = 50_000
+MOST_LAYOUTS: Final = 256
+_OK: Final = bytes([OK])
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +98,18 @@ def _gate(
     if frame.topic_id != state.topic_id or frame.partition != state.partition:
         return state, ()  # a re-created requests topic: its coordinates are not this ledger's
     columns = Columns.of(frame)
-    terminals = state.terminals.mark_gaps(columns.offsets, columns.gaps)
-    rows = np.flatnonzero((columns.roles == PRIMARY) & terminals.open_mask(columns.offsets))
+    terminals, rows = state.terminals.mark_gaps(columns.offsets, columns.gaps).begin(
+        columns.offsets, columns.roles == PRIMARY
+    )
+    state = replace(state, terminals=terminals)
     if not len(rows):
-        return replace(state, terminals=terminals), ()
-    _, first = np.unique(columns.offsets[rows], return_index=True)
-    rows = rows[np.sort(first)]  # a coordinate that stands twice in the frame is answered once
+        return state, ()
     gated = gate(take(frame, rows), memory)
-    offsets = columns.offsets[rows]
     effects: Effects = (Answer(gated, now_us),)
     cached = fills(gated, memory, now_us)
     if cached:
         effects = (*effects, FillCache(cached))
-    return replace(state, terminals=terminals.mark_pending(offsets)), effects
+    return state, effects
 
 
 def gate(frame: InferenceFrame, memory: MemoryView) -> InferenceFrame:
@@ -117,15 +118,47 @@ def gate(frame: InferenceFrame, memory: MemoryView) -> InferenceFrame:
     Checked per segment: the outputs are those of the registered signature (names, datatypes, shapes), all values are
     finite unless the manifest allows others. A row that is still pending was not executed: ERROR ``internal``.
     """
+    return frame if _passes(frame, memory) else _judged(frame, memory)
+
+
+def _passes(frame: InferenceFrame, memory: MemoryView) -> bool:
+    """Whether all rows ran, have the outputs of their signatures, and hold no number that is not finite."""
+    if bytes(frame.statuses).strip(_OK):
+        return False
+    numbers: dict[str, list[bytes]] = {}
+    for segment in frame.segments:
+        if not _fits(segment, memory):
+            return False
+        for block in segment.outputs:
+            if block.datatype in FLOATING:
+                numbers.setdefault(block.datatype, []).append(block.data)
+    return all(
+        is_finite(datatype, np.frombuffer(b"".join(parts), NUMPY_DTYPES[datatype])).all()
+        for datatype, parts in numbers.items()
+    )
+
+
+def _fits(segment: Segment, memory: MemoryView) -> bool:
+    """Whether a segment's outputs are those of its version's signature; remembered as long as the view lasts."""
+    known: dict[Any, bool] = derived(memory, ("outputs", segment.model, segment.version), dict)
+    layout = tuple([(block.name, block.datatype, block.item_shape) for block in segment.outputs])
+    fits = known.get(layout)
+    if fits is None:
+        if len(known) >= MOST_LAYOUTS:
+            known.clear()
+        version = model_version(memory, segment.model, segment.version)
+        fits = known[layout] = version is not None and not signature_fault(segment, version)
+    return fits
+
+
+def _judged(frame: InferenceFrame, memory: MemoryView) -> InferenceFrame:
+    """The gate row by row, for the few frames that do not pass as a whole."""
     columns = Columns.of(frame)
     statuses = columns.statuses.copy()
     errors = list(frame.errors)
     starts = segment_starts(frame)
-    all_ran = bool((statuses == OK).all())
     for number, segment in enumerate(frame.segments):
         version = model_version(memory, segment.model, segment.version)
-        if all_ran and _passes(segment, version):
-            continue  # nearly every segment of nearly every frame
         rows = slice(starts[number], starts[number + 1])
         if not (statuses[rows] <= OK).any():
             continue
@@ -163,18 +196,6 @@ def signature_fault(segment: Segment, version: ModelVersion) -> str:
             shapes = f"{list(block.item_shape)}, the signature says {list(spec.item_shape)}"
             return f"output {block.name} has items of shape {shapes}"
     return ""
-
-
-def _passes(segment: Segment, version: ModelVersion | None) -> bool:
-    """Whether a segment whose rows all ran passes as a whole."""
-    if version is None or signature_fault(segment, version):
-        return False
-    for block in segment.outputs:
-        floating = block.datatype in FLOATING
-        values = np.frombuffer(block.data, NUMPY_DTYPES[block.datatype]) if floating else None
-        if values is not None and not is_finite(block.datatype, values).all():
-            return False
-    return True
 
 
 def _finite_rows(segment: Segment, version: ModelVersion | None, row_items: Array) -> Array:

@@ -29,7 +29,7 @@ from streams.fenced import RENEW_AFTER_S, FencedWriter
 from streams.frame_effects import Answer, Confirmed, Defer, FillCache, ScanRequests, SendFrame, WriteCheckpoint
 from streams.ledger_log import LedgerLog
 from streams.ordering import Entry, InOrder
-from streams.results import Record, encode_results, offsets_of
+from streams.results import offsets_of, result_batches
 from streams.takeover import HeldPartition
 from streams.topics import full_name
 
@@ -63,7 +63,6 @@ class _Deferred:
 class _Answered:
     effect: Answer
     entry: Entry[Any] | None
-    records: list[Record]
 
 
 def now_us() -> int:
@@ -250,10 +249,9 @@ class PartitionRun:
         self.deferred.append(_Deferred(effect.frame, effect.until_us, self.shell.memory.view.sequence, entry))
 
     def _answer(self, effect: Answer, entry: Entry[Any] | None) -> None:
-        records = encode_results(self.shell.codec, effect.frame, effect.completed_us, reaped=effect.reaped)
         self._hold(entry)
         self._count(entry, 1)
-        self.answers.append(_Answered(effect, entry, records))
+        self.answers.append(_Answered(effect, entry))
         if not self._writing:
             self._writing = True
             self._beside(self._write(self._ledger().results), "writing results")
@@ -265,8 +263,9 @@ class PartitionRun:
         """
         while self.answers:
             group, self.answers = self.answers, []
+            batches = result_batches(self.shell.codec, [each.effect for each in group])
             try:
-                _, end = await results.confirm(await results.submit([r for each in group for r in each.records]))
+                _, end = await results.confirm(await results.submit_batches(batches))
             except RetriableError as error:
                 log.warning("a write of results to partition %d failed: %s", self.held.partition, error)
                 raise

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 OPEN: Final = 0
@@ -56,6 +57,19 @@ class Terminals:
         )
         return mask
 
+    def begin(self, offsets: Offsets, wanted: NDArray[np.bool_]) -> tuple[Terminals, NDArray[np.int64]]:
+        """Mark those of the wanted offsets that are open as pending; also the places of these in ``offsets``.
+
+        An offset that stands there twice is begun once, at its first place. ``wanted``: one per offset.
+        """
+        given = np.array(offsets, np.int64)
+        base, states = self._room_for(given)
+        rows = np.empty(len(given), np.int64)
+        count = _begin(states, base, self.low_watermark, given, np.array(wanted, np.bool_), rows)
+        if not count:
+            return self, rows[:0]
+        return Terminals(base, self.low_watermark, states), rows[:count]
+
     def mark_pending(self, offsets: Offsets) -> Terminals:
         """The offsets' results are under way; they must be open."""
         return self._with(offsets, PENDING)
@@ -91,27 +105,58 @@ class Terminals:
         return int(np.count_nonzero(self.states == PENDING))
 
     def _with(self, offsets: Offsets, state: int) -> Terminals:
-        offsets = offsets[offsets >= self.low_watermark]
-        if not len(offsets):
-            return self
+        given = np.array(offsets, np.int64)  # aligned, as compiled code wants it; a frame's column need not be
+        base, states = self._room_for(given)
+        low = _mark(states, base, self.low_watermark, given, state)
+        return self if low < 0 else Terminals(base, low, states)
+
+    def _room_for(self, offsets: Offsets) -> tuple[int, NDArray[np.uint8]]:
+        """A copy of the states with room for the offsets, and the offset it begins at."""
         base, states = self.base, self.states
-        needed = int(offsets.max()) - base + 1
+        needed = _highest(offsets) - base + 1
         skipped = self.low_watermark - base
-        if needed > len(states) or skipped > len(states) // 2:
-            kept = states[skipped:]
-            base, needed = self.low_watermark, needed - skipped
-            grown = np.zeros(max(_CAPACITY, 2 * needed, len(kept)), np.uint8)
-            grown[: len(kept)] = kept
-            states = grown
-        else:
-            states = states.copy()
-        states[offsets - base] = state
-        return Terminals(base, self.low_watermark, states)._advanced()
+        if needed <= len(states) and skipped <= len(states) // 2:
+            return base, states.copy()
+        kept = states[skipped:]
+        grown = np.zeros(max(_CAPACITY, 2 * (needed - skipped), len(kept)), np.uint8)
+        grown[: len(kept)] = kept
+        return self.low_watermark, grown
 
     def _advanced(self) -> Terminals:
-        at = self.low_watermark - self.base
-        if at >= len(self.states) or self.states[at] != SET:
-            return self
-        unset = np.flatnonzero(self.states[at:] != SET)
-        run = int(unset[0]) if len(unset) else len(self.states) - at
-        return Terminals(self.base, self.low_watermark + run, self.states)
+        low = _mark(self.states, self.base, self.low_watermark, np.empty(0, np.int64), SET)
+        return Terminals(self.base, self.low_watermark if low < 0 else low, self.states)
+
+
+@njit("int64(int64[::1])", cache=True, nogil=True)
+def _highest(offsets: Any) -> Any:
+    highest = np.int64(-1)
+    for offset in offsets:
+        highest = max(highest, offset)
+    return highest
+
+
+@njit("int64(uint8[::1], int64, int64, int64[::1], int64)", cache=True, nogil=True)
+def _mark(states: Any, base: Any, low: Any, offsets: Any, state: Any) -> Any:
+    """Mark the offsets from ``low`` on and return the low watermark; -1 when nothing changed."""
+    changed = False
+    for offset in offsets:
+        if offset >= low:
+            states[offset - base] = state
+            changed = True
+    at = low - base
+    while at < len(states) and states[at] == SET:
+        at += 1
+    return base + at if changed or base + at > low else np.int64(-1)
+
+
+@njit("int64(uint8[::1], int64, int64, int64[::1], boolean[::1], int64[::1])", cache=True, nogil=True)
+def _begin(states: Any, base: Any, low: Any, offsets: Any, wanted: Any, rows: Any) -> Any:
+    """Mark what is wanted and open as pending, and put its places into ``rows``; how many."""
+    count = 0
+    for row in range(len(offsets)):
+        offset = offsets[row]
+        if wanted[row] and offset >= low and states[offset - base] == OPEN:
+            states[offset - base] = PENDING
+            rows[count] = row
+            count += 1
+    return count

@@ -15,8 +15,10 @@ from aiokafka.errors import KafkaTimeoutError
 
 from streams.errors import FencedError
 from streams.fenced import WriteFailedError
+from streams.ready_batch import ReadyBatch
 from tests.sim.broker_clients import Client, Metadata, place_of
 from tests.sim.world import TOPIC_ID, Outcome, Sending
+from tests.support.results import records_of
 
 if TYPE_CHECKING:
     from tests.sim.processes import Process
@@ -128,6 +130,10 @@ class SimWriter(Client):
                 self.world.send(self, self.place, Sending(chunk, done, self.epoch, self.number))
             futures.append(future)
         return futures
+
+    async def submit_batches(self, batches: Sequence[ReadyBatch]) -> list[asyncio.Future[Any]]:
+        """Hand encoded records over; each chunk lands by itself."""
+        return await self.submit(records_of(batches))
 
     async def confirm(self, submission: list[asyncio.Future[Any]]) -> tuple[int, int]:
         """Wait for them."""

@@ -27,6 +27,7 @@ from streams.terminals import Terminals
 from tests.sim.loop import SimLoop
 from tests.support.fake_kafka import FakeEvent
 from tests.support.frames import MODEL, TOPIC_ID, executed, memory
+from tests.support.results import records_of
 
 pytestmark = [pytest.mark.sim, pytest.mark.timeout(600)]
 
@@ -44,9 +45,9 @@ class Results:
         self.writes: list[tuple[list[Any], asyncio.Future[tuple[int, int]]]] = []
         self.results = self
 
-    async def submit(self, records: list[Any]) -> asyncio.Future[tuple[int, int]]:
+    async def submit_batches(self, batches: list[Any]) -> asyncio.Future[tuple[int, int]]:
         future: asyncio.Future[tuple[int, int]] = self.machine.loop.create_future()
-        self.writes.append((records, future))
+        self.writes.append((records_of(batches), future))
         return future
 
     async def confirm(self, submission: asyncio.Future[tuple[int, int]]) -> tuple[int, int]:

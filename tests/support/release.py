@@ -27,7 +27,7 @@ _HAND_WRITTEN = {
         (_JOINED, f'    return b"".join((*parts, write_string(frame.{FIELD})))\n', 1),
         (_FRAME_END, f"        cursor.string(),\n{_FRAME_END}", 1),
     ),
-    "streams/results.py": (("                common, body,\n", f"                common, body, {_EMPTY},\n", 1),),
+    "streams/results.py": (('_END: Final = b""\n', '_END: Final = b"\\x00"\n', 1),),
     "streams/client/request_writer.py": ((_JOINED, f'    return b"".join((*parts, {_EMPTY}))\n', 2),),
 }
 """By file: text, what takes its place, and how often it stands there."""

@@ -30,6 +30,7 @@ from streams.takeover import HeldPartition
 from streams.terminals import Terminals
 from tests.support.fake_kafka import FakeEvent, FakeProducer, turns, until
 from tests.support.frames import MODEL, TOPIC_ID, executed, frame, memory, plan, row
+from tests.support.results import records_of
 
 CODEC = Codec(SchemaIds.local())
 FAR_US = 1 << 61
@@ -44,10 +45,10 @@ class FakeResults:
         self.records: list[Any] = []
         self.refuse: Exception | None = None
 
-    async def submit(self, records: list[Any]) -> asyncio.Future[tuple[int, int]]:
+    async def submit_batches(self, batches: list[Any]) -> asyncio.Future[tuple[int, int]]:
         if self.refuse is not None:
             raise self.refuse
-        self.records += records
+        self.records += records_of(batches)
         self.writes.append(asyncio.get_running_loop().create_future())
         return self.writes[-1]
 

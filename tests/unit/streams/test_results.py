@@ -14,10 +14,13 @@ from schemas.request import Tensor
 from schemas.result import InferenceResult, Provenance, ResultError, Source, Timing
 from streams.codec import Codec, SchemaIds
 from streams.columns import STATUSES, Columns, items_array, request_ids, segment_starts
+from streams.errors import InvariantError
+from streams.frame_effects import Answer
 from streams.ledger import REAPED_HEADER, STATUS_HEADER, source_of
-from streams.results import encode_results, offsets_of
+from streams.results import BATCH_BYTES, offsets_of, result_batches
 from streams.tensors import data_of, encode_texts, to_array
-from tests.support.frames import TOPIC_ID, T, executed, frame, row
+from tests.support.frames import TOPIC_ID, T, executed, frame, random_frame, row
+from tests.support.results import records_of, result_records
 
 TOPIC = "inference.results"
 CODEC = Codec(SchemaIds.local())
@@ -74,7 +77,7 @@ def expected(given_frame: InferenceFrame, completed_us: int) -> list[InferenceRe
 
 
 def check(given_frame: InferenceFrame) -> None:
-    records = encode_results(CODEC, given_frame, DONE)
+    records = result_records(CODEC, given_frame, DONE)
     results = expected(given_frame, DONE)
     assert [value for _, value, _ in records] == [CODEC.encode(TOPIC, result) for result in results]
     assert [CODEC.decode(TOPIC, value) for _, value, _ in records] == results
@@ -112,7 +115,7 @@ def test_texts_of_any_length(statuses: list[int], data: st.DataObject) -> None:
         made, statuses=bytes(statuses), errors=errors, segments=(replace(made.segments[0], outputs=outputs),)
     )
     check(made)
-    for at, (_, value, _) in enumerate(encode_results(CODEC, made, DONE)):
+    for at, (_, value, _) in enumerate(result_records(CODEC, made, DONE)):
         result = CODEC.decode(TOPIC, value)
         mine = words[at * items : (at + 1) * items] if statuses[at] == 1 else []
         assert [word.decode() for tensor in result.outputs[:1] for word in to_array(tensor)] == mine
@@ -144,7 +147,7 @@ def test_any_statuses(statuses: list[int], items: int, first: int, message: str)
 
 def test_headers_name_coordinate_status_and_reaping() -> None:
     made = replace(executed(2, first=77), statuses=bytes([1, 4]), errors=(RowError(1, "lost", "x"),))
-    plain, reaped = encode_results(CODEC, made, DONE), encode_results(CODEC, made, DONE, reaped=True)
+    plain, reaped = result_records(CODEC, made, DONE), result_records(CODEC, made, DONE, reaped=True)
     assert [source_of(headers) for _, _, headers in plain] == [(TOPIC_ID, 1, 77), (TOPIC_ID, 1, 78)]
     assert [dict(headers)[STATUS_HEADER] for _, _, headers in plain] == [b"O", b"X"]
     assert [dict(headers).get(REAPED_HEADER) for _, _, headers in (*plain, *reaped)] == [None, None, b"1", b"1"]
@@ -152,9 +155,50 @@ def test_headers_name_coordinate_status_and_reaping() -> None:
 
 
 def test_a_pending_row_is_a_defect() -> None:
-    with pytest.raises(KeyError):
-        encode_results(CODEC, frame([row(1)]), DONE)
+    with pytest.raises(InvariantError, match="pending"):
+        result_records(CODEC, frame([row(1)]), DONE)
 
 
 def test_offsets() -> None:
     assert offsets_of(frame([row(5), row(9)])).tolist() == [5, 9]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2**32), st.booleans()), min_size=1, max_size=4), st.integers(1, 2**60))
+def test_answers_of_several_frames_in_one_batch(drawn: list[tuple[int, bool]], completed_us: int) -> None:
+    answers = []
+    for seed, reaped in drawn:
+        made = random_frame(seed)
+        ended = replace(made, statuses=bytes([max(status, 2) for status in made.statuses]))
+        answers.append(Answer(ended, completed_us, reaped))
+    batches = result_batches(CODEC, answers)
+    assert len(batches) == 1
+    records = records_of(batches)
+    assert [CODEC.decode(TOPIC, value) for _, value, _ in records] == [
+        result for answer in answers for result in expected(answer.frame, completed_us)
+    ]
+    assert records == [
+        record
+        for answer in answers
+        for record in result_records(CODEC, answer.frame, completed_us, reaped=answer.reaped)
+    ]
+
+
+def test_batches_are_cut_by_size_and_a_larger_row_stands_alone() -> None:
+    third = BATCH_BYTES // 3
+    frames = [executed(5, first=0), wide(3, third, first=5), wide(1, 3 * third + 9, first=8), executed(1, first=9)]
+    answers = [Answer(each, DONE) for each in frames]
+    batches = result_batches(CODEC, answers)
+    assert [batch.record_count() for batch in batches] == [7, 1, 1, 1]
+    assert [batch.size() <= BATCH_BYTES + 61 for batch in batches] == [True, True, False, True]
+    assert [source_of(headers) for _, _, headers in records_of(batches)] == [(TOPIC_ID, 1, at) for at in range(10)]
+    assert [value for _, value, _ in records_of(batches)] == [
+        CODEC.encode(TOPIC, result) for each in frames for result in expected(each, DONE)
+    ]
+
+
+def wide(rows: int, num_bytes: int, *, first: int) -> InferenceFrame:
+    """Rows of that many bytes of output each."""
+    made = executed(rows, first=first)
+    block = TensorBlock("y", "UINT8", (num_bytes,), bytes(rows * num_bytes))
+    return replace(made, segments=(replace(made.segments[0], outputs=(block,)),))

@@ -10,9 +10,9 @@ from schemas.result import InferenceResult
 from streams.codec import Codec, SchemaIds
 from streams.columns import Columns, num_rows
 from streams.edge.answered import MAX_FRAME_BYTES, MAX_FRAME_ROWS, answer_frames
-from streams.results import encode_results
 from tests.support import samples
 from tests.support.frames import TOPIC_ID, row
+from tests.support.results import result_records
 
 CODEC = Codec(SchemaIds.local())
 ANSWER: InferenceResult = replace(
@@ -26,7 +26,7 @@ ANSWER: InferenceResult = replace(
 def results(frames: list[InferenceFrame]) -> list[InferenceResult]:
     """What the Validator writes for them."""
     return [
-        CODEC.decode("inference.results", value) for frame in frames for _, value, _ in encode_results(CODEC, frame, 99)
+        CODEC.decode("inference.results", value) for frame in frames for _, value, _ in result_records(CODEC, frame, 99)
     ]
 
 
