@@ -19,7 +19,8 @@ class Config:
     ``steps`` are (rate per second, seconds) one after the other; where there are any, they take the place of ``rate``
     and ``seconds``. Requests that have become due leave every ``tick_ms``; the producer's linger is ``linger_ms``.
     ``confirm``: note the acknowledgement of every request, so that where it was written is known before its result is
-    there; otherwise that is learned from results, and only refusals of the broker are noted, which costs less.
+    there, and send again what the broker did not confirm; otherwise places are learned from results and failures are
+    only noted, which costs less.
     """
 
     brokers: str
@@ -37,7 +38,7 @@ class Config:
     interactive: bool = False
     steps: tuple[tuple[float, float], ...] = ()
     tick_ms: float = 5.0
-    linger_ms: float = 0.5
+    linger_ms: float = 1.0
     confirm: bool = True
     requests_topic: str = field(default_factory=lambda: full_name("inference.requests"))
     results_topic: str = field(default_factory=lambda: full_name("inference.results"))

@@ -26,7 +26,10 @@ class Sender:
         self._producer = ck.Producer({
             "bootstrap.servers": config.brokers,
             "acks": "all",
-            "enable.idempotence": True,
+            # librdkafka 2.16 spins on a core for seconds at a time with idempotence on; without it nothing is sent again,
+            # or a request could be written twice.
+            "enable.idempotence": config.confirm,
+            "message.send.max.retries": 10_000_000 if config.confirm else 0,
             "linger.ms": config.linger_ms,
             "queue.buffering.max.messages": 1_000_000,
             "queue.buffering.max.kbytes": 1_048_576,
