@@ -23,7 +23,9 @@ PREFIX = CODEC.prefix("inference.requests")
 GOOD = InferenceRequest("r1", "digits", (Tensor("x", "FP32", (2, 2), bytes(16)),), "acme", None, 3, 700)
 MIXED = replace(
     MODEL, model="mixed",
-    inputs=(TensorSpec("a", "INT8", (1,)), TensorSpec("b", "FP64", (1,)), TensorSpec("c", "FP16", (1,), allow_nan=True)),
+    inputs=(
+        TensorSpec("a", "INT8", (1,)), TensorSpec("b", "FP64", (1,)), TensorSpec("c", "FP16", (1,), allow_nan=True),
+    ),
 )  # fmt: skip
 
 
