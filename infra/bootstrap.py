@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Callable, NamedTuple  # noqa: UP035 - older interpreters must get as far as the sentence
 
+from infra.compiled import sources
 from infra.java import MIN_JAVA, JarError, fetch_jars, file_digest, find_java, jars_are_current, make_archive
 from infra.setup_step import SetupError, run, say, together
 
@@ -29,7 +30,6 @@ JARS = TOOLS / "jars"
 LOCK = ROOT / "requirements.txt"
 JAVA_LOCK = ROOT / "infra" / "locks" / "java.txt"
 PIP_LOCK = ROOT / "infra" / "locks" / "pip.txt"
-KERNELS = ROOT / "executors" / "kernels"
 REDIS_PACKAGES = ("redis-server", "redis-tools", "libjemalloc2", "liblzf1", "libatomic1")
 JAVA_PACKAGES = (21, 17, 25)
 EXIT_DEPENDENCY = 6
@@ -187,18 +187,18 @@ def install_packages() -> None:
 
 
 def prepare() -> None:
-    """Compile the kernels into their cache and train the demonstration's model, side by side, unless both are there."""
+    """Compile ahead into the cache and train the demonstration's model, side by side, unless both are there."""
     if _is_prepared():
         return
     python = str(VENV / "bin" / "python")
     # One thread each: there are two of them, and Maven may still be at work.
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     environment = {**os.environ, **threads, "NUMBA_CACHE_DIR": str(TOOLS / "numba"), "ORT_DISABLE_TELEMETRY": "1"}
-    kernels = [python, "-c", "from executors.kernels.pipeline import warm; warm()"]
+    compiled = [python, "-m", "infra.compiled"]
     digits = [python, "-m", "infra.digits", str(TOOLS / "digits")]
     together(
         [
-            lambda: run(kernels, "the kernels cannot be compiled", environment, ROOT),
+            lambda: run(compiled, "the kernels cannot be compiled", environment, ROOT),
             lambda: run(digits, "the demonstration's model cannot be trained", environment, ROOT),
         ]
     )
@@ -263,7 +263,7 @@ def _venv_is_current() -> bool:
 
 def _prepared_stamp() -> str:
     """Give what the compiled kernels depend on: the environment, and their files as Numba's cache tells them apart."""
-    files = [(path.name, path.stat()) for path in sorted(KERNELS.glob("*.py"))]
+    files = [(path.name, path.stat()) for path in sources()]
     return " ".join([*(f"{name} {file.st_mtime_ns} {file.st_size}" for name, file in files), _stamp()])
 
 

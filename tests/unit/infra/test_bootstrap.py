@@ -22,14 +22,15 @@ def listing(**variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
-@pytest.mark.parametrize("name", ["bootstrap.py", "java.py", "setup_step.py"])
+@pytest.mark.parametrize("name", ["bootstrap.py", "compiled.py", "java.py", "setup_step.py"])
 def test_only_the_standard_library_is_imported(name: str) -> None:
     tree = ast.parse((ROOT / "infra" / name).read_text(), feature_version=(3, 8))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     roots = {module.split(".")[0] for module in imported} - {"infra"}
     assert roots <= set(sys.stdlib_module_names)
-    assert {module for module in imported if module.startswith("infra")} <= {"infra.java", "infra.setup_step"}
+    ours = {module for module in imported if module.startswith("infra")}
+    assert ours <= {"infra.compiled", "infra.java", "infra.setup_step"}
 
 
 def test_the_list_alone_installs_nothing_and_names_what_is_missing(tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_preparation_is_wanted_until_both_are_there_and_the_kernels_are_as_they_
     folder.mkdir()
     kernels = folder / "scores.py"
     kernels.write_text("one")
-    for name, value in (("TOOLS", tmp_path), ("KERNELS", folder)):
+    for name, value in (("TOOLS", tmp_path), ("sources", lambda: [kernels])):
         monkeypatch.setattr(bootstrap, name, value)
 
     def run(command: list[str], sentence: str, environment: dict[str, str], cwd: Path) -> None:
