@@ -122,10 +122,12 @@ async def executor(context: RoleContext) -> None:
     from executors.lanes import assignor, planned_versions
     from executors.loader import ModelLoader
     from executors.model_store import ModelStore
+    from executors.provider import require
     from executors.worker import Worker
     from streams.blobs.blob_store import LocalBlobStore
 
     settings = context.settings
+    await asyncio.to_thread(require, settings.device)
     slow = context.instance >= settings.executors
     lanes = (await topic_partitions(context.connection, [ROUTED]))[ROUTED]
     num_slow = settings.num_slow_lanes

@@ -38,6 +38,7 @@ def check_before_start(settings: Settings) -> None:
         url = urlsplit(settings.redis_url)
         check_reachable("Redis", "redis_url", [f"{url.hostname}:{url.port or 6379}"])
     check_ports(settings)
+    check_device(settings)
 
 
 def check_writable(settings: Settings) -> None:
@@ -74,6 +75,17 @@ def check_ports(settings: Settings) -> None:
                     f"Port {port} is taken by another program; set {name} (ISOS_{name.upper()}) to a free one."
                 )
             time.sleep(0.1)
+
+
+def check_device(settings: Settings) -> None:
+    """Refuse to start with device = cuda where no session comes up on a GPU, as each executor would. StartError."""
+    if settings.device != "cuda":
+        return
+    from infra.doctor_machine import gpu
+
+    for check in gpu(settings):
+        if check.state == "fail":
+            raise StartError(f"{check.sentence} {check.remedy}")
 
 
 def check_reachable(what: str, setting: str, addresses: list[str]) -> None:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import pytest
 
+from infra.doctor_check import Check
 from infra.settings import Settings, StartError, load_settings
-from infra.stack_check import check_before_start, check_disk, check_ports, check_reachable, check_writable
+from infra.stack_check import check_before_start, check_device, check_disk, check_ports, check_reachable, check_writable
 
 
 @pytest.fixture
@@ -76,3 +77,14 @@ def test_an_address_where_nobody_answers() -> None:
         with pytest.raises(StartError) as caught:
             check_reachable("Kafka broker", "brokers", [address])
         refused(caught, address, "ISOS_BROKERS")
+
+
+def test_cuda_without_a_gpu(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = [Check("gpu", "fail", "ONNX Runtime has no CUDA.", "Install it.")]
+    monkeypatch.setattr("infra.doctor_machine.gpu", lambda _settings: seen)
+    check_device(settings.model_copy(update={"device": "auto"}))
+    wanted = settings.model_copy(update={"device": "cuda"})
+    with pytest.raises(StartError, match=r"ONNX Runtime has no CUDA. Install it\."):
+        check_device(wanted)
+    seen[:] = [Check("gpu", "ok", "A session opens on the GPU.", "")]
+    check_device(wanted)
