@@ -128,10 +128,15 @@ def _segments(
     return tuple([
         Segment(
             model, version, "", count,
-            tuple([TensorBlock(*tensor, data=blocks[k][at]) for k, tensor in enumerate(tensors)]),
+            tuple([_block(tensor, blocks[k][at]) for k, tensor in enumerate(tensors)]),
         )
         for at, ((model, version, tensors), count) in enumerate(zip(heads, counts.tolist(), strict=True))
     ])  # fmt: skip
+
+
+def _block(head: tuple[str, str, tuple[int, ...]], data: bytes) -> TensorBlock:
+    name, datatype, shape = head
+    return TensorBlock(name, datatype, shape, data)
 
 
 def joined(a: InferenceFrame, b: InferenceFrame) -> InferenceFrame:

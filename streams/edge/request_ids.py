@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -137,7 +138,7 @@ class RequestIds:
         self._topic_id = topic_id
         self._prefix = f"isos:id-mark:{topic_id.hex()}:"
         self.window_us = window_s * 1_000_000
-        self._local: dict[bytes, bytes] = {}
+        self._local: OrderedDict[bytes, bytes] = OrderedDict()  # a dict's first key is found in ever longer steps
         self._max_local = max_local
         self._retry_at = 0.0
         self._ends: dict[int, int] = {}
@@ -176,7 +177,7 @@ class RequestIds:
                 else:
                     met[index] = held
         while len(local) > self._max_local:
-            del local[next(iter(local))]
+            local.popitem(last=False)
         return met
 
     def _is_over(self, held: bytes, claim: bytes) -> bool:
