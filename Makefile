@@ -2,7 +2,7 @@ STARTED_AT := $(shell date +%s.%N)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down fmt check test bench sim integration chaos lock image image-test
+.PHONY: help setup demo up down fmt check test bench profile sim integration chaos lock image image-test
 
 # The first Python on PATH that is new enough and not too new; `make PYTHON=... target` names another.
 PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11; do \
@@ -12,6 +12,8 @@ BIN := .venv/bin
 KEEP ?=
 SCENARIO ?= headline
 REPEAT ?= 1
+RATE ?= 1850
+MODELS ?= 12
 STEPS ?= 1000000
 SEED ?=
 PYTEST := $(BIN)/python -m pytest -q
@@ -62,6 +64,9 @@ test: setup ## Everything: check, sim, integration, chaos; the last line counts 
 
 bench: setup ## Measure: make bench SCENARIO=headline REPEAT=3; `python -m infra.bench --help` lists the scenarios
 	@$(BIN)/python -m infra.bench $(SCENARIO) --repeat $(REPEAT)
+
+profile: setup ## What a request costs per process, and flame graphs (RATE=1850 MODELS=12)
+	@$(BIN)/python -m infra.bench.profile --rate $(RATE) --models $(MODELS)
 
 image: ## Build the container image (needs docker)
 	docker build -f infra/Containerfile -t ml-isos:0.1.0 .

@@ -7,7 +7,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,17 +17,22 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look: when (monotonic seconds), CPU seconds and resident bytes per process name; the gone ones are absent."""
+    """One look: when (monotonic seconds), CPU seconds and resident bytes per process name; the gone ones are absent.
+
+    ``system_s`` is the part of ``cpu_s`` that the kernel spent.
+    """
 
     at_s: float
     cpu_s: Mapping[str, float]
     rss_bytes: Mapping[str, int]
+    system_s: Mapping[str, float] = field(default_factory=dict)
 
 
 def sample(pids: Mapping[str, int], proc: Path = Path("/proc")) -> Sample:
     """Look at processes by name."""
     cpu: dict[str, float] = {}
     rss: dict[str, int] = {}
+    system: dict[str, float] = {}
     for name, pid in pids.items():
         try:
             fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
@@ -35,7 +40,8 @@ def sample(pids: Mapping[str, int], proc: Path = Path("/proc")) -> Sample:
         except OSError:
             continue
         cpu[name] = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-    return Sample(time.monotonic(), cpu, rss)
+        system[name] = int(fields[12]) / _TICKS_PER_S
+    return Sample(time.monotonic(), cpu, rss, system)
 
 
 def cpu_percent(before: Sample, after: Sample) -> dict[str, float]:
@@ -46,6 +52,21 @@ def cpu_percent(before: Sample, after: Sample) -> dict[str, float]:
         for name, used in after.cpu_s.items()
         if name in before.cpu_s
     }
+
+
+def child_id(word: str, parent: int, proc: Path = Path("/proc")) -> int | None:
+    """Process id of a child of ``parent`` whose command line has ``word`` as one of its arguments; None without one."""
+    for folder in proc.iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            arguments = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if int(fields[1]) == parent and word.encode() in arguments:
+            return int(folder.name)
+    return None
 
 
 def machine() -> dict[str, Any]:

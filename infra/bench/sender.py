@@ -26,8 +26,8 @@ class Sender:
         self._producer = ck.Producer({
             "bootstrap.servers": config.brokers,
             "acks": "all",
-            # librdkafka 2.16 spins on a core for seconds at a time with idempotence on; without it nothing is sent again,
-            # or a request could be written twice.
+            # With idempotence on, librdkafka 2.16 spins for seconds at a time. Without it nothing is sent again, or a
+            # request could be written twice.
             "enable.idempotence": config.confirm,
             "message.send.max.retries": 10_000_000 if config.confirm else 0,
             "linger.ms": config.linger_ms,

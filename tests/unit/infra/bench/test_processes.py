@@ -2,7 +2,7 @@
 
 import os
 
-from infra.bench.processes import Sample, commit, cpu_percent, machine, sample
+from infra.bench.processes import Sample, child_id, commit, cpu_percent, machine, sample
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -15,7 +15,7 @@ def test_figures_of_a_process_whose_name_has_spaces_and_brackets(tmp_path):
     (folder / "stat").write_text(f"42 (a) b (c) {' '.join(fields)}\n")
     (folder / "statm").write_text("900 7 1 1 0 1 0\n")
     look = sample({"edge": 42, "gone": 43}, tmp_path)
-    assert (look.cpu_s, look.rss_bytes) == ({"edge": 5.0}, {"edge": 7 * PAGE})
+    assert (look.cpu_s, look.rss_bytes, look.system_s) == ({"edge": 5.0}, {"edge": 7 * PAGE}, {"edge": 2.0})
 
 
 def test_percent_of_one_core_of_those_seen_twice():
@@ -35,3 +35,18 @@ def test_this_process_and_this_machine():
 
 def test_no_repository_no_commit(tmp_path):
     assert commit(tmp_path) == ""
+
+
+def test_a_child_is_found_by_an_argument(tmp_path):
+    for number, parent, command in (
+        (5, 1, b"python\0-m\0infra.x\0"),
+        (6, 9, b"python\0infra.x\0"),
+        (7, 9, b"vi infra.x\0"),
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "stat").write_text(f"{number} (p) S {parent} 0 0\n")
+        (folder / "cmdline").write_bytes(command)
+    (tmp_path / "self").mkdir()
+    assert child_id("infra.x", 9, tmp_path) == 6
+    assert child_id("infra.x", 8, tmp_path) is None
