@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ ROW: Final = 17
 MIN_PX: Final = 0.6
 MAX_DEPTH: Final = 70
 CHARACTER_PX: Final = 6.2
+_LINE: Final = re.compile(r":\d+\)$")
 
 
 @dataclass(slots=True)
@@ -46,7 +48,7 @@ def hottest(root: Node, count: int) -> list[tuple[str, float]]:
     while todo:
         node = todo.pop()
         todo += node.children.values()
-        name = node.name.partition(":")[0] if node.name.endswith(")") else node.name
+        name = _LINE.sub(")", node.name)
         own[name] = own.get(name, 0) + node.samples - sum(child.samples for child in node.children.values())
     ordered = sorted(own.items(), key=lambda item: (-item[1], item[0]))[:count]
     return [(name, round(samples / root.samples, 4)) for name, samples in ordered if samples]

@@ -11,7 +11,7 @@ from infra.bench.flame import WIDTH, Node, flame_svg, hottest, read_stacks
 RAW = [
     "main (a.py);work (b.py);<listcomp> (b.py) 3",
     "main (a.py);work (b.py) 1",
-    "main (a.py);wait (c.py) 4",
+    "main (a.py);wait (c.py:7) 4",
     "",
     "x y",
 ]
