@@ -21,7 +21,12 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Sign of life of a process (``role`` edge, router, executor, ...; ``instance`` its number), each second."""
+    """Sign of life of a process (``role`` edge, router, executor, ...; ``instance`` its number), each second.
+
+    Of an executor: ``device`` as set (auto, cuda, cpu) and the ``execution_provider`` that sessions get; since the last
+    heartbeat, the share of time in which batches ran (``busy``), that which their items would have taken in full
+    batches (``useful``), and the mean ``batch_fill``.
+    """
 
     role: str
     instance: int
@@ -30,6 +35,11 @@ class Heartbeat:
     sent_us: int
     memory_sequence: int
     models: tuple[LoadedModel, ...] = ()
+    device: str = ""
+    execution_provider: str = ""
+    busy: float = 0.0
+    useful: float = 0.0
+    batch_fill: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,7 @@ class Pulse:
         memory_sequence: Callable[[], int],
         *,
         models: Callable[[], tuple[LoadedModel, ...]] = tuple,
+        load: Callable[[], tuple[str, str, float, float, float]] = lambda: ("", "", 0.0, 0.0, 0.0),
         telemetry: Callable[[], Telemetry | None] | None = None,
     ) -> None:
         self._producer = producer
@@ -116,6 +117,7 @@ class Pulse:
         self._instance = instance
         self._memory_sequence = memory_sequence
         self._models = models
+        self._load = load
         self._telemetry = telemetry
         self._started_us = time.time_ns() // 1000
 
@@ -128,7 +130,7 @@ class Pulse:
     async def _beat(self) -> None:
         beat = Heartbeat(
             self._role, self._instance, os.getpid(), self._started_us, time.time_ns() // 1000,
-            self._memory_sequence(), self._models(),
+            self._memory_sequence(), self._models(), *self._load(),
         )  # fmt: skip
         await self._send("control.heartbeats", beat)
         window = None if self._telemetry is None else self._telemetry()

@@ -55,7 +55,10 @@ SAMPLES: dict[str, Any] = {
         RouterLoad("digits", 1234.5, 3, T),
         ScaleAction("a1", "default", "hold", 1, 2, "load is low", T),
         ScaleConfirmation("a1", "default", 2, "done", T),
-        Heartbeat("executor", 1, 4242, T, T + 5, 17, (LoadedModel("digits", "v1.0.0", DIGEST, "CPU", 80.5, 2.25),)),
+        Heartbeat(
+            "executor", 1, 4242, T, T + 5, 17, (LoadedModel("digits", "v1.0.0", DIGEST, "CPU", 80.5, 2.25),),
+            "auto", "CPU", 0.75, 0.5, 0.125,
+        ),
         Telemetry("router", 0, T, 1_000_000, 80, 4, (WINDOW,), (CacheWindow("digits", "v1.0.0", 7, 3),), 1, 2),
         Alert("al1", "silent", "edge-0", "critical", "edge-0 is silent", '{"age_s":5}', True, T, CAUSES),
         Validation("v1", "output gate", "digits", "v1.0.0", True, "all finite", T),

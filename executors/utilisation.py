@@ -1,0 +1,51 @@
+"""How much of an executor's time its batches take, and how much of that full batches would have taken; pure.
+
+    busy   = sum of run times / wall time
+    useful = sum over batches of n t(cap) / cap / wall time
+    fill   = mean over batches of n / cap
+
+n: items of a batch, cap: the model's largest batch, t(cap): its profiled time. A process that is busy and not useful
+runs small batches: more load costs it little. Useful near 1 is full.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from executors.batcher import Profile
+
+
+class Shares(NamedTuple):
+    """A window's figures; ``busy`` is above 1 where batches ran side by side in threads."""
+
+    busy: float
+    useful: float
+    fill: float
+
+
+@dataclass(slots=True)
+class Utilisation:
+    """Sums since the last ``close``. ``started_us``: when the window began, any clock in microseconds."""
+
+    started_us: float
+    busy_us: float = 0.0
+    useful_us: float = 0.0
+    fill: float = 0.0
+    num_batches: int = 0
+
+    def observe(self, num_items: int, run_us: float, profile: Profile) -> None:
+        """Note one batch: items that ran and how long they took."""
+        share = num_items / profile.max_batch_size
+        self.busy_us += run_us
+        self.useful_us += share * profile.full_batch_us
+        self.fill += share
+        self.num_batches += 1
+
+    def close(self, now_us: float) -> Shares:
+        """The window's figures; a new one begins at ``now_us``."""
+        wall_us = max(now_us - self.started_us, 1.0)
+        fill = self.fill / self.num_batches if self.num_batches else 0.0
+        shares = Shares(self.busy_us / wall_us, self.useful_us / wall_us, fill)
+        self.started_us, self.busy_us, self.useful_us, self.fill, self.num_batches = now_us, 0.0, 0.0, 0.0, 0
+        return shares
