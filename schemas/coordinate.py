@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NewType
 
+from schemas.quick import quick
+
 Partition = NewType("Partition", int)
 Offset = NewType("Offset", int)
 
 
+@quick
 @dataclass(frozen=True, slots=True, order=True)
 class RecordCoordinate:
     """Coordinate of a control record: topic name, partition and offset; used as a cause."""

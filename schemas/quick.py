@@ -8,7 +8,8 @@ that its fields are stored plainly: 0.7 us. Nobody else sees the instance before
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 _T = TypeVar("_T")
 
@@ -21,9 +22,9 @@ def quick(cls: type[_T]) -> type[_T]:
     params: Any = getattr(cls, "__dataclass_params__", None)
     if params is None or not params.frozen or "__slots__" not in vars(cls) or hasattr(cls, "__post_init__"):
         raise TypeError(f"{cls.__name__} is no plain frozen dataclass with slots")
-    names = {"_become": object.__dict__["__class__"].__set__, "_cls": cls}
+    names: dict[str, Any] = {"_become": object.__dict__["__class__"].__set__, "_new": object.__new__, "_cls": cls}
     names["_twin"] = type(cls.__name__, cls.__bases__, {"__slots__": vars(cls)["__slots__"]})
-    arguments, stores = ["self"], []
+    arguments, stores, copies = ["self"], [], []
     known: Any = cls
     for field in dataclasses.fields(known):
         if not field.init or field.kw_only or field.default_factory is not dataclasses.MISSING:
@@ -31,8 +32,26 @@ def quick(cls: type[_T]) -> type[_T]:
         names[f"_{field.name}"] = field.default
         arguments.append(field.name if field.default is dataclasses.MISSING else f"{field.name}=_{field.name}")
         stores.append(f" self.{field.name} = {field.name}\n")
-    source = f"def __init__({', '.join(arguments)}):\n _become(self, _twin)\n{''.join(stores)} self.__class__ = _cls\n"
+        copies.append(f" made.{field.name} = self.{field.name}\n")
+    source = (
+        f"def __init__({', '.join(arguments)}):\n _become(self, _twin)\n{''.join(stores)} self.__class__ = _cls\n"
+        f"def _replaced(self, changes):\n made = _new(_twin)\n{''.join(copies)}"
+        " for name in changes:\n  setattr(made, name, changes[name])\n made.__class__ = _cls\n return made\n"
+    )
     exec(source, names)  # noqa: S102 - made of field names, as dataclasses makes the one that this replaces
     names["__init__"].__qualname__ = f"{cls.__qualname__}.__init__"
     cls.__init__ = names["__init__"]  # type: ignore[method-assign]
+    _REPLACED[cls] = names["_replaced"]
     return cls
+
+
+_REPLACED: Final[dict[type, Callable[[Any, dict[str, Any]], Any]]] = {}
+
+
+def replaced(record: _T, **changes: Any) -> _T:
+    """Do as ``dataclasses.replace``, only faster; for records of ``quick`` classes.
+
+    Raises AttributeError for what is no field.
+    """
+    made: _T = _REPLACED[type(record)](record, changes)
+    return made

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from schemas.quick import quick
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
@@ -15,6 +17,7 @@ class Tensor:
     data: bytes
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class BlobRef:
     """Claim check: SHA-256 digest (hex) and size of a blob that stands in for ``Tensor.data``."""

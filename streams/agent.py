@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from schemas.coordinate import RecordCoordinate
+from schemas.quick import quick
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Tick:
     """The clock as an event: arrives every ``tick_ms``."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Event:
     """One input of ``decide``: a record (or ``Tick``), where it stood, the time it is decided at, looked-up answers.

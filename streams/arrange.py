@@ -6,13 +6,13 @@ Columns of whole segments are joined from slices of bytes; only rows that are ch
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from schemas.frame import InferenceFrame, RowError, Segment
-from schemas.quick import quick
+from schemas.quick import quick, replaced
 from streams.columns import Array, request_ids, routing_keys, segment_starts, take_items
 
 _WIDTHS: Final = {
@@ -56,7 +56,7 @@ def _of_segments(frame: InferenceFrame, numbers: list[int]) -> InferenceFrame:
     keys = _texts(frame.routing_keys, np.frombuffer(frame.key_lengths, "<u2"), runs)
     order = [row for start, stop in runs for row in range(start, stop)] if frame.errors else []
     segments = tuple([frame.segments[number] for number in numbers])
-    return replace(frame, segments=segments, errors=_placed(frame, order), ids=ids, routing_keys=keys, **columns)
+    return replaced(frame, segments=segments, errors=_placed(frame, order), ids=ids, routing_keys=keys, **columns)
 
 
 def _widths(frame: InferenceFrame) -> dict[str, int]:
@@ -91,7 +91,7 @@ def _placed(frame: InferenceFrame, order: Sequence[int]) -> tuple[RowError, ...]
     if not frame.errors:
         return ()
     place = {row: at for at, row in enumerate(order)}
-    return tuple([replace(error, row=place[error.row]) for error in frame.errors if error.row in place])
+    return tuple([replaced(error, row=place[error.row]) for error in frame.errors if error.row in place])
 
 
 def _of_rows(frame: InferenceFrame, cuts: Sequence[Cut]) -> InferenceFrame:
@@ -112,7 +112,7 @@ def _of_rows(frame: InferenceFrame, cuts: Sequence[Cut]) -> InferenceFrame:
         for name, width in _widths(frame).items()
     }
     ids, keys = request_ids(frame), routing_keys(frame)
-    return replace(
+    return replaced(
         frame,
         segments=tuple(segments),
         errors=_placed(frame, listed),
@@ -132,7 +132,7 @@ def _part(segment: Segment, rows: Array, row_items: Array) -> Segment:
         counts = row_items[rows].astype(np.int64)
         shift = (ends - row_items)[rows] - (np.cumsum(counts) - counts)
         items = np.repeat(shift, counts) + np.arange(int(counts.sum()))
-    return replace(
+    return replaced(
         segment,
         num_rows=len(rows),
         inputs=tuple([take_items(block, items, total) for block in segment.inputs]),

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
+from schemas.quick import quick
 from schemas.request import BlobRef
 from streams.tensors import BYTES, WIRE_DTYPES, count_of, element_ends, prefix_end, texts
 
@@ -34,6 +35,7 @@ _DTYPES: Final = {
 Array = NDArray[Any]
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Columns:
     """A frame's columns, one entry per row (see ``schemas.frame`` for dtypes and units)."""

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from schemas.frame import InferenceFrame
 from schemas.ledger import LedgerCheckpoint
+from schemas.quick import quick
 from streams.columns import Array
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class SendFrame:
     """Send a frame to a partition of a topic (short name); at least once."""
@@ -18,6 +20,7 @@ class SendFrame:
     frame: InferenceFrame
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Defer:
     """Give the frame back to ``decide`` when memory changes, at the latest at ``until_us``.
@@ -29,6 +32,7 @@ class Defer:
     until_us: int
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Answer:
     """Write one result per row of ``frame`` through the fenced writer; ``Confirmed`` comes back when it stands."""
@@ -38,6 +42,7 @@ class Answer:
     reaped: bool = False
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Confirmed:
     """Event: the results of ``offsets`` (int64) are acknowledged and ``results`` is folded up to ``results_offset``."""

@@ -7,10 +7,10 @@ every other copy is without it and is written field by field.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TypeVar
 
 from schemas.frame import InferenceFrame, Segment, Spliced
+from schemas.quick import replaced
 
 _S = TypeVar("_S", bound=Spliced)
 
@@ -37,6 +37,6 @@ def routed(
     frame: InferenceFrame, segments: tuple[Segment, ...], memory_sequence: int, routed_us: int
 ) -> InferenceFrame:
     """The frame with other segments over the same rows, the memory it was routed by, and when."""
-    made = replace(frame, segments=segments, memory_sequence=memory_sequence, routed_us=routed_us)
+    made = replaced(frame, segments=segments, memory_sequence=memory_sequence, routed_us=routed_us)
     wire = wire_of(frame)
     return made if wire is None else read_from(made, wire)

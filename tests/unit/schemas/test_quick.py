@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from schemas.quick import quick
+from schemas.quick import quick, replaced
 
 
 class Hidden:
@@ -70,6 +70,20 @@ def test_copies():
     assert replace(made, size=9) == Quick("a", 9, ("x",))
     assert copy.deepcopy(made) == copy.copy(made) == pickle.loads(pickle.dumps(made)) == made
     assert type(replace(made, size=9)) is Quick
+
+
+def test_a_changed_copy_is_that_of_dataclasses():
+    made = Quick("a", parts=("x",))
+    object.__setattr__(made, "note", 7)
+    for changes in ({}, {"size": 9}, {"name": "b", "parts": ()}):
+        assert replaced(made, **changes) == replace(made, **changes)
+        assert type(replaced(made, **changes)) is Quick
+        assert not hasattr(replaced(made, **changes), "note")
+    assert made == Quick("a", 3, ("x",))
+    with pytest.raises(AttributeError):
+        replaced(made, weight=1)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        replaced(made, size=9).size = 10
 
 
 def test_what_it_does_not_know_is_refused():
