@@ -24,9 +24,10 @@ from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
-import redis.asyncio
 from numpy.typing import NDArray
 from redis.exceptions import RedisError
+
+from streams.edge.redis_link import RedisLink
 
 log = logging.getLogger(__name__)
 
@@ -219,9 +220,7 @@ class QuotaStore:
     """Charges the requests of a tick. ``topic_id`` keeps the marks of different requests topics apart."""
 
     def __init__(self, url: str, topic_id: bytes, rate_per_s: float, burst: int) -> None:
-        self._redis = redis.asyncio.Redis.from_url(
-            url, socket_timeout=CALL_TIMEOUT_S, socket_connect_timeout=CALL_TIMEOUT_S, retry=None
-        )
+        self._redis = RedisLink(url)
         self._script = self._redis.register_script(_SCRIPT)
         self._prefix = topic_id.hex()
         self._interval_us = 1e6 / rate_per_s

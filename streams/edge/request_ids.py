@@ -24,9 +24,9 @@ from hashlib import blake2b
 from struct import Struct
 from typing import Any, Final
 
-import redis.asyncio
 from redis.exceptions import RedisError
 
+from streams.edge.redis_link import RedisLink
 from streams.errors import RetriableError
 
 log = logging.getLogger(__name__)
@@ -130,9 +130,7 @@ class RequestIds:
     """
 
     def __init__(self, url: str, topic_id: bytes, window_s: int, *, max_local: int = MAX_LOCAL) -> None:
-        self._redis = redis.asyncio.Redis.from_url(
-            url, socket_timeout=CALL_S, socket_connect_timeout=CALL_S, retry=None
-        )
+        self._redis = RedisLink(url)
         self._claim = self._redis.register_script(_CLAIM)
         self._take_over = self._redis.register_script(_TAKE_OVER)
         self._topic_id = topic_id

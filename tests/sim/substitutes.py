@@ -15,6 +15,7 @@ import executors.session
 import streams.blobs.blob_store
 import streams.column_fetch
 import streams.connection
+import streams.edge.redis_link
 import streams.faust_app
 import streams.fenced
 import streams.interpreter
@@ -24,7 +25,7 @@ from tests.sim.blobs import SimBlobs
 from tests.sim.broker_clients import SimConsumer
 from tests.sim.broker_senders import SimProducer, SimWriter, sim_topic_ids
 from tests.sim.faust_app import SimApp
-from tests.sim.redis_double import redis_module
+from tests.sim.redis_double import RedisDouble, redis_module
 from tests.sim.roles import SimSession, WatchedRun
 from tests.sim.world import World
 
@@ -76,6 +77,7 @@ def substituted(world: World) -> Iterator[None]:
         streams.provision.topic_ids: sim_topic_ids,
         streams.column_fetch.deliver_columns: SimConsumer.deliver_columns,
         redis: redis_module(world),
+        streams.edge.redis_link.RedisLink: lambda _: RedisDouble(world),
         time: SimTime(world),
     }
     saved: list[tuple[Any, str, Any]] = []
