@@ -12,9 +12,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Final
-
-import numpy as np
+from typing import Any, Final
 
 from schemas.frame import Segment, TensorBlock
 from schemas.model import ModelVersion
@@ -52,27 +50,30 @@ def input_digests(segment: Segment, row_items: Sequence[int]) -> list[bytes]:
     if segment.blob is not None:
         text = f"{signature}\n{row_items[0]}\n{segment.blob.digest}"
         return [blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()]
-    heads: dict[int, bytes] = {}
-    parts: list[list[bytes]] = [_row_data(block, row_items) for block in segment.inputs]
+    begun: dict[int, Any] = {}
+    parts = [_row_data(block, row_items) for block in segment.inputs]
     digests = []
     for row, items in enumerate(row_items):
-        head = heads.get(items)
+        head = begun.get(items)
         if head is None:
-            head = heads[items] = f"{signature}\n{items}\n".encode()
-        data = b"".join([head, *[part[row] for part in parts]])
-        digests.append(blake2b(data, digest_size=DIGEST_BYTES).digest())
+            head = begun[items] = blake2b(f"{signature}\n{items}\n".encode(), digest_size=DIGEST_BYTES)
+        digest = head.copy()
+        for part in parts:
+            digest.update(part[row])
+        digests.append(digest.digest())
     return digests
 
 
 def row_edges(block: TensorBlock, row_items: Sequence[int]) -> list[int]:
     """Byte offsets of a block's rows, one more than there are rows."""
-    items = np.concatenate(([0], np.cumsum(row_items, dtype=np.int64)))
+    items = [0, *itertools.accumulate(row_items)]
     if block.datatype in DATATYPE_BYTES:
-        return [int(edge) for edge in (items * item_bytes(block)).tolist()]
-    edges = item_edges(block, int(items[-1]))
-    return [edges[item] for item in items.tolist()]
+        width = item_bytes(block)
+        return [item * width for item in items]
+    edges = item_edges(block, items[-1])
+    return [edges[item] for item in items]
 
 
-def _row_data(block: TensorBlock, row_items: Sequence[int]) -> list[bytes]:
-    edges, data = row_edges(block, row_items), block.data
+def _row_data(block: TensorBlock, row_items: Sequence[int]) -> list[memoryview]:
+    edges, data = row_edges(block, row_items), memoryview(block.data)
     return [data[start:end] for start, end in itertools.pairwise(edges)]

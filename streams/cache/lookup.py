@@ -10,13 +10,13 @@ import numpy as np
 
 from schemas.frame import InferenceFrame, Segment
 from streams.arrange import Cut, arranged
-from streams.cache.values import Entry, fits, segment_of
+from streams.cache.values import Entry, is_whole, segment_of, widths_of
 from streams.columns import OK, Array, segment_starts
 from streams.memory_view import MemoryView, model_version
 
 MAX_FRAME_BYTES: Final = 1 << 20
 MAX_FRAME_SEGMENTS: Final = 500
-"""Answers of different batches are segments of their own, which cost more than rows."""
+"""Answers of different executors are segments of their own, which cost more than rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,7 @@ class _Group:
     asked: Asked
     rows: tuple[int, ...]
     entries: tuple[Entry, ...]
-
-    @property
-    def num_bytes(self) -> int:
-        return sum(entry.num_bytes for entry in self.entries)
+    num_bytes: int
 
 
 def answered(
@@ -71,7 +68,7 @@ def answered(
     A row in ``late`` is not, nor one whose answer is not of the version's signature.
     """
     starts = segment_starts(frame)
-    items = np.frombuffer(frame.row_items, "<u2").tolist()
+    items, is_late = np.frombuffer(frame.row_items, "<u2").tolist(), late.tolist()
     hits = np.zeros(len(late), bool)
     groups: list[_Group] = []
     for asked, entries in zip(looked_up.lookup.asked, looked_up.entries, strict=True):
@@ -79,47 +76,45 @@ def answered(
         if version is None:
             continue
         first = starts[asked.segment]
-        found = [
-            (row, entry)
-            for row, entry in zip(asked.rows, entries, strict=True)
-            if entry is not None and not late[first + row] and fits(entry, version, items[first + row])
-        ]
-        hits[[first + row for row, _ in found]] = True
-        groups += _groups(asked, found)
+        by_made: dict[int, list[tuple[int, Entry]]] = {}
+        for row, entry in zip(asked.rows, entries, strict=True):
+            if entry is not None and entry.items == items[first + row] and not is_late[first + row]:
+                by_made.setdefault(id(entry.made), []).append((row, entry))
+        for found in by_made.values():
+            widths = widths_of(found[0][1].made, version)
+            whole = [] if widths is None else [pair for pair in found if is_whole(pair[1], widths)]
+            hits[[first + row for row, _ in whole]] = True
+            groups += _groups(asked, whole)
     return hits, [_frame(frame, part, memory.sequence, now_us) for part in _parts(groups)]
 
 
-def _groups(asked: Asked, found: Sequence[tuple[int, Entry]]) -> list[_Group]:
-    """One group per provenance, within the bytes of a frame."""
-    by_made: dict[int, list[tuple[int, Entry]]] = {}
-    sizes: dict[int, int] = {}
-    groups: list[_Group] = []
+def _groups(asked: Asked, found: Sequence[tuple[int, Entry]]) -> Iterator[_Group]:
+    """Answers of one provenance, in parts that fit a frame each."""
+    mine: list[tuple[int, Entry]] = []
+    size = 0
     for row, entry in found:
-        key, size = id(entry.made), entry.num_bytes
-        mine = by_made.setdefault(key, [])
-        if mine and sizes[key] + size > MAX_FRAME_BYTES:
-            groups.append(_group(asked, mine))
-            mine = by_made[key] = []
-            sizes[key] = 0
-        sizes[key] = sizes.get(key, 0) + size
+        if mine and size + entry.num_bytes > MAX_FRAME_BYTES:
+            yield _group(asked, mine, size)
+            mine, size = [], 0
         mine.append((row, entry))
-    return groups + [_group(asked, mine) for mine in by_made.values()]
+        size += entry.num_bytes
+    if mine:
+        yield _group(asked, mine, size)
 
 
-def _group(asked: Asked, mine: Sequence[tuple[int, Entry]]) -> _Group:
-    return _Group(asked, tuple([row for row, _ in mine]), tuple([entry for _, entry in mine]))
+def _group(asked: Asked, mine: Sequence[tuple[int, Entry]], num_bytes: int) -> _Group:
+    return _Group(asked, tuple([row for row, _ in mine]), tuple([entry for _, entry in mine]), num_bytes)
 
 
 def _parts(groups: Sequence[_Group]) -> Iterator[list[_Group]]:
     part: list[_Group] = []
     size = 0
     for group in groups:
-        num_bytes = group.num_bytes
-        if part and (size + num_bytes > MAX_FRAME_BYTES or len(part) >= MAX_FRAME_SEGMENTS):
+        if part and (size + group.num_bytes > MAX_FRAME_BYTES or len(part) >= MAX_FRAME_SEGMENTS):
             yield part
             part, size = [], 0
         part.append(group)
-        size += num_bytes
+        size += group.num_bytes
     if part:
         yield part
 

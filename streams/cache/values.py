@@ -1,9 +1,10 @@
 """A cached answer as bytes: authenticated, so that whoever can write to Redis cannot answer a request. Pure.
 
 A value is a tag of 16 bytes (HMAC-SHA-256, truncated, over its key and all that follows) and the payload: format,
-instant of the fill, number of batch items, what made it, and the bytes of each output. Because the tag covers the key,
-a value that was copied under another key is as good as none. What made it (``Made``) is the same for all rows of a
-segment: it is written once and read once.
+instant of the fill, the memory that the row was routed by, number of batch items, what made it, and the bytes of each
+output. Because the tag covers the key, a value that was copied under another key is as good as none. What made it
+(``Made``) is the same for all rows of a segment, so it is written once; it does not name the batch, for then each
+answer of a frame would be a segment of its own.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ TAG_BYTES: Final = 16
 FORMAT: Final = 1
 MAX_VALUE_BYTES: Final = 256 * 1024
 """A larger answer is not cached."""
-_FRONT: Final = Struct("<BqHI")  # format, filled_us, items, bytes of what made it
+_FRONT: Final = Struct("<BqqHI")  # format, filled_us, memory sequence, items, bytes of what made it
 _KEPT_MADE: Final = 4_096
 
 ScopeOf = Callable[[str, str, str, int], bytes | None]
@@ -37,30 +38,28 @@ ScopeOf = Callable[[str, str, str, int], bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What made an answer: the provenance of its batch, and its outputs' names, datatypes and item shapes."""
+    """What made an answer: its provenance but for the batch, and its outputs' names, datatypes and item shapes."""
 
     model_digest: str
     cohort: str
     execution_provider: str
     executor: str
-    batch_id: int
-    batch_size: int
     outputs: tuple[tuple[str, str, tuple[int, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An earlier answer of one row: ``items`` batch items, ``data`` in the order of ``made.outputs``."""
+    """An earlier answer of one row: ``items`` batch items, ``data`` in the order of ``made.outputs``.
+
+    ``memory_sequence``: the memory that the row was routed by; ``num_bytes``: of all ``data``.
+    """
 
     made: Made
     items: int
     filled_us: int
+    memory_sequence: int
     data: tuple[bytes, ...]
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the outputs."""
-        return sum(len(data) for data in self.data)
+    num_bytes: int
 
 
 class Seal:
@@ -89,7 +88,7 @@ class Seal:
             return None  # written by a release with another format
 
     def _read(self, payload: bytes) -> Entry | None:
-        form, filled_us, items, size = _FRONT.unpack_from(payload)
+        form, filled_us, sequence, items, size = _FRONT.unpack_from(payload)
         if form != FORMAT:
             return None
         at = _FRONT.size + size
@@ -100,11 +99,13 @@ class Seal:
                 del self._made[next(iter(self._made))]
             made = self._made[head] = _made(head)
         data = []
+        num_bytes = 0
         for _ in made.outputs:
             length = int.from_bytes(payload[at : at + 4], "little")
             data.append(payload[at + 4 : at + 4 + length])
+            num_bytes += length
             at += 4 + length
-        return Entry(made, items, filled_us, tuple(data)) if at == len(payload) else None
+        return Entry(made, items, filled_us, sequence, tuple(data), num_bytes) if at == len(payload) else None
 
 
 def payloads(frame: InferenceFrame, digests: bytes, scope_of: ScopeOf, now_us: int) -> Iterator[tuple[bytes, bytes]]:
@@ -123,11 +124,19 @@ def payloads(frame: InferenceFrame, digests: bytes, scope_of: ScopeOf, now_us: i
             continue
         scope = scope_of(segment.model, segment.version, segment.model_digest, frame.memory_sequence)
         if scope is not None:
-            yield from _segment_payloads(segment, scope, digest, statuses[rows].tolist(), items[rows].tolist(), now_us)
+            instants = (now_us, frame.memory_sequence)
+            yield from _segment_payloads(
+                segment, scope, digest, statuses[rows].tolist(), items[rows].tolist(), instants
+            )
 
 
 def _segment_payloads(
-    segment: Segment, scope: bytes, digests: bytes, statuses: Sequence[int], items: Sequence[int], now_us: int
+    segment: Segment,
+    scope: bytes,
+    digests: bytes,
+    statuses: Sequence[int],
+    items: Sequence[int],
+    instants: tuple[int, int],
 ) -> Iterator[tuple[bytes, bytes]]:
     head = _head(segment)
     blocks = [(row_edges(block, items), block.data) for block in segment.outputs]
@@ -135,7 +144,7 @@ def _segment_payloads(
         digest = digests[row * len(NO_DIGEST) : (row + 1) * len(NO_DIGEST)]
         if status != OK or digest == NO_DIGEST:
             continue
-        parts = [_FRONT.pack(FORMAT, now_us, items[row], len(head)), head]
+        parts = [_FRONT.pack(FORMAT, *instants, items[row], len(head)), head]
         for edges, data in blocks:
             part = data[edges[row] : edges[row + 1]]
             parts += (len(part).to_bytes(4, "little"), part)
@@ -146,33 +155,37 @@ def _segment_payloads(
 
 def _head(segment: Segment) -> bytes:
     outputs = [(block.name, block.datatype, block.item_shape) for block in segment.outputs]
-    facts = [
-        segment.model_digest, segment.cohort, segment.execution_provider, segment.executor, segment.batch_id,
-        segment.batch_size, outputs,
-    ]  # fmt: skip
+    facts = [segment.model_digest, segment.cohort, segment.execution_provider, segment.executor, outputs]
     return json.dumps(facts, separators=(",", ":")).encode()
 
 
 def _made(head: bytes) -> Made:
-    digest, cohort, provider, executor, batch_id, batch_size, outputs = json.loads(head)
+    digest, cohort, provider, executor, outputs = json.loads(head)
     blocks = tuple((name, datatype, tuple(shape)) for name, datatype, shape in outputs)
-    return Made(digest, cohort, provider, executor, batch_id, batch_size, blocks)
+    return Made(digest, cohort, provider, executor, blocks)
 
 
-def fits(entry: Entry, version: ModelVersion, items: int) -> bool:
-    """Whether an answer is one of ``items`` items by the registered signature, with all of its bytes."""
-    made = entry.made
-    if entry.items != items or made.model_digest != version.digest or len(made.outputs) != len(version.outputs):
-        return False
+def widths_of(made: Made, version: ModelVersion) -> tuple[int, ...] | None:
+    """Bytes per item of each output (-1: they vary), or None when they are not those of the registered version."""
+    if made.model_digest != version.digest or len(made.outputs) != len(version.outputs):
+        return None
     wanted = {spec.name: spec for spec in version.outputs}
-    for (name, datatype, shape), data in zip(made.outputs, entry.data, strict=True):
+    widths: list[int] = []
+    for name, datatype, shape in made.outputs:
         spec = wanted.get(name)
         if spec is None or spec.datatype != datatype or len(spec.item_shape) != len(shape):
-            return False
+            return None
         if any(want not in (-1, length) for want, length in zip(spec.item_shape, shape, strict=True)):
-            return False
-        width = DATATYPE_BYTES.get(datatype)
-        if width is not None and len(data) != items * width * count_of(shape):
+            return None
+        width = DATATYPE_BYTES.get(datatype, -1)
+        widths.append(width * count_of(shape) if width > 0 else -1)
+    return tuple(widths)
+
+
+def is_whole(entry: Entry, widths: tuple[int, ...]) -> bool:
+    """Whether each output has the bytes of all items."""
+    for data, width in zip(entry.data, widths, strict=True):
+        if width >= 0 and len(data) != width * entry.items:
             return False
     return True
 
@@ -186,5 +199,5 @@ def segment_of(model: str, version: str, entries: Sequence[Entry]) -> Segment:
     )
     return Segment(
         model, version, made.cohort, len(entries), (), outputs, made.model_digest, made.execution_provider,
-        made.executor, made.batch_id, made.batch_size, cached=True,
+        made.executor, cached=True,
     )  # fmt: skip

@@ -18,12 +18,12 @@ from tests.support.frames import MODEL, T
 SCOPE = b"scope-of-digits!"
 DIGEST = b"digest-of-input!"
 FIELD = SCOPE + DIGEST
-MADE = Made(MODEL.digest, "", "CPUExecutionProvider", "executor-0", 7, 16, (("y", "FP32", (3,)),))
+MADE = Made(MODEL.digest, "", "CPUExecutionProvider", "executor-0", (("y", "FP32", (3,)),))
 
 
 def entry(value: float = 1.0, *, items: int = 1, filled_us: int = T, made: Made = MADE) -> Entry:
-    """An answer whose output ``y`` (FP32 [items, 3]) holds ``value``."""
-    return Entry(made, items, filled_us, (np.full((items, 3), value, "<f4").tobytes(),))
+    """An answer, routed by memory 3, whose output ``y`` (FP32 [items, 3]) holds ``value``."""
+    return Entry(made, items, filled_us, 3, (np.full((items, 3), value, "<f4").tobytes(),), items * 12)
 
 
 def executed(routed: InferenceFrame, *, version: str = "v1.0.0", batch_id: int = 7) -> InferenceFrame:

@@ -49,7 +49,7 @@ def test_answered_rows_are_executed_rows_of_their_own_coordinate() -> None:
     assert hits.tolist() == [True, False, True]
     (segment,) = made.segments
     assert (segment.model, segment.version, segment.cached, segment.num_rows) == ("digits", "v1.0.0", True, 2)
-    assert (segment.inputs, segment.model_digest, segment.batch_id) == ((), MODEL.digest, 7)
+    assert (segment.inputs, segment.model_digest, segment.batch_id) == ((), MODEL.digest, 0)
     assert (made.memory_sequence, made.routed_us, made.executed_us, made.input_digests) == (41, T + 5, 0, None)
     columns = Columns.of(made)
     assert (columns.offsets.tolist(), columns.gaps.tolist()) == ([7, 9], [2, 0])
@@ -57,12 +57,12 @@ def test_answered_rows_are_executed_rows_of_their_own_coordinate() -> None:
     assert outputs([made]) == {7: 1.0, 9: 3.0}
 
 
-def test_answers_of_other_batches_are_segments_of_their_own() -> None:
-    other = replace(MADE, batch_id=8)
+def test_answers_of_other_executors_are_segments_of_their_own() -> None:
+    other = replace(MADE, executor="executor-8")
     built = frame([row(1), row(2), row(3)])
     given_entries = [entry(1.0), entry(2.0, made=other), entry(3.0)]
     _, (made,) = answered(built, looked_up(built, list(given_entries)), VIEW, np.zeros(3, bool), T)
-    assert [(segment.batch_id, segment.num_rows) for segment in made.segments] == [(7, 2), (8, 1)]
+    assert [(segment.executor[-1], segment.num_rows) for segment in made.segments] == [("0", 2), ("8", 1)]
     assert outputs([made]) == {1: 1.0, 2: 2.0, 3: 3.0}
 
 
@@ -76,6 +76,15 @@ def test_nobody_is_answered_late_or_by_another_shape_or_version() -> None:
     assert outputs(frames) == {1: 1.0}
 
 
+def test_an_answer_that_is_not_whole_or_of_another_signature_is_none() -> None:
+    built = frame([row(at) for at in range(4)])
+    other = replace(MADE, outputs=(("y", "FP32", (4,)),))
+    entries = [replace(entry(), data=(bytes(8),)), entry(made=other), replace(entry(), items=2), entry(3.0)]
+    hits, frames = answered(built, looked_up(built, list(entries)), VIEW, np.zeros(4, bool), T)
+    assert hits.tolist() == [False, False, False, True]
+    assert outputs(frames) == {3: 3.0}
+
+
 def test_frames_of_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     built = frame([row(at) for at in range(10)])
     monkeypatch.setattr(module, "MAX_FRAME_BYTES", 3 * 12)
@@ -84,7 +93,7 @@ def test_frames_of_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert outputs(frames) == {at: float(at) for at in range(10)}
     monkeypatch.setattr(module, "MAX_FRAME_BYTES", 1 << 20)
     monkeypatch.setattr(module, "MAX_FRAME_SEGMENTS", 4)
-    apart: list[Entry | None] = [entry(float(at), made=replace(MADE, batch_id=at)) for at in range(10)]
+    apart: list[Entry | None] = [entry(float(at), made=replace(MADE, executor=str(at))) for at in range(10)]
     _, frames = answered(built, looked_up(built, apart), VIEW, np.zeros(10, bool), T)
     assert [len(each.segments) for each in frames] == [4, 4, 2]
     assert outputs(frames) == {at: float(at) for at in range(10)}
@@ -100,7 +109,7 @@ def test_hits_and_the_others_are_all_rows_once(rows: list[tuple[bool, bool, int,
     )
     offsets = Columns.of(built).offsets.tolist()
     entries = [
-        entry(float(at), items=rows[at][2], made=replace(MADE, batch_id=rows[at][3])) if rows[at][1] else None
+        entry(float(at), items=rows[at][2], made=replace(MADE, executor=str(rows[at][3]))) if rows[at][1] else None
         for at in offsets
     ]
     hits, frames = answered(built, looked_up(built, entries), VIEW, np.zeros(len(rows), bool), T)

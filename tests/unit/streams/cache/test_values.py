@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from schemas.model import ModelVersion, TensorSpec
 from streams.cache.keys import NO_DIGEST
-from streams.cache.values import MAX_VALUE_BYTES, Entry, Seal, fits, payloads, segment_of
+from streams.cache.values import MAX_VALUE_BYTES, Made, Seal, is_whole, payloads, segment_of, widths_of
 from streams.columns import ERROR, OK, block_array
 from tests.support.cached import FIELD, MADE, SCOPE, digests_of, entry, executed, filled
 from tests.support.frames import MODEL, T, frame, row, with_blob
@@ -107,28 +107,34 @@ def test_a_blob_row_is_filled_like_any_other() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        replace(entry(), items=2),
-        replace(entry(), data=(bytes(8),)),
-        replace(entry(), made=replace(MADE, model_digest="cd" * 32)),
-        replace(entry(), made=replace(MADE, outputs=(("z", "FP32", (3,)),))),
-        replace(entry(), made=replace(MADE, outputs=(("y", "INT32", (3,)),))),
-        replace(entry(), made=replace(MADE, outputs=(("y", "FP32", (1,)),))),
-        replace(entry(), made=replace(MADE, outputs=(("y", "FP32", (3, 1)),))),
-        replace(entry(), made=replace(MADE, outputs=()), data=()),
+        replace(MADE, model_digest="cd" * 32),
+        replace(MADE, outputs=(("z", "FP32", (3,)),)),
+        replace(MADE, outputs=(("y", "INT32", (3,)),)),
+        replace(MADE, outputs=(("y", "FP32", (1,)),)),
+        replace(MADE, outputs=(("y", "FP32", (3, 1)),)),
+        replace(MADE, outputs=()),
     ],
 )
-def test_an_answer_of_another_shape_does_not_fit(wrong: Entry) -> None:
-    assert fits(entry(), MODEL, 1)
-    assert not fits(wrong, MODEL, 1)
+def test_answers_of_another_signature_do_not_fit(wrong: Made) -> None:
+    assert widths_of(MADE, MODEL) == (12,)
+    assert widths_of(wrong, MODEL) is None
 
 
 def test_free_axes_take_any_length() -> None:
     free: ModelVersion = replace(MODEL, outputs=(TensorSpec("y", "FP32", (-1,)),))
-    assert fits(entry(), free, 1)
-    assert fits(entry(items=2), free, 2)
+    assert widths_of(MADE, free) == (12,)
+    texts = replace(MODEL, outputs=(TensorSpec("y", "BYTES", (-1,)),))
+    assert widths_of(replace(MADE, outputs=(("y", "BYTES", (2,)),)), texts) == (-1,)
+
+
+def test_every_item_has_its_bytes() -> None:
+    assert is_whole(entry(items=2), (12,))
+    assert not is_whole(replace(entry(items=2), items=1), (12,))
+    assert not is_whole(replace(entry(), data=(bytes(8),)), (12,))
+    assert is_whole(replace(entry(), data=(bytes(8),)), (-1,))
 
 
 def test_the_segment_of_several_answers() -> None:
     segment = segment_of("digits", "v1.0.0", [entry(1.0), entry(2.0, items=2)])
-    assert (segment.num_rows, segment.cached, segment.batch_id, segment.executor) == (2, True, 7, "executor-0")
+    assert (segment.num_rows, segment.cached, segment.batch_id, segment.executor) == (2, True, 0, "executor-0")
     assert np.array_equal(block_array(segment.outputs[0])[:, 0], [1.0, 2.0, 2.0])
