@@ -58,7 +58,7 @@ def coalesced(inputs: Mapping[str, Array]) -> tuple[dict[str, Array], NDArray[np
 
     Texts are not looked at.
     """
-    widest = max(inputs.values(), key=_num_bytes)
+    widest = next(iter(inputs.values())) if len(inputs) == 1 else max(inputs.values(), key=_num_bytes)
     num_items = len(widest)
     if num_items < 2 or _num_bytes(widest) == 0:
         return None

@@ -18,6 +18,7 @@ from executors.blob_fetch import Fetched
 from executors.row_slice import RowSlice
 from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
 from streams.columns import OK, Array, item_bytes, items_array, num_rows, segment_starts, take
+from streams.errors import InvariantError
 from streams.tensors import BYTES, WIRE_DTYPES
 
 MAX_FRAME_BYTES: Final = 1 << 20
@@ -77,8 +78,13 @@ class Work:
 
 
 def executed_frames(work: Work, now_us: int) -> list[InferenceFrame]:
-    """The frames of the rows that finished since the last call; they leave ``work``."""
+    """The frames of the rows that finished since the last call; they leave ``work``.
+
+    Raises InvariantError when a row finished twice.
+    """
     pieces, work.pieces = work.pieces, []
+    if sum([piece.segment.num_rows for piece in pieces]) != work.left - work.unfinished:
+        raise InvariantError(f"rows of frame {work.frame.frame_id} finished twice")
     if len(pieces) > 1:
         pieces.sort(key=_first_row)
     groups = list(_groups(pieces))
@@ -119,8 +125,12 @@ def _rows_of(pieces: list[Piece]) -> Array:
 def _filled(frame: InferenceFrame, pieces: list[Piece], now_us: int) -> InferenceFrame:
     """A frame of exactly the pieces' rows, with their outputs, statuses and errors."""
     statuses, errors = _endings(pieces, num_rows(frame))
-    segments = tuple([piece.segment for piece in pieces])
-    return replace(frame, segments=segments, statuses=statuses, errors=errors, executed_us=now_us)
+    return InferenceFrame(
+        frame.frame_id, frame.created_us, frame.topic_id, frame.partition, frame.memory_sequence, frame.admitted_us,
+        frame.routed_us, now_us, tuple([piece.segment for piece in pieces]), frame.tenants, errors, frame.offsets,
+        frame.gaps, frame.received_us, frame.deadlines_us, frame.priorities, statuses, frame.roles, frame.row_items,
+        frame.tenant_index, frame.id_lengths, frame.ids, frame.key_lengths, frame.routing_keys, frame.input_digests,
+    )  # fmt: skip
 
 
 def _endings(pieces: list[Piece], rows: int) -> tuple[bytes, tuple[RowError, ...]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Final, Protocol
 
@@ -19,11 +19,13 @@ import numpy as np
 from executors.batcher import Batch, Batcher, BatchKey, Profile, Version
 from executors.blob_fetch import Claim
 from executors.coalesce import coalesced
+from executors.direct import distinct_items, outputs_of, planned, run_all
 from executors.executed import Work, gather, halves
 from executors.outbox import BatchFacts, Outbox
 from executors.row_slice import RowSlice
 from executors.service_time import ServiceTime
 from executors.session import ExecutionError, ModelSession
+from executors.utilisation import Utilisation
 from schemas.frame import TensorBlock
 from streams.columns import DATATYPE_BYTES, ERROR, EXPIRED, REJECTED, Array
 from streams.errors import CODES
@@ -32,6 +34,8 @@ TEXT_BYTES: Final = 16
 """What an element of a text counts as, for the bound of queued bytes."""
 LATE: Final = "the deadline would pass before its batch is done"
 RETRY_AFTER_MS: Final = 500
+OBSERVED: Final = 4
+"""Of so many batches of frames that ran at once, one is measured for t(n)."""
 FULL: Final = "more rows of this model wait in its executor than it may hold"
 
 
@@ -69,29 +73,34 @@ class Run:
     time_us: float
     started_us: int = 0
     run_us: int = 0
+    inputs: Mapping[str, Array] = field(default_factory=dict)
+    places: Array | None = None
     outputs: dict[str, Array] | None = None
     error: ExecutionError | None = None
     num_coalesced: int = 0
 
+    def prepare(self) -> None:
+        """Gather the inputs, those of identical items once."""
+        self.inputs = gather(self.slices)
+        if self.num_items > 1 and self.session.model.deterministic:
+            found = coalesced(self.inputs)
+            if found is not None:
+                self.inputs, self.places = found
+                self.num_coalesced = self.num_items - int(self.places.max()) - 1
+
     def compute(self) -> None:
         """Run the session. Touches nothing but this object and the session: may run in a thread of its own."""
         self.started_us = time.time_ns() // 1000
-        inputs: Mapping[str, Array] = gather(self.slices)
-        places = None
-        if self.num_items > 1 and self.session.model.deterministic:
-            found = coalesced(inputs)
-            if found is not None:
-                inputs, places = found
         begun = time.perf_counter_ns()
         try:
-            self.outputs = self.session.run(inputs)
+            outputs = self.session.run(self.inputs)
         except ExecutionError as error:
             self.error = error
             return
         self.run_us = (time.perf_counter_ns() - begun) // 1000
-        if places is not None:
-            self.num_coalesced = self.num_items - int(places.max()) - 1
-            self.outputs = {name: np.ascontiguousarray(array[places]) for name, array in self.outputs.items()}
+        if self.places is not None:
+            outputs = {name: np.ascontiguousarray(array[self.places]) for name, array in outputs.items()}
+        self.outputs = outputs
 
 
 class Execution:
@@ -105,6 +114,7 @@ class Execution:
         self.batcher = Batcher()
         self.outbox = Outbox(name, freed)
         self.counts = WorkerCounts()
+        self.utilisation = Utilisation(time.time_ns() / 1000)
 
     def clear(self) -> None:
         """Forget everything under way: a rebalance voided it."""
@@ -133,6 +143,34 @@ class Execution:
                 deadlines_us[first:end], now_us,
             )  # fmt: skip
         return claims
+
+    def run_alone(self, work: Work, now_us: int, budget_us: float) -> bool:
+        """Run a frame at once, as it is; False, and nothing done, where the queues must have a say in it."""
+        if self.batcher.queued_items or self._running or self._again:
+            return False
+        runs = planned(work, self._loaded.sessions, self._loaded.profiles, now_us, budget_us)
+        if runs is None:
+            return False
+        counts = self.counts
+        counts.num_frames += 1
+        counts.num_rows += work.left
+        run_all(runs)
+        for run in runs:
+            counts.num_batches += 1
+            if run.error is not None:
+                version = (run.segment.model, run.segment.version)
+                failed = Run(run.session, version, [_whole(work, run.number, now_us)], run.num_items, float(run.run_us))
+                self._isolate(failed, run.error)
+                continue
+            facts = BatchFacts(counts.num_batches, run.num_items, run.started_us, run.run_us)
+            outputs = outputs_of(run)
+            if not self.outbox.finish_segment(work, run.number, run.session, outputs, facts, now_us):
+                self.outbox.finish([_whole(work, run.number, now_us)], run.session, outputs, facts)
+            num_run = distinct_items(run)
+            counts.num_coalesced += run.num_items - num_run
+            if counts.num_batches % OBSERVED == 0:
+                self._observe((run.segment.model, run.segment.version), run.session, num_run, run.run_us)
+        return True
 
     def add_fetched(self, claim: Claim, inputs: tuple[TensorBlock, ...], now_us: int) -> None:
         """Queue the row of a claim whose inputs are here."""
@@ -179,6 +217,31 @@ class Execution:
                 return made
         return None
 
+    def run_short(self, now_us: int, budget_us: float, inline_us: float, max_long: int) -> list[Run] | None:
+        """Run waiting batches for about ``budget_us``; give back those of ``inline_us`` and more, ``max_long`` at most.
+
+        None when there was nothing to do. One step after the other for all batches, because code that just ran for one
+        batch runs faster for the next than after a session has been through the processor's caches.
+        """
+        short: list[Run] = []
+        long: list[Run] = []
+        while budget_us > 0.0:
+            run = self.next(now_us, inf if len(long) < max_long else inline_us)
+            if run is None:
+                break
+            if run.time_us >= inline_us:
+                long.append(run)
+            else:
+                short.append(run)
+                budget_us -= run.time_us
+        for run in short:
+            run.prepare()
+        for run in short:
+            run.compute()
+        for run in short:
+            self.done(run)
+        return long if short or long else None
+
     def _run_of(self, batch: Batch) -> Run | None:
         version = (batch.key.model, batch.key.version)
         session = self._loaded.sessions[version]
@@ -215,19 +278,20 @@ class Execution:
         facts = BatchFacts(self.counts.num_batches, run.num_items, run.started_us, run.run_us)
         self.outbox.finish(run.slices, run.session, run.outputs, facts)
         self._release(run.version)
-        self._observe(run)
+        self._observe(run.version, run.session, run.num_items - run.num_coalesced, run.run_us)
 
     def _release(self, version: Version) -> None:
         if not self._again or all(run.version != version for run in self._again):
             self.batcher.busy.discard(version)
 
-    def _observe(self, run: Run) -> None:
-        times = self._times.get(run.version)
-        if times is None or times.measured is not run.session.profile:
-            times = self._times[run.version] = ServiceTime(run.session.profile)
-        corrected = times.observe(run.num_items - run.num_coalesced, run.run_us)
+    def _observe(self, version: Version, session: ModelSession, num_items: int, run_us: int) -> None:
+        times = self._times.get(version)
+        if times is None or times.measured is not session.profile:
+            times = self._times[version] = ServiceTime(session.profile)
+        self.utilisation.observe(num_items, run_us, session.profile)
+        corrected = times.observe(num_items, run_us)
         if corrected is not None:
-            self._loaded.profiles[run.version] = corrected
+            self._loaded.profiles[version] = corrected
 
     def _isolate(self, run: Run, error: ExecutionError) -> None:
         """A failed batch runs again in halves, so that only the rows at fault get the error."""
@@ -242,3 +306,14 @@ class Execution:
         for half in reversed(halves(slices)):
             items = sum([row_slice.num_items for row_slice in half])
             self._again.appendleft(Run(run.session, run.version, half, items, run.time_us / 2))
+
+
+def _whole(work: Work, number: int, now_us: int) -> RowSlice:
+    """All rows of a segment."""
+    rows = slice(work.starts[number], work.starts[number + 1])
+    row_items: list[int] = np.frombuffer(work.frame.row_items, "<u2")[rows].tolist()
+    deadlines_us: list[int] = np.frombuffer(work.frame.deadlines_us, "<i8")[rows].tolist()
+    return RowSlice(
+        work, number, 0, len(row_items), 0, sum(row_items), work.frame.priorities[rows.start], now_us,
+        min(deadlines_us), row_items, deadlines_us,
+    )  # fmt: skip

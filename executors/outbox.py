@@ -75,6 +75,28 @@ class Outbox:
                 self._finish_part(part, session, [_block(*each, at, end) for each in made], batch)
                 at = end
 
+    def finish_segment(
+        self, work: Work, number: int, session: ModelSession, outputs: dict[str, Array], batch: BatchFacts, now_us: int
+    ) -> bool:  # fmt: skip
+        """All rows of a segment, which were a batch; False, and nothing done, where they do not fit a frame."""
+        source, size = work.frame.segments[number], 0
+        blocks: list[TensorBlock] = []
+        for spec in session.model.outputs:
+            array = outputs[spec.name]
+            data = array.tobytes() if not array.dtype.hasobject else data_of(array)
+            size += len(data)
+            blocks.append(TensorBlock(spec.name, spec.datatype, array.shape[1:], data))
+        if size > MAX_FRAME_BYTES:
+            return False
+        segment = Segment(
+            source.model, source.version, source.cohort, source.num_rows, (), tuple(blocks), session.model.digest,
+            session.provider, self._executor, batch.number, batch.num_items, max(0, batch.started_us - now_us),
+            batch.run_us,
+        )  # fmt: skip
+        work.pieces.append(Piece(work.starts[number], segment, OK, None, size))
+        self._finished(work, source.num_rows)
+        return True
+
     def _finish_part(self, part: RowSlice, session: ModelSession, blocks: list[TensorBlock], batch: BatchFacts) -> None:
         size = sum([len(block.data) for block in blocks])
         if size > MAX_OUTPUT_BYTES and part.num_rows == 1:
@@ -108,16 +130,19 @@ class Outbox:
     def _put(self, row_slice: RowSlice, piece: Piece) -> None:
         work: Work = row_slice.frame
         work.pieces.append(piece)
-        work.unfinished -= row_slice.num_rows
+        self._finished(work, row_slice.num_rows)
+        if work.fetched:
+            fetched = work.fetched.pop(row_slice.segment, None)
+            if fetched is not None:
+                self._freed(fetched.num_bytes)
+
+    def _finished(self, work: Work, num_rows: int) -> None:
+        work.unfinished -= num_rows
         if work.unfinished == 0:
             self._partial.pop(work, None)
             self._complete.append(work)
         else:
             self._partial[work] = None
-        if work.fetched:
-            fetched = work.fetched.pop(row_slice.segment, None)
-            if fetched is not None:
-                self._freed(fetched.num_bytes)
 
 
 def _block(name: str, datatype: str, shape: tuple[int, ...], array: Array, start: int, end: int) -> TensorBlock:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 # Before the library itself: it switches telemetry off.
@@ -133,7 +133,7 @@ class ModelSession:
     def warm(self) -> None:
         """Run every bucket once (kernels, allocator, shapes, graphs), then measure t(n)."""
         for size in self.buckets():
-            self.run(self._blank(size))
+            self.run(self.blanks(size))
         self.profile = self._measure()
 
     def buckets(self) -> tuple[int, ...]:
@@ -162,6 +162,16 @@ class ModelSession:
         made = dict(zip(self._output_names, raw, strict=True))
         return made if self._post is None else self._post.run(made, owned=True)
 
+    @property
+    def bare_run(self) -> Callable[..., Any]:
+        """``run`` of ONNX Runtime's session itself, without kernels: what benchmarks compare with."""
+        run: Callable[..., Any] = self._session.run
+        return run
+
+    def blanks(self, size: int) -> dict[str, Array]:
+        """Blanks for every public input."""
+        return {spec.name: blank(spec, size) for spec in self.model.inputs}
+
     def _check(self, inputs: Mapping[str, Array]) -> int:
         """Number of items; ExecutionError where the arrays are not of the signature."""
         num_items = -1
@@ -177,10 +187,6 @@ class ModelSession:
             raise ExecutionError("batch_too_large", f"{num_items} items in one batch")
         return num_items
 
-    def _blank(self, size: int) -> dict[str, Array]:
-        """Blanks for every public input."""
-        return {spec.name: blank(spec, size) for spec in self.model.inputs}
-
     def _measure(self) -> Profile:
         """Least squares of t(n) = a + c n over the best time per bucket, within a time budget; both at least 0."""
         stop = time.perf_counter() + _PROFILE_BUDGET_S
@@ -188,7 +194,7 @@ class ModelSession:
         best = dict.fromkeys(sizes, math.inf)
         for _ in range(20):
             for size in sizes:
-                blank = self._blank(size)
+                blank = self.blanks(size)
                 start = time.perf_counter_ns()
                 self.run(blank)
                 best[size] = min(best[size], (time.perf_counter_ns() - start) / 1000)

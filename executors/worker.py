@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from math import inf
 from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -26,6 +25,7 @@ from executors.executed import Work
 from executors.execution import Execution, Run, Sessions, WorkerCounts
 from executors.lanes import ROUTED, Lanes
 from executors.row_slice import RowSlice
+from executors.utilisation import Utilisation
 from schemas.coordinate import RecordCoordinate
 from streams.blobs.blob_store import BlobStore
 from streams.codec import Codec
@@ -40,7 +40,7 @@ COMMIT_S: Final = 1.0
 MAX_QUEUED_ITEMS: Final = 50_000
 MAX_HELD_BYTES: Final = 256 << 20
 INLINE_US: Final = 2_000
-SLICE_US: Final = 4_000
+SLICE_US: Final = 4_000.0
 """How long batches run in the loop before it reads, sends and answers the broker again."""
 MAX_THREADS: Final = 2
 """Long batches at a time."""
@@ -103,6 +103,11 @@ class Worker:
         return self._lanes.joined
 
     @property
+    def utilisation(self) -> Utilisation:
+        """How much of the time batches took since it was last closed."""
+        return self._execution.utilisation
+
+    @property
     def queue_depth(self) -> int:
         """Items waiting for a batch or for their blob."""
         return self._execution.batcher.queued_items + self._blobs.num_items
@@ -135,19 +140,15 @@ class Worker:
                 waiting = outbox.has_partial
                 self._execute()
                 now = time.perf_counter()
-                if not waiting:
-                    next_flush = (
-                        now + self._tick_s
-                    )  # a tick from the first finished row of a frame that waits for others
+                if not waiting:  # a tick from the first finished row of a frame that waits for others
+                    next_flush = now + self._tick_s
                 if not outbox.is_empty:
                     await self._flush(partial=now >= next_flush or not self._ran)
                 if now >= next_commit:
                     await self._lanes.commit()
                     next_commit = now + COMMIT_S
-                if self._ran:
-                    await asyncio.sleep(
-                        0
-                    )  # under load nothing else here blocks: sends and heartbeats need the loop too
+                if self._ran:  # under load nothing else here blocks: sends and heartbeats need the loop too
+                    await asyncio.sleep(0)
         finally:
             self._stop()
 
@@ -163,6 +164,7 @@ class Worker:
                 await self._pause(BLOB_MS)  # all wait for their blobs, or for batches under way
             return
         generation, fetched = await self._read()
+        alone = len(fetched) == 1 and sum([len(records) for records in fetched.values()]) == 1
         for place, records in fetched.items():
             for record in records:
                 if generation != self._lanes.generation:  # a rebalance meanwhile: all is read again
@@ -177,7 +179,7 @@ class Worker:
                 else:
                     if generation != self._lanes.generation:  # a rebalance while its schema was looked for
                         return
-                    self._add(Work.of(frame, lane, entry, len(record.value)))
+                    self._add(Work.of(frame, lane, entry, len(record.value)), alone=alone)
                 lane.finish(entry)
 
     def _wait_ms(self) -> int:
@@ -223,10 +225,13 @@ class Worker:
         finally:
             waking.cancel()
 
-    def _add(self, work: Work) -> None:
+    def _add(self, work: Work, *, alone: bool) -> None:
         work.lane.window.add(work.entry)
         self._frame_bytes += work.num_bytes
-        for claim in self._execution.add(work, time.time_ns() // 1000):
+        now_us = time.time_ns() // 1000
+        if alone and self._execution.run_alone(work, now_us, SLICE_US):
+            return
+        for claim in self._execution.add(work, now_us):
             self._blobs.claim(claim)
 
     def _take_blobs(self) -> None:
@@ -249,25 +254,17 @@ class Worker:
 
     def _execute(self) -> None:
         """Run short batches for a while and start long ones."""
-        execution, begun = self._execution, time.perf_counter_ns()
-        self._ran = False
-        while (run := execution.next(time.time_ns() // 1000, self._max_time_us())) is not None:
-            self._ran = True
-            if run.time_us >= INLINE_US:
-                task = asyncio.ensure_future(self._run_long(run))
-                self._long.add(task)
-                task.add_done_callback(self._ended)
-                continue
-            run.compute()
-            execution.done(run)
-            if time.perf_counter_ns() - begun > SLICE_US * 1000:
-                return
-
-    def _max_time_us(self) -> float:
-        return inf if len(self._long) < MAX_THREADS else INLINE_US
+        room = MAX_THREADS - len(self._long)
+        long = self._execution.run_short(time.time_ns() // 1000, SLICE_US, INLINE_US, room)
+        self._ran = long is not None
+        for run in long or ():
+            task = asyncio.ensure_future(self._run_long(run))
+            self._long.add(task)
+            task.add_done_callback(self._ended)
 
     async def _run_long(self, run: Run) -> None:
         generation = self._lanes.generation
+        run.prepare()
         await asyncio.get_running_loop().run_in_executor(self._threads, run.compute)
         if generation == self._lanes.generation:  # otherwise the rows are another executor's by now
             self._execution.done(run)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +13,7 @@ from executors.executed import MAX_FRAME_BYTES, Piece, Work, cut, executed_frame
 from executors.row_slice import RowSlice
 from schemas.frame import Segment, TensorBlock
 from streams.columns import EXPIRED, OK, Columns, num_rows
+from streams.errors import InvariantError
 from tests.support.frames import T, frame, row
 
 
@@ -24,6 +28,11 @@ def piece(first: int, rows: int, *, width: int = 1, status: int = OK) -> Piece:
     return Piece(first, segment, status, error, len(block.data) if status == OK else 0)
 
 
+def finished(work: Work, *pieces: Piece) -> None:
+    work.pieces = list(pieces)
+    work.unfinished = work.left - sum(each.segment.num_rows for each in pieces)
+
+
 def slice_of(work: Work, segment: int = 0) -> RowSlice:
     columns = Columns.of(work.frame)
     items = columns.row_items.tolist()
@@ -32,7 +41,7 @@ def slice_of(work: Work, segment: int = 0) -> RowSlice:
 
 def test_pieces_come_out_in_row_order_with_their_status() -> None:
     work = work_of(6)
-    work.pieces = [piece(4, 1, status=EXPIRED), piece(0, 2), piece(2, 1)]
+    finished(work, piece(4, 1, status=EXPIRED), piece(0, 2), piece(2, 1))
     (made,) = executed_frames(work, T + 5)
     assert Columns.of(made).offsets.tolist() == [0, 1, 2, 4]
     assert made.statuses == bytes([OK, OK, OK, EXPIRED])
@@ -42,10 +51,28 @@ def test_pieces_come_out_in_row_order_with_their_status() -> None:
     assert executed_frames(work, T) == []
 
 
+def test_a_whole_frame_keeps_all_that_is_not_the_executors() -> None:
+    work = work_of(2)
+    names = [each.name for each in dataclasses.fields(work.frame)]
+    work.frame = dataclasses.replace(work.frame, frame_id=11, routed_us=12, memory_sequence=13, input_digests=bytes(32))
+    finished(work, piece(0, 2))
+    (made,) = executed_frames(work, T + 5)
+    changed = {"segments", "statuses", "executed_us"}
+    assert {name for name in names if getattr(made, name) != getattr(work.frame, name)} == changed
+
+
+def test_a_row_that_finishes_twice_is_a_defect_and_no_frame() -> None:
+    work = work_of(2)
+    finished(work, piece(0, 1), piece(1, 1))
+    work.pieces.append(piece(1, 1))
+    with pytest.raises(InvariantError):
+        executed_frames(work, T)
+
+
 def test_frames_are_cut_by_the_bytes_of_their_outputs() -> None:
     work = work_of(4)
     third = MAX_FRAME_BYTES // 4 // 3
-    work.pieces = [piece(0, 1, width=third), piece(1, 1, width=third), piece(2, 1, width=6 * third), piece(3, 1)]
+    finished(work, piece(0, 1, width=third), piece(1, 1, width=third), piece(2, 1, width=6 * third), piece(3, 1))
     frames = executed_frames(work, T)
     assert [Columns.of(made).offsets.tolist() for made in frames] == [[0, 1], [2], [3]]
     assert work.left == 0
@@ -57,7 +84,7 @@ def test_every_row_stands_in_exactly_one_frame(order: list[int], per_flush: int)
     work = work_of(7)
     offsets: list[int] = []
     for start in range(0, 7, per_flush):
-        work.pieces = [piece(first, 1) for first in order[start : start + per_flush]]
+        finished(work, *[piece(first, 1) for first in order[start : start + per_flush]])
         for made in executed_frames(work, T):
             offsets += Columns.of(made).offsets.tolist()
             assert len(made.statuses) == num_rows(made)
