@@ -280,6 +280,7 @@ MONITOR: Final = AgentSpec(
     consumes=("control.heartbeats", "control.telemetry"),
     emits=("control.alerts",),
     tick_ms=1_000,
+    gather_ms=400,
     initial=lambda params: State(),
     decide=decide,
     journaled=True,

@@ -61,7 +61,9 @@ class AgentSpec:
 
     ``consumes``: topics read in a consumer group (each record to one instance). ``watches``: topics every instance
     folds whole, up to the high watermark, before it is ready. ``emits``: topics it may write; anything else is refused.
-    ``state_per``: one state per assigned source partition, or one per agent. ``journaled``: journal first (control
+    ``gather_ms``: what a control agent waits for more inputs after the first, so that one round takes several.
+    ``ignores``: pure ``(state, record)``, true of records that would change nothing: a journaled agent's are then not
+    even journaled. ``state_per``: one state per assigned source partition, or one per agent. ``journaled``: journal first (control
     plane). ``lookups``: pure ``(record, memory, params) -> what is asked, or None``, for a read before ``decide`` by
     the same memory; the frame shell runs it, the control plane's refuses such a spec.
     """
@@ -73,7 +75,9 @@ class AgentSpec:
     decide: Callable[[Any, Event, Any], tuple[Any, Effects]]
     watches: tuple[str, ...] = ()
     tick_ms: int = 0
+    gather_ms: int = 0
     lookups: Callable[[Any, Any, Any], Any] | None = None
     state_per: Literal["partition", "agent"] = "agent"
     journaled: bool = False
+    ignores: Callable[[Any, Any], bool] | None = None
     params: Any = field(default=None)

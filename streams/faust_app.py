@@ -21,7 +21,7 @@ from streams.faust_transport import LoopTransport
 
 log = logging.getLogger(__name__)
 
-FETCH_MAX_WAIT_MS: Final = 100
+FETCH_MAX_WAIT_MS: Final = 250
 """Longest idle fetch of a consumer; a record that comes meanwhile ends it at once."""
 METADATA_MAX_AGE_MS: Final = 3_000
 """After this a client of the data plane knows of partitions that were added; `isos topics grow` waits for it."""

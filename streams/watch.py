@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 MEMORY_TOPIC: Final = "memory.events"
 FETCH_MS: Final = 500
+"""Longest wait in an idle fetch. Nobody waits for it: what is written ends the fetch at once."""
 FETCH_TIMEOUT_S: Final = 20.0
 CALL_TIMEOUT_S: Final = 10.0
 RETRY_S: Final = 0.5
@@ -114,7 +115,7 @@ class PartitionWatch:
     async def _follow(self) -> None:
         try:
             while True:
-                client = consumer(self._connection)
+                client = consumer(self._connection, fetch_max_wait_ms=FETCH_MS)
                 try:
                     await start(client, f"connecting to watch {self._place.topic}", CALL_TIMEOUT_S)
                     await self._read(client)

@@ -32,7 +32,7 @@ def log() -> MemoryLog:
 def errors(monkeypatch: pytest.MonkeyPatch, log: MemoryLog) -> list[Exception]:
     """Faults of the readers to come; makes all readers fakes on ``log``."""
     faults: list[Exception] = []
-    monkeypatch.setattr(streams.watch, "consumer", lambda connection: FakeConsumer(log, faults))
+    monkeypatch.setattr(streams.watch, "consumer", lambda connection, **_: FakeConsumer(log, faults))
     monkeypatch.setattr(streams.watch, "RETRY_S", 0.001)
     return faults
 

@@ -29,7 +29,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> MemoryLog:
     log = MemoryLog()
     log.create(SCHEMAS_TOPIC)
     for module in (streams.watch, streams.registry.schema_follower):
-        monkeypatch.setattr(module, "consumer", lambda connection: FakeConsumer(log, []))
+        monkeypatch.setattr(module, "consumer", lambda connection, **_: FakeConsumer(log, []))
     monkeypatch.setattr(streams.watch, "RETRY_S", 0.001)
     return log
 
