@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from infra.bench.template import Load
 from streams.topics import full_name
+
+TICK_MS: Final = 5.0
+LINGER_MS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,8 @@ class Config:
     seed: int = 1
     interactive: bool = False
     steps: tuple[tuple[float, float], ...] = ()
-    tick_ms: float = 5.0
-    linger_ms: float = 1.0
+    tick_ms: float = TICK_MS
+    linger_ms: float = LINGER_MS
     confirm: bool = True
     requests_topic: str = field(default_factory=lambda: full_name("inference.requests"))
     results_topic: str = field(default_factory=lambda: full_name("inference.results"))

@@ -31,8 +31,9 @@ from infra.bench.traffic import Traffic, looked, traffic_rows
 from infra.bench.workbench import Workbench
 from infra.program import ended
 from infra.running_stack import running_stack, write_result
-from infra.settings import ROOT, Settings, load_settings
+from infra.settings import ROOT, Settings, StartError, load_settings
 
+SPY: Final = Path(sys.executable).with_name("py-spy")
 NOT_PYTHON: Final = ("broker", "redis")
 HOTTEST: Final = 15
 SAMPLES_PER_S: Final = 200
@@ -82,13 +83,17 @@ class Flames:
                 print(f"py-spy: {said.decode(errors='replace').strip()}", file=sys.stderr)
 
     def _command(self, name: str, pid: int) -> list[str]:
-        spy = Path(sys.executable).with_name("py-spy")
         options = ["-f", "raw", "-r", str(SAMPLES_PER_S), "-d", str(int(self.seconds)), "--nonblocking", "-F"]
-        return [str(spy), "record", "-p", str(pid), "-o", str(self.folder / f"{name}.raw"), *options]
+        return [str(SPY), "record", "-p", str(pid), "-o", str(self.folder / f"{name}.raw"), *options]
 
 
 def run_profile(settings: Settings, rate: float, num_models: int, seconds: float, warmup_s: float) -> int:
-    """Measure and write the three files; 7 when a request is missing or answered twice."""
+    """Measure and write the three files; 7 when a request is missing or answered twice.
+
+    Raises StartError without py-spy, and for whatever keeps the stack from starting.
+    """
+    if not SPY.exists():
+        raise StartError(f"There is no py-spy beside {sys.executable}; run `make setup`.", exit_code=1)
     bench = Workbench(settings, Console(stderr=True))
     with running_stack(settings), tempfile.TemporaryDirectory() as folder:
         models = mlps(num_models)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from infra.bench.config import LINGER_MS, TICK_MS
 from infra.bench.phase import SUMMED, Measured
 from infra.bench.scenario import Scenario
 from streams.ledger import Report
@@ -38,6 +39,7 @@ def document(
         "about": scenario.about,
         "parameters": {
             "requests": "one record with one row each; FP32, 1 KiB, where the phase says nothing else",
+            "generator": f"open loop, leaves every {TICK_MS:g} ms, linger.ms {LINGER_MS:g}, acks=all",
             "rate": last.phase.rate,
             "seconds": last.phase.seconds,
             "warmup_s": last.phase.warmup_s,

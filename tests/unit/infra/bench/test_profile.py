@@ -3,11 +3,15 @@
 import subprocess
 import sys
 
+import pytest
+
+from infra.bench import profile
 from infra.bench.flame import read_stacks
 from infra.bench.phase import Phase
 from infra.bench.profile import Flames, page, profile_document, table_of
 from infra.bench.template import Load
 from infra.bench.traffic import Traffic
+from infra.settings import StartError, load_settings
 from tests.support.fake_bench import measured
 
 ROOTS = {"edge-0": read_stacks(["main (a.py);work (b.py) 9", "main (a.py) 1"])}
@@ -56,3 +60,9 @@ def test_a_python_process_is_sampled(tmp_path):
         busy.stdout.close()
     assert set(found) == {"busy"}
     assert found["busy"].samples > 0
+
+
+def test_without_py_spy_it_is_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr(profile, "SPY", tmp_path / "py-spy")
+    with pytest.raises(StartError, match="make setup"):
+        profile.run_profile(load_settings(data_dir=tmp_path), 1, 1, 1, 1)
