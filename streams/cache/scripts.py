@@ -1,4 +1,4 @@
-"""What Redis does for the cache: one script reads, one writes. Both work on the newer and the older hash of answers."""
+"""What Redis does for the cache: a script each to read, to write and to count, on the newer and the older hash."""
 
 from __future__ import annotations
 
@@ -65,4 +65,18 @@ else
 end
 redis.call('EXPIRE', older, ARGV[4])
 return size
+"""
+
+# ARGV: newer hash, older hash. Returns the number of answers and the bytes that both take. Beside its answers a hash
+# holds the number of their bytes.
+HELD: Final = """
+local isos_cache = 'held'
+local answers, bytes = 0, 0
+for _, name in ipairs(ARGV) do
+  if redis.call('TYPE', name).ok == 'hash' then
+    answers = answers + redis.call('HLEN', name) - redis.call('HEXISTS', name, 'bytes')
+    bytes = bytes + redis.call('MEMORY', 'USAGE', name)
+  end
+end
+return {answers, bytes}
 """

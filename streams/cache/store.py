@@ -18,15 +18,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import redis.asyncio
 from redis.exceptions import RedisError
 
 from schemas.telemetry import CacheWindow, Telemetry
 from streams.cache.keys import FIELD_BYTES
 from streams.cache.local import LocalLevel
 from streams.cache.lookup import LookedUp, Lookup
-from streams.cache.scripts import FILL, LOOK_UP
+from streams.cache.scripts import FILL, HELD, LOOK_UP
 from streams.cache.values import TAG_BYTES, Entry, Seal
+from streams.edge.redis_link import RedisLink
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +75,8 @@ class CacheStore:
     """Both levels as one process sees them. ``max_bytes`` bounds Redis, ``local_bytes`` this process."""
 
     def __init__(self, url: str, seal: Seal, *, max_bytes: int, local_bytes: int) -> None:
-        self._redis = redis.asyncio.Redis.from_url(
-            url, socket_timeout=CALL_S, socket_connect_timeout=CALL_S, retry=None
-        )
+        self._redis = RedisLink(url)
+        self._held = self._redis.register_script(HELD)
         self._look_up = self._redis.register_script(LOOK_UP)
         self._fill = self._redis.register_script(FILL)
         self._seal = seal
@@ -241,13 +240,8 @@ class CacheStore:
 
     async def held(self) -> Held | None:
         """What Redis holds now; None when it does not say."""
-        try:
-            async with asyncio.timeout(CALL_S):
-                found = [(await self._redis.hlen(name), await self._redis.memory_usage(name)) for name in self._names]
-        except (RedisError, OSError, TimeoutError):
-            return None
-        # Beside the answers a hash holds the number of its bytes; the older one holds it too.
-        return Held(sum(max(0, number - 1) for number, _ in found), sum(size or 0 for _, size in found))
+        found = await self._call(self._held, self._names)
+        return None if found is None else Held(*found)
 
     async def close(self) -> None:
         """Write nothing more and close the connections."""

@@ -101,6 +101,10 @@ async def test_processes_of_a_stack_share_answers_and_others_see_none(stack: Sta
     assert await look(router, wanted) == [entry(float(n)) for n in range(600)] + [None] * 100
     assert await look(stranger.process(), wanted) == [None] * 700
     assert validator.counts.num_filled == 600
+    held = await router.held()
+    assert held is not None
+    assert held.num_answers == 600
+    assert 600 * 100 < held.num_bytes < 600 * 1000
     assert 0 < await stack.client.ttl(stack.newer) <= store_module.KEY_TTL_S
     await stranger.close()
 
@@ -129,7 +133,7 @@ async def test_the_double_does_what_redis_does(stack: Stack) -> None:
     async def put(*, args: list[object]) -> int:
         return cache_scripts.fill(hashes, args)
 
-    double._look_up, double._fill = look_up, put  # type: ignore[assignment]
+    double._look_up, double._fill = look_up, put
     for _ in range(150):
         offsets = [chance.randrange(400) for _ in range(chance.randrange(1, 30))]
         if chance.random() < 0.5:
@@ -246,6 +250,7 @@ async def test_a_dead_redis_is_a_miss_and_one_that_comes_back_is_used(monkeypatc
     assert await store.look_up(fields(1), [HOUR_US], T + 1) == [None]
     await fill(store, answers(2))
     assert store.counts.num_dropped == 1
+    assert await store.held() is None
     async with own_redis(port):
         while store.is_away:
             await fill(store, answers(3))

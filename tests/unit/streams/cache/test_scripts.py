@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.cache.scripts import FILL, LOOK_UP
+from streams.cache.scripts import FILL, HELD, LOOK_UP
 from tests.support import cache_scripts
 
 A, B = b"a" * 32, b"b" * 32
@@ -38,3 +38,4 @@ def test_a_full_hash_becomes_the_older_one() -> None:
 def test_the_scripts_can_be_told_apart() -> None:
     assert "isos_cache = 'look up'" in LOOK_UP
     assert "isos_cache = 'fill'" in FILL
+    assert "isos_cache = 'held'" in HELD

@@ -31,7 +31,7 @@ class Scripts:
         self.hashes = hashes
         self.num_look_ups = self.num_fills = 0
         self.before: Callable[[], Any] = lambda: asyncio.sleep(0)
-        store._look_up, store._fill = self.look_up, self.fill  # type: ignore[assignment]
+        store._look_up, store._fill = self.look_up, self.fill
 
     async def look_up(self, *, args: list[Any]) -> bytes:
         self.num_look_ups += 1
@@ -183,7 +183,7 @@ async def test_an_answer_that_is_none_of_the_script_is_a_miss(answer: Any) -> No
         del args
         return answer
 
-    store._look_up = lie  # type: ignore[assignment]
+    store._look_up = lie
     assert await store.look_up([SCOPE + bytes(16)], [HOUR_US], T) == [None]
 
 
