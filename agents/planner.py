@@ -1,30 +1,36 @@
 """Planner: a plan for every registered model.
 
-Watches ``memory.events``; consumes ``control.context`` (constraints); emits ``control.plans`` (key = model).
-State: what memory says about models, active versions and plans, the known rules, and the proposals under way.
+Watches ``memory.events``; consumes ``control.context`` (constraints) and ``control.heartbeats`` (how long batches of
+the loaded models take); emits ``control.plans`` (key = model). State: what memory says about models, active versions
+and plans, the known rules, which models are slow, and the proposals under way.
 
 Rule: the active version serves 100 %, batch size and time-out as registered and set, lowered to the strictest
-constraint. Where the effective plan differs, it is proposed with the version it is to replace; one proposal per model
-is under way at a time. Unanswered, the same one is sent again after ``retry_us``; refused for a stale version, it is
-made anew at once; refused otherwise, after ``retry_us``.
+constraint. A model whose full batch takes over ``SLOW_US`` is served by the slow lanes, so that it holds nobody up; it
+comes back below ``FAST_US``, and in between it stays where it is. Where the effective plan differs, it is proposed with
+the version it is to replace; one proposal per model is under way at a time. Unanswered, the same one is sent again
+after ``retry_us``; refused for a stale version, it is made anew at once; refused otherwise, after ``retry_us``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from agents.constraint import KIND, Rule, bounded_by, rule_of
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryEvent
 from schemas.model import ModelVersion
-from schemas.plan import Plan, PlanProposal, VersionWeight
+from schemas.plan import HASHED, SLOW, Plan, PlanProposal, VersionWeight
 from schemas.review import ContextSignal
+from schemas.telemetry import Heartbeat
 from streams.agent import NO_EFFECTS, AgentSpec, Effects, Event, Publish, Tick
 from streams.canonical import digest, from_json, to_json
 from streams.errors import PoisonRecordError
 from streams.memory_view import ActiveVersion, MemoryHead, Rejection, void_reason
+
+SLOW_US: Final = 5_000.0
+FAST_US: Final = 3_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,10 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What is known of a model: batch limit per version, active version, effective plan and its memory version."""
+    """What is known of a model: batch limit per version, active version, effective plan and its memory version.
+
+    ``is_slow``: whether full batches of its active version were heard to take long.
+    """
 
     max_batch_sizes: Mapping[str, int] = field(default_factory=dict)
     active: str = ""
@@ -55,6 +64,7 @@ class Served:
     cause: RecordCoordinate | None = None
     attempt: int = 0
     pending: Pending | None = None
+    is_slow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +86,8 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
             state = _learn(state, change, event.coordinate)
         case ContextSignal(kind=kind) as signal if kind == KIND:
             state = _constrain(state, signal, event.coordinate)
+        case Heartbeat() as heartbeat:
+            state = _time(state, heartbeat, event.coordinate)
         case Tick():
             state = _expire(state, event.now_us, params)
         case _:
@@ -125,6 +137,31 @@ def _constrain(state: State, signal: ContextSignal, cause: RecordCoordinate) -> 
     return replace(state, rules={**state.rules, rule.rule_id: rule}, models=models)
 
 
+def _time(state: State, heartbeat: Heartbeat, cause: RecordCoordinate) -> State:
+    """Learn from an executor which models are slow."""
+    for name, is_slow in _moves(state, heartbeat):
+        state = _with(state, name, replace(state.models[name], is_slow=is_slow, cause=cause))
+    return state
+
+
+def _moves(state: State, heartbeat: Heartbeat) -> list[tuple[str, bool]]:
+    """Models whose class a heartbeat changes, with the new one."""
+    moves: list[tuple[str, bool]] = []
+    for loaded in heartbeat.models:
+        served = state.models.get(loaded.model)
+        if served is None or loaded.version != served.active or served.active not in served.max_batch_sizes:
+            continue
+        full_us = loaded.fixed_us + loaded.per_item_us * served.max_batch_sizes[served.active]
+        if full_us > SLOW_US if not served.is_slow else full_us < FAST_US:
+            moves.append((loaded.model, not served.is_slow))
+    return moves
+
+
+def ignores(state: State, record: Any) -> bool:
+    """Whether a record is a heartbeat that tells nothing new: nearly every one."""
+    return isinstance(record, Heartbeat) and not _moves(state, record)
+
+
 def _expire(state: State, now_us: int, params: Params) -> State:
     """Forget proposals that were not answered, or refused, ``retry_us`` ago."""
     for name, served in sorted(state.models.items()):
@@ -157,6 +194,7 @@ def wanted_plan(state: State, name: str, params: Params) -> Plan | None:
         versions=(VersionWeight(served.active, 100),),
         max_batch_size=bounded_by(rules, name, "max_batch_size", served.max_batch_sizes[served.active]),
         timeout_ms=bounded_by(rules, name, "timeout_ms", params.timeout_ms),
+        lane=SLOW if served.is_slow else HASHED,
     )
 
 
@@ -165,6 +203,8 @@ def _proposal(served: Served, plan: Plan, now_us: int) -> PlanProposal:
     identity = f"plan/{plan.model}/{served.plan_version}/{served.attempt}/{digest(plan).hex()[:16]}"
     what = "has no plan yet" if not served.plan else "has another plan"
     reason = f"{plan.model} {what}: {served.active} is active, batch {plan.max_batch_size}, {plan.timeout_ms} ms"
+    if served.is_slow:
+        reason += ", slow lane"
     causes = () if served.cause is None else (served.cause,)
     return PlanProposal(identity, plan, served.plan_version, reason, causes, now_us)
 
@@ -175,12 +215,13 @@ def _with(state: State, name: str, served: Served) -> State:
 
 PLANNER: Final = AgentSpec(
     name="planner",
-    consumes=("control.context",),
+    consumes=("control.context", "control.heartbeats"),
     watches=("memory.events",),
     emits=("control.plans",),
     tick_ms=1_000,
     initial=lambda params: State(),
     decide=decide,
     journaled=True,
+    ignores=ignores,
     params=Params(),
 )

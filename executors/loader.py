@@ -81,7 +81,7 @@ class ModelLoader:
 
     def loaded(self) -> tuple[LoadedModel, ...]:
         """What is held, for the heartbeat."""
-        return tuple(_held(*key, session) for key, session in sorted(self.sessions.items()))
+        return tuple(_held(*key, session, self.profiles[key]) for key, session in sorted(self.sessions.items()))
 
     async def run(self) -> None:
         """Load what is asked for, one after the other, until cancelled."""
@@ -123,6 +123,5 @@ class ModelLoader:
         self._failed[key] = (reason, time.monotonic())
 
 
-def _held(model: str, version: str, session: ModelSession) -> LoadedModel:
-    profile = session.profile
+def _held(model: str, version: str, session: ModelSession, profile: Profile) -> LoadedModel:
     return LoadedModel(model, version, session.model.digest, session.provider, profile.fixed_us, profile.per_item_us)

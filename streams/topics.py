@@ -120,7 +120,7 @@ _TABLE: Final = (
     _control("control.load", "RouterLoad", ("router",), ("scaler",), DAY_MS),
     _control("control.scale-actions", "ScaleAction", ("scaler",), ("supervisor",), _LONG),
     _control("control.scale-confirmations", "ScaleConfirmation", ("supervisor",), ("scaler", "monitor"), _LONG),
-    _control("control.heartbeats", "Heartbeat", ("every process",), ("router", "scaler", "monitor"), DAY_MS),
+    _control("control.heartbeats", "Heartbeat", ("every process",), ("router", "planner", "scaler", "monitor"), DAY_MS),
     _control("control.telemetry", "Telemetry", ("every stage",), ("planner", "monitor"), DAY_MS),
     _control("control.alerts", "Alert", ("monitor",), ("validator", "reviewer", "planner", "orchestrator"), _LONG),
     _control("control.validations", "Validation", ("validator",), ("planner", "reviewer"), _LONG),

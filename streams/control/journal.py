@@ -137,6 +137,10 @@ class JournaledAgent:
         if self.is_repeat(given):
             return None
         now_us = max(now_us, self.time_us)
+        if self.spec.ignores is not None and given.topic:
+            event = self._event(given, now_us)
+            if event is not None and self.spec.ignores(self.state, event.record):
+                return None
         state, effects = self._decide(given, now_us)
         if given.topic == "" and not effects and state == self.state:
             return None

@@ -39,6 +39,7 @@ TOPICS: Final = {
     "control.plans": 1,
     "control.context": 1,
     "control.alerts": 1,
+    "control.heartbeats": 1,
     "control.journal": 2,
     "memory.commands": 1,
     "memory.events": 1,
@@ -50,7 +51,7 @@ GROUPS: Final = {
     "executor": ("inference.routed",),
     "validator": ("inference.executed",),
     "orchestrator": ("memory.commands", "control.plans", "control.alerts"),
-    "planner": ("control.context",),
+    "planner": ("control.context", "control.heartbeats"),
 }
 
 
@@ -129,6 +130,7 @@ class World:
         self.claims: dict[Place, int] = {}
         self.appended: list[Appended] = []
         self.commits: list[tuple[str, Place, int]] = []
+        self.looked_up: list[tuple[Any, Any]] = []
         self.waiters: dict[Place, dict[asyncio.Future[None], None]] = {}
         self.redis_away = False
         self.redis: dict[Any, tuple[Any, float]] = {}

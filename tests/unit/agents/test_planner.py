@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents import orchestrator, planner
-from agents.planner import Params, Pending, State, decide
+from agents.planner import Params, Pending, State, decide, ignores
 from schemas.memory import MemoryEvent
-from schemas.plan import Plan, PlanProposal, VersionWeight
+from schemas.plan import HASHED, SLOW, Plan, PlanProposal, VersionWeight
 from schemas.review import ContextSignal
+from schemas.telemetry import Heartbeat, LoadedModel
 from streams.agent import Effects, Publish
 from streams.canonical import digest, to_json
 from streams.memory_view import MemoryHead, StoredEvent
@@ -139,3 +140,43 @@ def test_planner_and_orchestrator_agree(names: list[str], repeats: int) -> None:
         "plan/c-model",
     ]
     assert planner.propose(state, SECOND, PARAMS) == (state, ())
+
+
+def heard(full_us: float, version: str = "v1.0.0", model: str = "digits") -> Heartbeat:
+    """An executor that takes ``full_us`` for a full batch of 64."""
+    return Heartbeat("executor", 0, 1, 1, 2, 3, (LoadedModel(model, version, "ab" * 32, "CPU", 0.0, full_us / 64),))
+
+
+def standing(lane: int = HASHED) -> tuple[State, list[StoredEvent]]:
+    events = registered()
+    events.append(following(events, "PlanMadeEffective", "plan/digits", to_json(replace(PLAN, lane=lane))))
+    return learn(State(), events)[0], events
+
+
+def test_a_model_that_is_heard_to_be_slow_gets_the_slow_lane_and_comes_back_when_it_is_quick_again() -> None:
+    state, events = standing()
+    state, effects = decide(state, at(heard(5_001.0)), PARAMS)
+    (proposal,) = proposals(effects)
+    assert (proposal.plan.lane, proposal.expected_version, proposal.causes) == (SLOW, 1, (HERE,))
+    assert proposal.reason.endswith("slow lane")
+    state, _ = learn(state, [following(events, "PlanMadeEffective", "plan/digits", to_json(proposal.plan), 2)])
+    for full_us in (5_001.0, 4_999.0, 3_001.0):
+        assert decide(state, at(heard(full_us)), PARAMS) == (state, ())
+    _, effects = decide(state, at(heard(2_999.0)), PARAMS)
+    (proposal,) = proposals(effects)
+    assert (proposal.plan.lane, proposal.expected_version) == (HASHED, 2)
+
+
+def test_heartbeats_that_tell_nothing_new_are_ignored_and_change_nothing() -> None:
+    state, _ = standing()
+    dull = (
+        heard(4_999.0),
+        heard(9_999.0, version="v9.0.0"),  # not the active version
+        heard(9_999.0, model="unheard-of"),
+        Heartbeat("router", 0, 1, 1, 2, 3),
+    )
+    for record in dull:
+        assert ignores(state, record)
+        assert decide(state, at(record), PARAMS) == (state, ())
+    assert not ignores(state, heard(5_001.0))
+    assert not ignores(state, TIGHT)

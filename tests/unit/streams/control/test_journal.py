@@ -160,6 +160,15 @@ def test_the_fold_of_a_journal_is_its_writer(given_inputs: list[Input]) -> None:
     assert same(restored, one)
 
 
+def test_what_an_agent_ignores_is_not_journaled() -> None:
+    picky = JournaledAgent(replace(SPEC, ignores=lambda state, record: record % 2 == 0), Numbers())
+    entries = [entry for n in range(6) if (entry := picky.step(number(n, n), 50)) is not None]
+    assert [entry.input_offset for entry in entries] == [1, 3, 5]
+    again = JournaledAgent(picky.spec, Numbers())
+    assert again.fold(entries) == ()
+    assert same(again, picky)
+
+
 def test_restore_from_the_last_snapshot() -> None:
     one, entries = run([number(n % 3, n, f"src/{n}/0") for n in range(SNAPSHOT_EVERY * 2 + 10)])
     snapshots = [at for at, entry in enumerate(entries) if entry.kind == "snapshot"]
