@@ -22,6 +22,9 @@ class EventQueue:
         self._feeders: deque[asyncio.Future[None]] = deque()
         self._sleeper: asyncio.Future[None] | None = None
 
+    def __len__(self) -> int:
+        return len(self._events)
+
     def qsize(self) -> int:
         """Events that wait."""
         return len(self._events)

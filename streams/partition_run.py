@@ -105,22 +105,26 @@ class PartitionRun:
         try:
             while True:
                 self._raise_failure()
-                taken = 0
-                while taken < BURST and (backlog or not events.empty()) and self._has_room():
-                    taken += 1
+                for _ in range(BURST):
+                    if not (backlog or events) or not self._has_room():
+                        break
                     await self._take(backlog.popleft() if backlog else events.get_nowait())
-                if taken:
+                await self._wake()
+                self._raise_failure()
+                if (backlog or events) and self._has_room():
                     await asyncio.sleep(0)  # sends seldom block: without this a full queue starves the heartbeats
                 else:
-                    overdue = bool(self.deferred) and self._looked_at == NEVER
-                    self._blocked = bool(backlog) or not events.empty() or overdue
-                    await events.sleep(self._patience_s())
-                    self._blocked = False
-                await self._wake()
+                    await self._rest(blocked=bool(backlog or events))
         finally:
             for task in self._side_tasks:
                 task.cancel()
             self.held.backlog = [*self.window.unfinished(), *backlog]
+
+    async def _rest(self, *, blocked: bool) -> None:
+        """Sleep until there is an event, a failure, the time for something, or room for what is ``blocked``."""
+        self._blocked = blocked or (bool(self.deferred) and self._looked_at == NEVER)
+        await self.held.events.sleep(self._patience_s())
+        self._blocked = False
 
     def _has_room(self) -> bool:
         return (

@@ -14,10 +14,10 @@ LONG_S = 3600.0
 
 async def test_events_come_in_their_order() -> None:
     queue = EventQueue(3)
-    assert (queue.empty(), queue.full(), queue.qsize()) == (True, False, 0)
+    assert (queue.empty(), queue.full(), queue.qsize(), len(queue)) == (True, False, 0, 0)
     for number in range(3):
         await queue.put(number)
-    assert (queue.empty(), queue.full(), queue.qsize()) == (False, True, 3)
+    assert (queue.empty(), queue.full(), queue.qsize(), len(queue)) == (False, True, 3, 3)
     assert [queue.get_nowait() for _ in range(3)] == [0, 1, 2]
     with pytest.raises(IndexError):
         queue.get_nowait()
