@@ -32,6 +32,8 @@ from streams.errors import IsosError, RetriableError
 log = logging.getLogger("isos")
 
 TRY_AGAIN = 75
+GC_THRESHOLDS: Final = (20_000, 20, 50)
+"""Rows and frames hold no cycles and go by themselves; a search for cycles that walks an edge's ids is a pause."""
 DRAIN_S = 4.0
 
 
@@ -93,6 +95,7 @@ def announce_ready(settings: Settings, name: str) -> None:
     """Write the readiness file that the supervisor and the health check watch."""
     gc.collect()
     gc.freeze()  # what start-up made lives on; later collections need not walk it
+    gc.set_threshold(*GC_THRESHOLDS)
     settings.run_dir.mkdir(parents=True, exist_ok=True)
     path = _readiness_file(settings, name)
     draft = path.with_suffix(".tmp")

@@ -47,6 +47,8 @@ class _Recovery(Recovery):
     whose broker did wakes up with that timer run out. Here the step is taken once more.
     """
 
+    logger = logging.getLogger("faust.isos")  # as loud as Faust's own services
+
     async def _wait(self, coro: Any, timeout: Any = None) -> None:
         try:
             await super()._wait(coro, timeout)
@@ -60,6 +62,8 @@ class _Recovery(Recovery):
 
 class _Tables(TableManager):
     """Faust's manager of tables; we have none, but it runs the recovery."""
+
+    logger = _Recovery.logger
 
     @property
     def recovery(self) -> Recovery:

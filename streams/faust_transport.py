@@ -9,6 +9,7 @@ Group, assignment, streams, acknowledgement and commits stay Faust's.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers import aiokafka as driver
 from mode import Service
+
+log = logging.getLogger("faust.isos")  # as loud as Faust's own services
 
 POLL_S: Final = 1.0
 """Longest wait for records before the flow is looked at again."""
@@ -48,6 +51,7 @@ class LoopConsumerThread(driver.AIOKafkaConsumerThread):
     the same instance, and waits ``fetch_max_wait_ms`` of the transport in an idle fetch.
     """
 
+    logger = log
     wait_for_shutdown = False
 
     def __init__(self, consumer: Any, *, loop: asyncio.AbstractEventLoop, beacon: Any) -> None:
@@ -112,6 +116,8 @@ class LoopConsumerThread(driver.AIOKafkaConsumerThread):
 
 class LoopConsumer(driver.Consumer):
     """The driver's consumer over the above."""
+
+    logger = log
 
     def _new_consumer_thread(self) -> LoopConsumerThread:
         return LoopConsumerThread(self, loop=self.loop, beacon=self.beacon)

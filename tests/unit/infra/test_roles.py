@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,15 @@ def play(monkeypatch: pytest.MonkeyPatch, role: Role) -> None:
     monkeypatch.delenv("ISOS_PROCESS_NAME", raising=False)
 
 
+@pytest.fixture(autouse=True)
+def collector() -> Iterator[None]:
+    """The garbage collector as it was: a process that is ready changes it."""
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+    gc.unfreeze()
+
+
 @pytest.mark.parametrize("name", sorted(ROLES))
 def test_every_role_is_a_coroutine_function_of_one_context(name: str) -> None:
     role = role_of(name)
@@ -40,7 +50,8 @@ def test_every_role_is_a_coroutine_function_of_one_context(name: str) -> None:
 
 def test_the_readiness_file_names_the_process(settings: Settings) -> None:
     announce_ready(settings, "edge-0")
-    gc.unfreeze()
+    assert gc.get_threshold() == roles.GC_THRESHOLDS
+    assert gc.get_freeze_count() > 0
     written = json.loads((settings.run_dir / "edge-0.ready").read_text())
     assert written["pid"] == os.getpid()
     assert written["ready_us"] > 0
@@ -156,7 +167,6 @@ async def test_a_role_touches_its_readiness_file_while_its_loop_turns(
 
     async def role(context: RoleContext) -> None:
         context.ready()
-        gc.unfreeze()
         os.utime(path, (1, 1))
         await until(lambda: path.stat().st_mtime > 1)
 
