@@ -2,13 +2,14 @@ STARTED_AT := $(shell date +%s.%N)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down fmt check test bench profile sim integration chaos lock image image-test
+.PHONY: help setup demo up down fmt check test bench profile sim integration chaos lock image image-test test-gpu bench-gpu
 
 # The first Python on PATH that is new enough and not too new; `make PYTHON=... target` names another.
 PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; exit; }; \
 	done; echo python3)
 BIN := .venv/bin
+GPU_PYTHON ?= $(or $(wildcard $(BIN)/python),$(PYTHON))
 KEEP ?=
 SCENARIO ?= headline
 REPEAT ?= 1
@@ -67,6 +68,12 @@ bench: setup ## Measure: make bench SCENARIO=headline REPEAT=3; `python -m infra
 
 profile: setup ## What a request costs per process, and flame graphs (RATE=1850 MODELS=12)
 	@$(BIN)/python -m infra.bench.profile --rate $(RATE) --models $(MODELS)
+
+test-gpu: ## The executor's core on a GPU; needs a Python with the wheels, no set-up, and fails without a GPU
+	@$(GPU_PYTHON) -m pytest -q -c tests/gpu/pytest.ini --confcutdir=tests/gpu tests/gpu
+
+bench-gpu: ## Measure the executor's core on a GPU; fails without one
+	@$(GPU_PYTHON) -m infra.bench.gpu
 
 image: ## Build the container image (needs docker)
 	docker build -f infra/Containerfile -t ml-isos:0.1.0 .

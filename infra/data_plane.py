@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -127,7 +128,7 @@ async def executor(context: RoleContext) -> None:
     from streams.blobs.blob_store import LocalBlobStore
 
     settings = context.settings
-    await asyncio.to_thread(require, settings.device)
+    provider = await asyncio.to_thread(require, settings.device)
     slow = context.instance >= settings.executors
     lanes = (await topic_partitions(context.connection, [ROUTED]))[ROUTED]
     num_slow = settings.num_slow_lanes
@@ -163,7 +164,11 @@ async def executor(context: RoleContext) -> None:
             tick_ms=min(settings.tick_ms, EXECUTOR_TICK_MS),
             schemas=parts.schemas,
         )
-        pulse = _pulse(context, parts, models=loader.loaded)
+
+        def load() -> tuple[str, str, float, float, float]:
+            return settings.device, provider, *loop.utilisation.close(time.time_ns() / 1000)
+
+        pulse = _pulse(context, parts, models=loader.loaded, load=load)
         try:
             while not (loader.is_settled or loading.done()):  # a lane is taken only when the planned models are warm
                 await asyncio.sleep(0.02)

@@ -58,6 +58,26 @@ def figures(state: State, memory: MemoryView, now_us: int) -> dict[str, Any]:
     }
 
 
+def executors(heartbeats: Iterable[Heartbeat], now_us: int) -> dict[str, Any]:
+    """Of the executors that are heard: where models run, and the means of their busy and useful shares and batch fill.
+
+    ``models_on`` holds the providers, and in brackets the setting where it left the choice open.
+    """
+    newest = {each.instance: each for each in heartbeats if each.execution_provider}
+    heard = [each for each in newest.values() if now_us - each.sent_us < Params().silent_us]
+    places = sorted({each.execution_provider + (" (auto)" if each.device == "auto" else "") for each in heard})
+
+    def mean(shares: Iterable[float]) -> float:
+        return round(sum(shares) / max(1, len(heard)), 3)
+
+    return {
+        "models_on": ", ".join(places) or "-",
+        "busy": mean(each.busy for each in heard),
+        "useful": mean(each.useful for each in heard),
+        "batch_fill": mean(each.batch_fill for each in heard),
+    }
+
+
 async def _within(limit_s: float, reading: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
     async with asyncio.timeout(limit_s):
         return await reading
@@ -70,4 +90,4 @@ async def _read(connection: Connection) -> dict[str, Any]:
     memory, _ = extend(MemoryView(), await reader.memory_events())
     now_us = time.time_ns() // 1000
     state = folded([(each.offset, each.record) for each in heartbeats], [each.record for each in windows], now_us)
-    return figures(state, memory, now_us)
+    return {**figures(state, memory, now_us), **executors([each.record for each in heartbeats], now_us)}

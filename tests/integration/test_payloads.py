@@ -20,7 +20,7 @@ from streams.connection import Connection
 from streams.tensors import DTYPES
 from tests.support import models
 from tests.support.broker import unique
-from tests.support.stack import RunningStack
+from tests.support.stack import RunningStack, wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -235,3 +235,10 @@ async def test_bf16(stack: RunningStack) -> None:
             np.testing.assert_array_equal(answer.outputs["y"], (halves + halves).astype(np.float32))
         with pytest.raises(RequestRejectedError, match="not_finite"):
             await isos.infer("halves", {"x": to_bf16(np.array([[np.nan, 1]], np.float32))})
+
+
+def test_where_models_run_stands_in_the_status(stack: RunningStack) -> None:
+    seen = wait_until(lambda: stack.isos_json("status").get("monitor"), 30, "figures of the Monitor")
+    assert seen["models_on"] == "CPUExecutionProvider"
+    assert 0 <= seen["useful"] <= seen["busy"] + 0.5
+    assert 0 <= seen["batch_fill"] <= 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from infra import monitor_view
-from infra.monitor_view import figures, folded
+from infra.monitor_view import executors, figures, folded
 from infra.settings import load_settings
 from schemas.telemetry import Heartbeat, ModelWindow, Telemetry
 from streams.memory_view import MemoryView
@@ -43,6 +43,19 @@ def test_figures() -> None:
         "mean_ms": 5.0,
         "max_ms": 9.0,
     }
+
+
+def test_where_models_run_and_how_much_of_the_time() -> None:
+    now_us = 20 * SECOND
+    beats = [
+        Heartbeat("executor", 0, 1, 1, 18 * SECOND, 3, (), "auto", "CPU", 0.9, 0.9, 0.9),
+        Heartbeat("executor", 0, 1, 1, 19 * SECOND, 3, (), "auto", "CPU", 0.5, 0.25, 0.125),
+        Heartbeat("executor", 1, 1, 1, 19 * SECOND, 3, (), "auto", "CPU", 0.1, 0.05, 0.375),
+        Heartbeat("executor", 2, 1, 1, SECOND, 3, (), "cuda", "CUDA", 1, 1, 1),
+        beat("router", 19 * SECOND)[1],
+    ]
+    assert executors(beats, now_us) == {"models_on": "CPU (auto)", "busy": 0.3, "useful": 0.15, "batch_fill": 0.25}
+    assert executors([], now_us) == {"models_on": "-", "busy": 0.0, "useful": 0.0, "batch_fill": 0.0}
 
 
 def test_a_broker_that_does_not_answer_costs_the_limit_and_no_more(
