@@ -28,7 +28,7 @@ from streams.tensors import BYTES
 from streams.varint import write_long, write_string
 
 TOPIC: Final = "inference.results"
-BATCH_BYTES: Final = 1 << 20
+BATCH_BYTES: Final = 1_000_000
 """A batch takes rows up to this size; a larger row is a batch by itself."""
 
 _NO_ERROR: Final = b"\x00"
