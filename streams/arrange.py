@@ -50,7 +50,7 @@ def _of_segments(frame: InferenceFrame, numbers: list[int]) -> InferenceFrame:
     starts = segment_starts(frame)
     runs = _runs([(starts[number], starts[number + 1]) for number in numbers])
     columns: dict[str, Any] = {
-        name: _joined(getattr(frame, name), runs, width) for name, width in _widths(frame).items()
+        name: _column(getattr(frame, name), runs, width) for name, width in _widths(frame).items()
     }
     ids = _texts(frame.ids, np.frombuffer(frame.id_lengths, "|u1"), runs)
     keys = _texts(frame.routing_keys, np.frombuffer(frame.key_lengths, "<u2"), runs)
@@ -72,6 +72,13 @@ def _runs(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             runs.append((start, stop))
     return runs
+
+
+def _column(data: bytes, runs: list[tuple[int, int]], width: int) -> bytes:
+    """The runs' part of a column of ``width`` bytes per row; most columns hold one value all over."""
+    if data == data[:width] * (len(data) // width):
+        return data[: sum([stop - start for start, stop in runs]) * width]
+    return _joined(data, runs, width)
 
 
 def _joined(data: bytes, runs: list[tuple[int, int]], width: int = 1) -> bytes:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from schemas.frame import InferenceFrame, RowError, Segment
-from streams.segment_codec import Cursor, put_segment, read_segment
+from streams.avro_cursor import Cursor
+from streams.segment_codec import put_segment, read_segment
 from streams.splice import read_from, wire_of
 from streams.varint import write_bytes, write_long, write_string
 

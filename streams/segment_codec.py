@@ -1,4 +1,4 @@
-"""Segments of a frame to bytes and back, and the reader of Avro's primitives that a frame is read with.
+"""Segments of a frame to bytes and back.
 
 Names repeat from frame to frame, so what stands for them is kept: runs of bytes that were read field by field once are
 recognised as a whole. Where a run ends is guessed; only bytes that were read before confirm the guess, and equal bytes
@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 from schemas.frame import Segment, TensorBlock
 from schemas.quick import quick
 from schemas.request import BlobRef
+from streams.avro_cursor import Cursor
 from streams.splice import read_from, wire_of
 from streams.varint import write_long, write_string
 
@@ -30,6 +31,8 @@ _CACHED: Final = (b"\x00", b"\x01")
 _UNEXECUTED: Final = bytes(10)
 """What stands behind the inputs of a segment that was not executed and has no blob."""
 _BARE: Final = _END + _UNEXECUTED
+_PLAIN: Final = bytes(2)
+"""Neither a blob nor an earlier answer."""
 
 
 @lru_cache(MAX_KEPT)
@@ -80,84 +83,6 @@ def _put_blocks(parts: list[bytes | memoryview], blocks: tuple[TensorBlock, ...]
     parts.append(_END)
 
 
-class Cursor:
-    """Reads primitives from ``data`` from index ``at`` on. EOFError when cut off, ValueError when out of range."""
-
-    __slots__ = ("at", "data")
-
-    def __init__(self, data: bytes, at: int) -> None:
-        self.data = data
-        self.at = at
-
-    def long(self) -> int:
-        """An Avro long."""
-        data, at = self.data, self.at
-        if at >= len(data):
-            raise EOFError("the record ends inside a number")
-        byte = data[at]
-        at += 1
-        if byte < 0x80:
-            self.at = at
-            return (byte >> 1) ^ -(byte & 1)
-        z, shift = byte & 0x7F, 7
-        while byte & 0x80:
-            if at >= len(data):
-                raise EOFError("the record ends inside a number")
-            byte = data[at]
-            at += 1
-            z |= (byte & 0x7F) << shift
-            shift += 7
-            if shift > 70:
-                raise ValueError("a number is longer than 64 bits")
-        if z >> 64:
-            raise ValueError("a number is longer than 64 bits")
-        self.at = at
-        return (z >> 1) ^ -(z & 1)
-
-    def integer(self) -> int:
-        """An Avro int."""
-        number = self.long()
-        if not -(1 << 31) <= number < 1 << 31:
-            raise ValueError("a number is larger than 32 bits")
-        return number
-
-    def flag(self, true: int) -> bool:
-        """One byte that is 0 or ``true``: a boolean, or the branch of a union of null and one more."""
-        if self.at >= len(self.data):
-            raise EOFError("the record ends before a flag")
-        byte = self.data[self.at]
-        if byte not in (0, true):
-            raise ValueError("a flag is neither false nor true")
-        self.at += 1
-        return byte == true
-
-    def blob(self) -> bytes:
-        """Avro bytes."""
-        size = self.long()
-        start = self.at
-        end = start + size
-        if size < 0 or end > len(self.data):
-            raise EOFError("a length points beyond the record")
-        self.at = end
-        return self.data[start:end]
-
-    def string(self) -> str:
-        """An Avro string."""
-        return self.blob().decode()
-
-    def count(self) -> int:
-        """Items of the next array block; 0 ends the array. An item takes at least a byte, so the count is bounded."""
-        count = self.long()
-        if count == 0:
-            return 0
-        if count < 0:
-            self.long()  # the block's size in bytes, which nothing here skips by
-            count = -count
-        if count > len(self.data) - self.at:
-            raise ValueError("an array claims more items than the record can hold")
-        return count
-
-
 _HEADS: Final[dict[bytes, tuple[str, str, str]]] = {}
 _SIGNATURES: Final[dict[bytes, tuple[str, str, tuple[int, ...]]]] = {}
 _ORIGINS: Final[dict[bytes, tuple[str, str, str]]] = {}
@@ -168,7 +93,9 @@ _ORIGINS: Final[dict[bytes, tuple[str, str, str]]] = {}
 class _Run:
     """A segment of one tensor from its first byte to that tensor's data, as it was read once.
 
-    ``executed``: the tensor is an output and no input. ``head_bytes``: of model, version and cohort.
+    ``head_bytes``: of model, version and cohort. ``origin``: of a segment that was executed, so that the tensor is an
+    output and no input, what stood behind the data: the end mark, then digest, provider and executor, as bytes and as
+    strings.
     """
 
     model: str
@@ -180,7 +107,8 @@ class _Run:
     datatype: str
     item_shape: tuple[int, ...]
     data_bytes: int
-    executed: bool
+    origin: bytes = b""
+    origins: tuple[str, str, str] = ("", "", "")
 
 
 _RUNS: Final[dict[bytes, _Run]] = {}
@@ -197,11 +125,11 @@ def read_segment(cursor: Cursor, view: memoryview) -> Segment:
             continue
         end = at + size + run.data_bytes
         block = (TensorBlock(run.name, run.datatype, run.item_shape, data[at + size : end]),)
-        if run.executed:
-            if end >= len(data) or data[end]:
+        if run.origin:
+            if not data.startswith(run.origin, end):
                 break
-            cursor.at = end + 1
-            return _ran(cursor, run.model, run.version, run.cohort, run.num_rows, (), block)
+            cursor.at = end + len(run.origin)
+            return _ran(cursor, run.model, run.version, run.cohort, run.num_rows, (), block, run.origins)
         if data.startswith(_BARE, end):
             cursor.at = end + len(_BARE)
             made = Segment(run.model, run.version, run.cohort, run.num_rows, block)
@@ -215,44 +143,51 @@ def _read_by_field(cursor: Cursor, view: memoryview) -> Segment:
     wire_at = cursor.at
     num_rows, inputs = cursor.integer(), _blocks(cursor)
     if cursor.data.startswith(_UNEXECUTED, cursor.at):
-        _learn(cursor, start, wire_at, names, num_rows, inputs, executed=False)
+        _learn(cursor.data, start, wire_at, cursor.at, (*names, num_rows), inputs)
         cursor.at += len(_UNEXECUTED)
         return read_from(Segment(*names, num_rows, inputs), view[wire_at : cursor.at])
-    outputs = _blocks(cursor)
+    outputs, ended_at = _blocks(cursor), cursor.at
+    origins = _strings(cursor, _ORIGINS)
     if not inputs:
-        _learn(cursor, start, wire_at, names, num_rows, outputs, executed=True)
-    return _ran(cursor, *names, num_rows, inputs, outputs)
+        origin = cursor.data[ended_at - 1 : cursor.at]
+        _learn(cursor.data, start, wire_at, ended_at, (*names, num_rows), outputs, origin, origins)
+    return _ran(cursor, *names, num_rows, inputs, outputs, origins)
 
 
 def _ran(
     cursor: Cursor, model: str, version: str, cohort: str, num_rows: int, inputs: tuple[TensorBlock, ...],
-    outputs: tuple[TensorBlock, ...],
+    outputs: tuple[TensorBlock, ...], origins: tuple[str, str, str],
 ) -> Segment:  # fmt: skip
-    """The segment whose fields behind the outputs begin at the cursor."""
+    """The segment whose fields behind ``origins`` (digest, provider, executor) begin at the cursor."""
+    batch_id, batch_size, queued_us, run_us = cursor.long(), cursor.integer(), cursor.long(), cursor.long()
+    blob, cached = None, False
+    if cursor.data.startswith(_PLAIN, cursor.at):
+        cursor.at += len(_PLAIN)
+    else:
+        blob = BlobRef(cursor.string(), cursor.long()) if cursor.flag(2) else None
+        cached = cursor.flag(1)
     return Segment(
-        model, version, cohort, num_rows, inputs, outputs, *_strings(cursor, _ORIGINS),
-        cursor.long(), cursor.integer(), cursor.long(), cursor.long(),
-        BlobRef(cursor.string(), cursor.long()) if cursor.flag(2) else None, cursor.flag(1),
+        model, version, cohort, num_rows, inputs, outputs, *origins, batch_id, batch_size, queued_us, run_us, blob,
+        cached,
     )  # fmt: skip
 
 
 def _learn(
-    cursor: Cursor, start: int, wire_at: int, names: tuple[str, str, str], num_rows: int,
-    blocks: tuple[TensorBlock, ...], *, executed: bool,
+    data: bytes, start: int, wire_at: int, ended_at: int, head: tuple[str, str, str, int],
+    blocks: tuple[TensorBlock, ...], origin: bytes = b"", origins: tuple[str, str, str] = ("", "", ""),
 ) -> None:  # fmt: skip
-    """Keep the run of a segment with one tensor; the cursor stands behind the end mark of its blocks."""
+    """Keep the run of a segment with one tensor, whose data and end mark end at ``ended_at``."""
     if len(blocks) != 1:
         return
     (block,) = blocks
-    size = cursor.at - 1 - len(block.data) - start
-    name = cursor.data[start : start + 1 + (cursor.data[start] >> 1)]
+    size = ended_at - 1 - len(block.data) - start
+    name = data[start : start + 1 + (data[start] >> 1)]
     sizes = _SIZES.get(name, ())
-    if size > WINDOW_BYTES or (size not in sizes and len(sizes) >= MAX_SIZES):
+    if size > WINDOW_BYTES or len(origin) > WINDOW_BYTES or (size not in sizes and len(sizes) >= MAX_SIZES):
         return
-    run = _Run(
-        *names, wire_at - start, num_rows, block.name, block.datatype, block.item_shape, len(block.data), executed
-    )
-    _keep(_RUNS, cursor.data[start : start + size], run)
+    signature = (block.name, block.datatype, block.item_shape)
+    run = _Run(*head[:3], wire_at - start, head[3], *signature, len(block.data), origin, origins)
+    _keep(_RUNS, data[start : start + size], run)
     if size not in sizes:
         _keep(_SIZES, name, (*sizes, size))
 

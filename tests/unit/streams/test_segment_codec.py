@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from schemas.frame import InferenceFrame, Segment, TensorBlock
 from streams import codec, segment_codec
+from streams.avro_cursor import Cursor
 from streams.avro_scan import compile_scan
 from streams.convert import from_dict
 from streams.frame_codec import decode_frame, encode_frame
-from streams.segment_codec import Cursor, put_segment, read_segment
+from streams.segment_codec import put_segment, read_segment
 from streams.splice import wire_of
 from tests.support.frames import executed, frame, random_frame, row
 
