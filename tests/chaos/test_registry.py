@@ -27,8 +27,8 @@ from tests.support.broker import unique
 from tests.support.faults import chaos_seed, ledger
 from tests.support.load import Load, LoadRun, Record
 from tests.support.schemas import record
-from tests.support.served import MODEL, register_models
-from tests.support.stack import RunningStack, stack_settings, wait_until
+from tests.support.served import MODEL
+from tests.support.stack import RunningStack, wait_until
 
 pytestmark = pytest.mark.timeout(420)
 RATE = 200.0
@@ -38,12 +38,9 @@ QUIET_S = 4
 KILLS = 2
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    with RunningStack(stack_settings(tmp_path_factory.mktemp("registry"))) as running:
-        running.wait_ready()
-        asyncio.run(register_models(running.settings))
-        yield running
+@pytest.fixture
+def stack(two: RunningStack) -> RunningStack:
+    return two
 
 
 def traffic(stack: RunningStack, folder: Any) -> LoadRun:

@@ -6,7 +6,7 @@ import asyncio
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,8 +18,8 @@ from streams.client.client import to_tensor
 from tests.support.broker import unique
 from tests.support.exchange import Exchange, exchange
 from tests.support.faults import chaos_seed
-from tests.support.served import MODEL, register_models
-from tests.support.stack import RunningStack, stack_settings
+from tests.support.served import MODEL
+from tests.support.stack import RunningStack
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -30,13 +30,9 @@ COME_AGAIN = "duplicate_in_flight, retry_after_ms"
 ALLOWED = {"OK", COME_AGAIN, "again", "duplicate_in_flight", "id_conflict"}
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    settings = stack_settings(tmp_path_factory.mktemp("repeated-ids"), edges=2)
-    with RunningStack(settings) as running:
-        running.wait_ready()
-        asyncio.run(register_models(settings))
-        yield running
+@pytest.fixture
+def stack(two: RunningStack) -> RunningStack:
+    return two
 
 
 @dataclass(frozen=True, slots=True)

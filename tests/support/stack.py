@@ -16,6 +16,9 @@ from infra.settings import Settings, child_environment, load_settings
 from infra.stack_state import read_state
 from tests.support.broker import free_ports
 
+SESSION_S = 4
+"""Session time-out of a stack whose test waits for it but is not about it: shorter than the default."""
+
 
 def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
     """Poll ``condition`` until it is true and return its value; AssertionError naming ``what`` otherwise."""
@@ -67,7 +70,7 @@ class RunningStack:
         path = {} if self._source is None else {"PYTHONPATH": str(self._source)}
         return {**child_environment(self.settings, os.environ), **path}
 
-    def wait_ready(self, seconds: float = 90.0) -> None:
+    def wait_ready(self, seconds: float = 180.0) -> None:
         """Wait until every process is ready."""
 
         def ready() -> bool:
