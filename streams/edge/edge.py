@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final
 
 import numpy as np
@@ -88,14 +89,8 @@ class _Part:
         return np.flatnonzero(columnar)
 
 
-@dataclass(frozen=True, slots=True)
-class _Claimed:
-    """A request that claims its id: its part of the tick, index there, key and packed claim."""
-
-    part: _Part
-    at: int
-    key: bytes
-    claim: bytes
+_Claimed = tuple[_Part, int, bytes, bytes]
+"""A request that claims its id: its part of the tick, index there, key and packed claim. One per request: a tuple."""
 
 
 class Edge:
@@ -198,7 +193,7 @@ class Edge:
         await self._charge(parts)
         claimed, large = self._claims(parts)
         spans = {part.batch.partition: part.span for part in parts}
-        met = await self._ids.claim([(each.key, each.claim) for each in claimed], spans)
+        met = await self._ids.claim([(key, claim) for _, _, key, claim in claimed], spans)
         if generation != self._source.generation:
             return
         self.counts.num_requests += sum([len(part.batch) for part in parts])
@@ -233,16 +228,14 @@ class Edge:
         """The claims of the rows that passed, in the order of their offsets; part, index and key of large rows."""
         claimed: list[_Claimed] = []
         large: list[tuple[_Part, int, bytes]] = []
-        key_of = self._ids.key
+        key_of, pack = self._ids.key, CLAIM.pack
         for part in parts:
             batch, partition = part.batch, part.batch.partition
             chosen = part.columnar()
             signatures, numbers = batch.signatures, batch.signature[chosen].tolist()
             offsets, times = batch.offsets[chosen].tolist(), batch.received_us[chosen].tolist()
             own = [
-                _Claimed(
-                    part, at, key_of(signatures[number].tenant, name), CLAIM.pack(partition, offset, time_us, digest)
-                )
+                (part, at, key_of(signatures[number].tenant, name), pack(partition, offset, time_us, digest))
                 for at, number, name, offset, time_us, digest in zip(
                     chosen.tolist(), numbers, batch.ids(chosen), offsets, times, batch.digests(chosen), strict=True
                 )
@@ -255,10 +248,10 @@ class Edge:
                 if row.blob is not None or row_bytes(row) > self._blob_bytes:
                     large.append((part, at, key))
                 else:
-                    claim = CLAIM.pack(partition, row.offset, row.received_us, input_digest(row))
-                    own.append(_Claimed(part, at, key, claim))
+                    claim = pack(partition, row.offset, row.received_us, input_digest(row))
+                    own.append((part, at, key, claim))
             if num_own < len(own):
-                own.sort(key=lambda each: each.at)
+                own.sort(key=itemgetter(1))
             claimed += own
         return claimed, large
 
@@ -276,10 +269,10 @@ class Edge:
             number = part.batch.partition
             storing.append(late_row(holders[number], part.row(at), key, number))
             away.add((number, at))
-        for each, held in met.values():
-            number, row = each.part.batch.partition, each.part.row(each.at)
-            if self._late.wait(LateRow(holders[number], row, each.key, Claim.unpack(each.claim), held)):
-                away.add((number, each.at))
+        for (part, at, key, claim), held in met.values():
+            number = part.batch.partition
+            if self._late.wait(LateRow(holders[number], part.row(at), key, Claim.unpack(claim), held)):
+                away.add((number, at))
         self._late.store(storing)
         for part in parts:
             number = part.batch.partition
