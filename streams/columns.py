@@ -127,9 +127,7 @@ def items_array(block: TensorBlock, first: int, count: int) -> Array:
     if block.datatype != BYTES:
         dtype = WIRE_DTYPES[block.datatype]
         return np.frombuffer(block.data, dtype, count * elements, first * elements * dtype.itemsize).reshape(shape)
-    # What follows these items is not walked: the whole was when it was admitted.
-    start = prefix_end(block.data, 0, first * elements)
-    return texts(block.data[start : prefix_end(block.data, start, count * elements)], shape)
+    return texts(block.data, prefix_end(block.data, 0, first * elements), shape)
 
 
 def take_items(block: TensorBlock, items: Array, num_items: int) -> TensorBlock:

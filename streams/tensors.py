@@ -108,9 +108,18 @@ def check_texts(data: bytes, count: int) -> None:
         start = end
 
 
-def texts(data: bytes, shape: Sequence[int]) -> Array:
-    """BYTES data as an array of ``str`` objects, what ONNX Runtime takes. Raises MalformedBytesError."""
-    return _objects([part.decode() for part in _parts(data, shape)], shape)
+def texts(data: bytes, start: int, shape: Sequence[int]) -> Array:
+    """The elements of BYTES data from ``start`` on as an array of ``str``, what ONNX Runtime takes.
+
+    For data that passed ``check_texts``: what follows the elements is not looked at.
+    """
+    at, found = start, []
+    unpack = _LENGTH.unpack_from
+    for _ in range(count_of(shape)):
+        end = at + 4 + unpack(data, at)[0]
+        found.append(data[at + 4 : end].decode())
+        at = end
+    return _objects(found, shape)
 
 
 def _parts(data: bytes, shape: Sequence[int]) -> list[bytes]:

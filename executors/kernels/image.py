@@ -5,6 +5,7 @@ UINT8 items are ``[height, width, channel]``, FP32 items ``[channel, height, wid
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -19,14 +20,16 @@ MAX_SIDE: Final = 4096
 
 
 @compiled
-def image_to_float(x: Array, divisor: float, out: Array) -> None:
-    """Write ``x / divisor`` with the channels first; x: uint8 [n, h, w, c], out: float32 [n, c, h, w]."""
-    factor = np.float32(divisor)
+def image_to_float(x: Array, levels: Array, out: Array) -> None:
+    """Write the level of each pixel with the channels first; x: uint8 [n, h, w, c], out: float32 [n, c, h, w].
+
+    levels: float32 [256], the quotients, so that nothing is divided per pixel.
+    """
     for i in range(x.shape[0]):
         for c in range(x.shape[3]):
             for row in range(x.shape[1]):
                 for column in range(x.shape[2]):
-                    out[i, c, row, column] = np.float32(x[i, row, column, c]) / factor
+                    out[i, c, row, column] = levels[x[i, row, column, c]]
 
 
 @compiled
@@ -88,6 +91,12 @@ def resize_nearest(x: Array, out: Array) -> None:
                     out[i, row, column, c] = x[i, y, z, c]
 
 
+@functools.lru_cache(64)
+def _levels(divisor: float) -> Array:
+    """Quotients of all uint8 values, float32 [256]."""
+    return np.arange(256, dtype=np.float32) / np.float32(divisor)
+
+
 def _channels(kernel: str, spec: TensorSpec) -> int:
     """Channels of an image. Raises KernelError where a spec is not one, says of which form it must be."""
     place, form = (2, "[height, width, channel]") if spec.datatype == "UINT8" else (0, "[channel, height, width]")
@@ -140,7 +149,7 @@ def _nearest(x: Array, _numbers: Numbers, outs: Sequence[Array]) -> None:
 IMAGE: Final = (
     Kernel(
         "image_to_float", "divisor=255", ("UINT8",), 0, (255.0,), _floated,
-        lambda x, a, o: image_to_float(x, a[0], o[0]),
+        lambda x, a, o: image_to_float(x, _levels(a[0]), o[0]),
     ),
     Kernel("resize_bilinear", "height,width", ("UINT8", "FP32"), 2, (), _resized("resize_bilinear"), _bilinear),
     Kernel("resize_nearest", "height,width", ("UINT8", "FP32"), 2, (), _resized("resize_nearest"), _nearest),

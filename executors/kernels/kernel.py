@@ -71,12 +71,12 @@ def compiled(function: Callable[..., None]) -> Callable[..., None]:
 
 def flat(x: Array) -> Array:
     """View ``[n, *item_shape]`` as ``[n, elements of an item]``."""
-    return x.reshape(len(x), math.prod(x.shape[1:]))
+    return x if x.ndim == 2 else x.reshape(len(x), math.prod(x.shape[1:]))
 
 
 def lines(x: Array) -> Array:
     """View ``[..., k]`` as ``[number of lines, k]``."""
-    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def last_axis(kernel: str, spec: TensorSpec, *, fixed: bool) -> int:
@@ -105,6 +105,10 @@ def check_size(kernel: str, spec: TensorSpec) -> TensorSpec:
 
 def read_only(x: Array) -> Array:
     """A C-contiguous view that cannot be written: to Numba a type of its own, so that each kernel has just one."""
-    view = np.ascontiguousarray(x).view()
-    view.flags.writeable = False
+    if not x.flags.c_contiguous:
+        x = np.ascontiguousarray(x)
+    elif not x.flags.writeable:
+        return x
+    view = x.view()
+    view.setflags(write=False)
     return view

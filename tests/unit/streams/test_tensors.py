@@ -69,7 +69,7 @@ def test_texts_there_and_back(words):
     assert (tensor.datatype, tensor.shape) == ("BYTES", (1, len(words)))
     assert tensor.data == b"".join(len(w.encode()).to_bytes(4, "little") + w.encode() for w in words)
     assert [word.decode() for word in to_array(tensor).ravel()] == words
-    assert texts(tensor.data, (1, len(words))).tolist() == [words]
+    assert texts(tensor.data, 0, (1, len(words))).tolist() == [words]
     check_texts(tensor.data, len(words))
     assert data_of(np.array(words, object)) == tensor.data
 
@@ -116,7 +116,7 @@ def test_any_bytes_are_texts_or_refused(data, count):
         check_texts(data, count)
     except MalformedBytesError:
         return
-    assert encode_texts(texts(data, (count,))) == data
+    assert encode_texts(texts(data, 0, (count,))) == data
 
 
 def test_a_prefix_that_reaches_behind_the_data_is_refused():
