@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 
 from agents.researcher import RESEARCHER
 from streams.connection import Connection
-from streams.control.control_loop import ControlLoop
+from streams.control.control_loop import ControlLoop, _Generation, _Waiting
 from streams.control.journal import Input
 from streams.errors import InvariantError
 from tests.support.event_store_contract import CODEC
@@ -49,3 +50,47 @@ async def test_inputs_schemas_are_looked_for_before_a_round(tmp_path: Path) -> N
     )
     await loop._learn([Input("memory.events", 0, 1, b"", b"v"), Input(), Input("memory.events", 0, 2)])
     assert asked == [("memory.events", b"v"), ("memory.events", None)]
+
+
+async def test_a_round_takes_what_comes_while_its_agent_gathers(tmp_path: Path) -> None:
+    rounds: list[list[int]] = []
+    acks: list[int] = []
+    enough = asyncio.Event()
+
+    class Tenure:
+        age_s = 0.0
+        agent = SimpleNamespace(sequence=0)
+
+        async def round(self, inputs: list[Input], _now_us: int) -> None:
+            rounds.append([given.offset for given in inputs])
+            if len(rounds) == 2:
+                enough.set()
+
+    loop = ControlLoop(
+        replace(RESEARCHER, gather_ms=50, tick_ms=0),
+        Connection("127.0.0.1:1"),
+        CODEC,
+        MemoryPartitions(),
+        data_dir=str(tmp_path),
+        on_defect=lambda error: None,
+    )
+    generation = _Generation()
+
+    def arrive(offset: int) -> None:
+        event = SimpleNamespace(ack=lambda: acks.append(offset))
+        generation.inbox.append(_Waiting(Input("memory.events", 0, offset), event))
+        generation.wake.set()
+
+    tenure: Any = Tenure()
+    serving = asyncio.ensure_future(loop._rounds(tenure, generation))
+    await asyncio.sleep(0)  # it waits
+    arrive(1)
+    await asyncio.sleep(0)  # it gathers
+    arrive(2)
+    while not rounds:
+        await asyncio.sleep(0.001)
+    arrive(3)
+    await asyncio.wait_for(enough.wait(), 30)
+    serving.cancel()
+    assert rounds == [[1, 2], [3]]
+    assert acks[:2] == [1, 2]
