@@ -110,10 +110,10 @@ class BoundRun:
     """Buffers per bucket on ``device`` (``cpu`` or ``cuda``), of fixed-width datatypes but BF16.
 
     A batch is padded with zeros to the next of ``buckets``, a larger one is a bucket by itself. ``graphs``: the session
-    was made to capture CUDA graphs, and captures one per bucket at its first run where all item shapes are fixed.
+    was made to capture CUDA graphs (see ``can_capture``), and captures one per bucket at its first run.
     """
 
-    __slots__ = ("_buckets", "_device", "_graphs", "_inputs", "_is_fixed", "_outputs", "_session", "_sets")
+    __slots__ = ("_buckets", "_device", "_graphs", "_inputs", "_outputs", "_session", "_sets")
 
     def __init__(
         self, session: onnxruntime.InferenceSession, device: str, buckets: Sequence[int], *, graphs: bool = False
@@ -124,7 +124,6 @@ class BoundRun:
         self._inputs = signature_of(session.get_inputs())
         self._outputs = signature_of(session.get_outputs())
         self._graphs = graphs
-        self._is_fixed = not any(-1 in spec.item_shape for spec in (*self._inputs, *self._outputs))
         self._sets: dict[tuple[int, tuple[tuple[int, ...], ...]], _Buffers] = {}
 
     def run(self, feed: Mapping[str, Array], num_items: int) -> Sequence[Array]:
@@ -194,13 +193,22 @@ class BoundRun:
         return OrtValue.ortvalue_from_shape_and_type(shape, dtype.type, self._device, 0), None
 
     def _options(self, size: int) -> Any:
-        """Run options: the graph of this bucket; none (-1) for other sizes and where shapes are not fixed."""
+        """Run options: the graph of this bucket; none (-1) for other sizes."""
         if not self._graphs:
             return None
         options = onnxruntime.RunOptions()
-        has_graph = self._is_fixed and size in self._buckets
-        options.add_run_config_entry("gpu_graph_id", str(size) if has_graph else "-1")
+        options.add_run_config_entry("gpu_graph_id", str(size) if size in self._buckets else "-1")
         return options
+
+
+def can_capture(session: onnxruntime.InferenceSession) -> bool:
+    """Whether a session may be one that captures graphs.
+
+    A captured run reads and writes the addresses of its first run: only buffers that stay are safe, so ``BoundRun``
+    must be its engine, and with free axes there would be a graph per combination of lengths.
+    """
+    specs = (*signature_of(session.get_inputs()), *signature_of(session.get_outputs()))
+    return not any(-1 in spec.item_shape or spec.datatype in (BYTES, BF16) for spec in specs)
 
 
 def engine_of(session: onnxruntime.InferenceSession, buckets: Sequence[int], *, graphs: bool = False) -> Engine:

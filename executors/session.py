@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime
 
 from executors.batcher import Profile
-from executors.engine import Engine, engine_of
+from executors.engine import Engine, can_capture, engine_of
 from executors.kernels.kernel import Array, KernelError
 from executors.kernels.pipeline import Pipeline
 from executors.provider import Device, Fallback, create, create_best
@@ -111,6 +111,8 @@ class ModelSession:
         """
         try:
             session, fallback, graphs = create_best(blob, device)
+            if graphs and not can_capture(session):
+                session, graphs = create(blob, device)[0], False
             loaded = cls(session, model, fallback, graphs=graphs)
             if warm and not loaded._warm_captured(graphs):
                 # The first run is the capture, and not every model that loads can be captured.

@@ -88,6 +88,8 @@ def test_free_axes_and_several_tensors() -> None:
         (TensorSpec("sum", "FP32", (3,)), TensorSpec("total", "INT32", ()), TensorSpec("b2", "INT8", (-1,))),
     )
     session = ModelSession.load(blob, version, "auto")
+    assert isinstance(session._engine, BoundRun)
+    assert not session._engine._graphs
     for items, width in ((2, 3), (5, 1), (1, 0), (2, 3)):
         b = np.random.default_rng(items).integers(-9, 9, (items, width), np.int8)
         out = session.run({"a": np.ones((items, 3), np.float32), "b": b})

@@ -256,3 +256,24 @@ def test_graphs_that_cannot_be_captured_are_done_without(monkeypatch: pytest.Mon
     monkeypatch.setattr("executors.session.create_best", lambda _blob, _device: (inner, None, False))
     with pytest.raises(LoadError, match="the capture failed"):
         ModelSession.load(blob, models.version_of(blob), "cpu")
+
+
+def test_a_session_that_captures_is_made_anew_where_capturing_is_not_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a free axis, buffers do not stay where a captured run would look for them."""
+    blob = models.free_axis()
+    inner = create(blob, "cpu")[0]
+    made: list[str] = []
+
+    def anew(_blob: bytes, device: str) -> tuple[Any, None]:
+        made.append(device)
+        return inner, None
+
+    monkeypatch.setattr("executors.session.create_best", lambda _blob, _device: (inner, None, True))
+    monkeypatch.setattr("executors.session.create", anew)
+    version = models.version_of(blob, (TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", ()),))
+    ModelSession.load(blob, version, "auto", warm=False)
+    assert made == ["auto"]
+    plain = models.identity()
+    inner = create(plain, "cpu")[0]
+    ModelSession.load(plain, models.version_of(plain), "auto", warm=False)
+    assert made == ["auto"]

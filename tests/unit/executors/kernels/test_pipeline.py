@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -99,3 +101,8 @@ def test_other_tensors_pass_by() -> None:
     word = np.array(["x"], object)
     out = Pipeline(specs, ("softmax@a",)).run({"a": np.zeros((1, 2), np.float32), "word": word}, owned=False)
     assert out["word"] is word
+
+
+def test_every_kernel_stands_in_the_readme() -> None:
+    readme = (Path(__file__).parents[4] / "README.md").read_text(encoding="utf-8")
+    assert [name for name in KERNELS if f"`{name}" not in readme] == []
