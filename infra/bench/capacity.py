@@ -14,6 +14,8 @@ from infra.bench.workbench import Workbench
 LIMIT_MS: Final = 100.0
 START_RPS: Final = 4_000.0
 PROBE_S: Final = 6.0
+WARM_RPS: Final = 3_000.0
+WARM_S: Final = 30.0
 REPEATS: Final = 3
 BACK: Final = 0.94
 """What the rate is multiplied by when the repeats at a knee do not hold."""
@@ -24,6 +26,11 @@ def carried(measured: Measured, limit_ms: float = LIMIT_MS) -> bool:
     found = measured.summary
     whole = found["ok"] == found["sent"] and not found["missing"] and not found["duplicated"]
     return whole and found["p99_ms"] is not None and found["p99_ms"] < limit_ms
+
+
+def warm(bench: Workbench, loads: tuple[Load, ...]) -> None:
+    """Load the stack until the broker's code is compiled, or the first probes would measure its compiler."""
+    bench.measure(Phase("warm-up", loads, WARM_RPS, 1.0, WARM_S - 1.0))
 
 
 def knee_of(
@@ -59,6 +66,7 @@ def capacity(bench: Workbench) -> dict[str, Any]:
     models = mlps(12)
     bench.serve(models)
     loads = tuple(model.load for model in models)
+    warm(bench, loads)
     result: dict[str, Any] = {"limit_ms": LIMIT_MS, "curves": {}}
     for name, mix in (("12 models", loads), ("1 model", loads[:1])):
         rate, repeats = _confirmed(bench, name, mix, result["curves"])

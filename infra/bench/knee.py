@@ -7,7 +7,9 @@ from typing import Final
 
 STEP: Final = 1.4
 TOLERANCE: Final = 0.05
-MAX_PROBES: Final = 14
+MAX_RATES: Final = 12
+TRIES: Final = 2
+"""Probes of a rate before it counts as not carried: one hiccup of a shared machine is not the knee."""
 
 Probe = Callable[[float], bool]
 """Puts a rate (per second) on the system and tells whether it was carried."""
@@ -17,22 +19,26 @@ def find_knee(probe: Probe, start: float, *, step: float = STEP, tolerance: floa
     """Give a rate that was carried while one at most ``tolerance`` (a share of it) above was not.
 
     From ``start`` the rate is multiplied by ``step`` while it is carried, and divided by it while it is not; then the
-    two are halved. At most ``MAX_PROBES`` probes; None when nothing was carried.
+    two are halved. At most ``MAX_RATES`` rates are tried; None when none was carried.
     """
-    probes = MAX_PROBES
+    left = MAX_RATES
     good, bad = 0.0, 0.0
     rate = start
-    while probes and not (good and bad):
-        probes -= 1
-        if probe(rate):
+    while left and not (good and bad):
+        left -= 1
+        if _carried(probe, rate):
             good, rate = rate, rate * step
         else:
             bad, rate = rate, rate / step
-    while probes and good and bad and bad - good > tolerance * good:
-        probes -= 1
+    while left and good and bad and bad - good > tolerance * good:
+        left -= 1
         middle = (good + bad) / 2
-        if probe(middle):
+        if _carried(probe, middle):
             good = middle
         else:
             bad = middle
     return good or None
+
+
+def _carried(probe: Probe, rate: float) -> bool:
+    return any(probe(rate) for _ in range(TRIES))

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from infra.bench.capacity import LIMIT_MS, knee_of
+from infra.bench.capacity import LIMIT_MS, knee_of, warm
 from infra.bench.models import mlps, slow
 from infra.bench.phase import Measured, Phase
 from infra.bench.timeline import REJECTED, counts, percentiles, scheduled_between, settled_s
@@ -67,6 +67,7 @@ def step(bench: Workbench) -> dict[str, Any]:
     models = mlps(12)
     bench.serve(models)
     loads = tuple(model.load for model in models)
+    warm(bench, loads)
     rate, curve = knee_of(bench, "capacity", loads, BASE_RPS * 2)
     if rate is None:
         raise StartError("No rate was carried, so there is nothing to step up to.", exit_code=1)

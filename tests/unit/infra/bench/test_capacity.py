@@ -27,7 +27,9 @@ def test_a_curve_has_a_point_per_probe():
 
 
 def test_the_scenario_gives_both_capacities_with_three_repeats():
-    result = capacity(FakeBench(3_000))
+    bench = FakeBench(3_000)
+    result = capacity(bench)
+    assert bench.phases[0].phase.name == "warm-up"
     assert 2_800 < result["capacity_rps"] == result["capacity_12_rps"] <= 3_000
     assert 2_800 < result["capacity_1_rps"] <= 3_000
     assert len(result["repeats_12"]) == len(result["repeats_1"]) == REPEATS
