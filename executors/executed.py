@@ -83,10 +83,16 @@ def executed_frames(work: Work, now_us: int) -> list[InferenceFrame]:
     Raises InvariantError when a row finished twice.
     """
     pieces, work.pieces = work.pieces, []
-    if sum([piece.segment.num_rows for piece in pieces]) != work.left - work.unfinished:
-        raise InvariantError(f"rows of frame {work.frame.frame_id} finished twice")
     if len(pieces) > 1:
         pieces.sort(key=_first_row)
+    at = num_finished = 0
+    for piece in pieces:
+        if piece.first_row < at:
+            raise InvariantError(f"row {piece.first_row} of frame {work.frame.frame_id} finished twice")
+        at = piece.first_row + piece.segment.num_rows
+        num_finished += piece.segment.num_rows
+    if num_finished != work.left - work.unfinished:
+        raise InvariantError(f"rows of frame {work.frame.frame_id} finished twice")
     groups = list(_groups(pieces))
     if len(groups) == 1 and work.unfinished == 0 and work.left == num_rows(work.frame):
         work.left = 0

@@ -122,6 +122,8 @@ class Outbox:
             touched += self._partial
             self._partial = {}
         for work in touched:
+            if not work.pieces:  # finished by a thread while others left, and left with them
+                continue
             for frame in executed_frames(work, now_us):
                 yield work, frame
             if work.left == 0:

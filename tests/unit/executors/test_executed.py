@@ -62,11 +62,12 @@ def test_a_whole_frame_keeps_all_that_is_not_the_executors() -> None:
 
 
 def test_a_row_that_finishes_twice_is_a_defect_and_no_frame() -> None:
-    work = work_of(2)
-    finished(work, piece(0, 1), piece(1, 1))
-    work.pieces.append(piece(1, 1))
-    with pytest.raises(InvariantError):
-        executed_frames(work, T)
+    for pieces in ((piece(0, 1), piece(1, 1), piece(1, 1)), (piece(1, 1), piece(1, 1))):
+        work = work_of(2)
+        finished(work, *pieces)
+        work.unfinished = 0
+        with pytest.raises(InvariantError):
+            executed_frames(work, T)
 
 
 def test_frames_are_cut_by_the_bytes_of_their_outputs() -> None:

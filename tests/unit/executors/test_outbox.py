@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,8 @@ from executors.blob_fetch import Fetched
 from executors.executed import Work
 from executors.outbox import BatchFacts, Outbox
 from executors.row_slice import RowSlice
-from streams.columns import EXPIRED, OK, Columns, block_array
+from schemas.model import TensorSpec
+from streams.columns import EXPIRED, OK, Columns, block_array, items_array, num_rows
 from streams.ordering import Entry
 from tests.support.frames import MODEL, T, frame, row, with_blob
 
@@ -57,9 +59,49 @@ def test_rows_leave_when_they_are_finished_and_the_work_is_done_with_its_last_ro
     assert list(outbox.flush(T + 60)) == []
 
 
+def test_rows_that_finish_while_others_leave_end_their_frame_once() -> None:
+    outbox = Outbox("executor-0", lambda size: None)
+    works = [work_of(row(0)), work_of(row(1), row(2))]
+    outbox.end(slice_of(works[0], 0, 1), EXPIRED, "deadline_exceeded", "late")
+    outbox.end(slice_of(works[1], 0, 1), EXPIRED, "deadline_exceeded", "late")
+    leaving = outbox.flush(T)
+    assert next(leaving)[0] is works[0]
+    outbox.end(slice_of(works[1], 0, 2).part(1, 2), EXPIRED, "deadline_exceeded", "late")  # a thread has come back
+    ended = [work for work, frame in (*leaving, *outbox.flush(T)) if frame is None]
+    assert ended == works
+
+
 def test_what_is_cleared_does_not_leave() -> None:
     outbox = Outbox("executor-0", lambda size: None)
     work = work_of(row(0))
     outbox.end(slice_of(work, 0, 1), EXPIRED, "deadline_exceeded", "late")
     outbox.clear()
     assert list(outbox.flush(T)) == []
+
+
+def test_texts_leave_as_lengths_and_bytes_and_are_cut_by_what_they_weigh() -> None:
+    outbox = Outbox("executor-0", lambda size: None)
+    model = replace(MODEL, outputs=(TensorSpec("word", "BYTES", ()), TensorSpec("none", "FP16", (0,))))
+    session: Any = SimpleNamespace(model=model, provider="CPUExecutionProvider")
+    work = work_of(row(0), row(1), row(2))
+    words = np.array(["é", "x" * (3 << 18), "y" * (3 << 18)], object)
+    outputs = {"word": words, "none": np.zeros((3, 0), np.float16)}
+    outbox.finish([slice_of(work, 0, 3)], session, outputs, BatchFacts(1, 3, T, 1))
+    frames = [made for _, made in outbox.flush(T) if made is not None]
+    found = [text for made in frames for text in items_array(made.segments[0].outputs[0], 0, num_rows(made)).tolist()]
+    assert found == words.tolist()
+    assert len(frames) > 1
+    assert [made.segments[0].outputs[1].data for made in frames] == [b""] * len(frames)
+
+
+def test_texts_of_one_row_that_no_record_can_take_end_it() -> None:
+    outbox = Outbox("executor-0", lambda size: None)
+    model = replace(MODEL, outputs=(TensorSpec("word", "BYTES", ()),))
+    work = work_of(row(0))
+    session: Any = SimpleNamespace(model=model, provider="CPUExecutionProvider")
+    outbox.finish(
+        [slice_of(work, 0, 1)], session, {"word": np.array(["x" * 10_000_000], object)}, BatchFacts(1, 1, T, 1)
+    )
+    ((_, ended), _) = outbox.flush(T)
+    assert ended is not None
+    assert ended.errors[0].code == "output_invalid"
