@@ -28,7 +28,8 @@ class Spliced:
 class TensorBlock:
     """A tensor of a whole segment: ``data`` is row-major ``[items of the segment, *item_shape]``, C-contiguous.
 
-    ``data`` is empty in the inputs of a segment that has a ``blob``.
+    ``BYTES`` are each element's length (uint32) and UTF-8 text, one behind the other: blocks are joined as bytes are,
+    and walked to be cut. ``data`` is empty in the inputs of a segment that has a ``blob``.
     """
 
     name: str

@@ -117,7 +117,7 @@ def texts(data: bytes, start: int, shape: Sequence[int]) -> Array:
     unpack = _LENGTH.unpack_from
     for _ in range(count_of(shape)):
         end = at + 4 + unpack(data, at)[0]
-        found.append(data[at + 4 : end].decode())
+        found.append(str(data[at + 4 : end], "utf-8"))
         at = end
     return _objects(found, shape)
 

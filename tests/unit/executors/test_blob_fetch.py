@@ -14,6 +14,7 @@ from executors.blob_fetch import BlobFetcher, Claim, Fetched, NotFetched, cut_in
 from schemas.frame import TensorBlock
 from schemas.request import BlobRef
 from streams.blobs.blob_store import BlobCorruptError, LocalBlobStore, StoreUnreadableError
+from streams.tensors import encode_texts
 from tests.support.fake_kafka import until
 
 LATER = time.time_ns() // 1000 + 600_000_000
@@ -85,6 +86,30 @@ async def test_missing_corrupt_and_of_another_size(store: GatedStore) -> None:
     assert [each.code for each in (*sizes, changed) if isinstance(each, NotFetched)] == ["blob_corrupt"] * 3
     with pytest.raises(BlobCorruptError, match="8 bytes where the inputs take 16"):
         cut_inputs(ref, (X,), 2, bytes(8))
+
+
+async def test_texts_in_a_blob_end_where_their_lengths_say(store: GatedStore) -> None:
+    store.gate.set()
+    word, half = TensorBlock("word", "BYTES", (2,), b""), TensorBlock("half", "BF16", (), b"")
+    texts = encode_texts(np.array(["a", "", "é", "bcd"], object))
+    for halves, not_finite in ((b"\x80\x3f\x80\x3f", ()), (b"\x80\x3f\x80\x7f", ("half",))):
+        ref = await store.put(texts + halves)
+        got = await fetch(store, replace_inputs(claim(ref, items=2), (word, half)))
+        assert isinstance(got, Fetched)
+        assert [block.data for block in got.inputs] == [texts, halves]
+        assert got.not_finite == not_finite
+    for data, code in (
+        (texts + b"1", "blob_corrupt"),
+        (texts[:-1], "malformed_bytes"),
+        (b"\x01\0\0\0\xff" + bytes(12) + bytes(4), "malformed_bytes"),
+    ):
+        got = await fetch(store, replace_inputs(claim(await store.put(data), items=2), (word, half)))
+        assert (isinstance(got, NotFetched) and got.code) == code
+
+
+def replace_inputs(made: Claim, inputs: tuple[TensorBlock, ...]) -> Claim:
+    made.inputs = inputs
+    return made
 
 
 async def test_an_unreadable_store_is_asked_again_until_the_deadline(

@@ -13,7 +13,7 @@ from executors.executed import Work
 from executors.outbox import BatchFacts, Outbox
 from executors.row_slice import RowSlice
 from schemas.model import TensorSpec
-from streams.columns import EXPIRED, OK, Columns, block_array, items_array, num_rows
+from streams.columns import EXPIRED, OK, Columns, block_array, items_array
 from streams.ordering import Entry
 from tests.support.frames import MODEL, T, frame, row, with_blob
 
@@ -88,10 +88,11 @@ def test_texts_leave_as_lengths_and_bytes_and_are_cut_by_what_they_weigh() -> No
     outputs = {"word": words, "none": np.zeros((3, 0), np.float16)}
     outbox.finish([slice_of(work, 0, 3)], session, outputs, BatchFacts(1, 3, T, 1))
     frames = [made for _, made in outbox.flush(T) if made is not None]
-    found = [text for made in frames for text in items_array(made.segments[0].outputs[0], 0, num_rows(made)).tolist()]
+    segments = [segment for made in frames for segment in made.segments]
+    found = [text for each in segments for text in items_array(each.outputs[0], 0, each.num_rows).tolist()]
     assert found == words.tolist()
     assert len(frames) > 1
-    assert [made.segments[0].outputs[1].data for made in frames] == [b""] * len(frames)
+    assert {each.outputs[1].data for each in segments} == {b""}
 
 
 def test_texts_of_one_row_that_no_record_can_take_end_it() -> None:
