@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -117,6 +118,14 @@ async def test_decode_reads_the_consumed_topic_only() -> None:
     assert await shell.decode(CODEC.encode(TOPIC, made)) == made
     with pytest.raises(PoisonRecordError):
         await shell.decode(None)
+
+
+async def test_a_frame_that_contradicts_itself_is_poison() -> None:
+    """It fits its schema; whoever worked on its columns would end, and its successor too."""
+    shell, made = interpreter(FakeApp()), frame([row(1), row(2)])
+    with pytest.raises(PoisonRecordError, match="contradicts itself: offsets") as caught:
+        await shell.decode(CODEC.encode(TOPIC, replace(made, offsets=made.offsets[:-3])))
+    assert caught.value.code == "garbage"
 
 
 @pytest.mark.parametrize(
