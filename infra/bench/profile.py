@@ -36,7 +36,7 @@ from infra.settings import ROOT, Settings, StartError, load_settings
 SPY: Final = Path(sys.executable).with_name("py-spy")
 NOT_PYTHON: Final = ("broker", "redis")
 HOTTEST: Final = 15
-SAMPLES_PER_S: Final = 200
+SAMPLES_PER_S: Final = 100
 _STYLE: Final = (
     "body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:80rem;padding:0 1rem}"
     "svg{width:100%;height:auto}svg text{font-size:10.5px}pre{overflow-x:auto}"
@@ -76,7 +76,8 @@ class Flames:
         generator = child_id("infra.bench.generator", os.getpid())
         if generator is not None:
             pids[GENERATOR] = generator
-        spies = [subprocess.Popen(self._command(name, pid), stderr=subprocess.PIPE) for name, pid in pids.items()]
+        quiet, kept = subprocess.DEVNULL, subprocess.PIPE
+        spies = [subprocess.Popen(self._command(name, pid), stdout=quiet, stderr=kept) for name, pid in pids.items()]
         for spy in spies:
             _, said = spy.communicate()
             if spy.returncode != 0:
