@@ -16,8 +16,10 @@ from schemas.frame import InferenceFrame
 from streams.agent import Effects, Event, Tick
 from streams.cache.lookup import LookedUp
 from streams.columns import ERROR, EXPIRED, OK, PENDING, Columns, request_ids, segment_starts
+from streams.frame_codec import decode_frame, encode_frame
 from streams.frame_effects import Confirmed, Defer, SendFrame
 from streams.memory_view import MemoryView, cache_scope
+from streams.splice import wire_of
 from tests.support.cached import POLICY, digests_of, entry, known
 from tests.support.frames import MODEL, T, frame, memory, plan, random_frame, row, with_blob
 
@@ -99,6 +101,33 @@ def test_each_row_keeps_its_tensor_when_a_segment_is_cut_by_version() -> None:
     for effect in effects:
         values = [np.frombuffer(segment.inputs[0].data, "<f4")[::4].tolist() for segment in effect.frame.segments]
         assert [offset for offset, _, _ in rows_of(effect.frame)] == [int(v) for part in values for v in part]
+
+
+def test_a_segment_is_split_into_one_per_version_however_its_rows_alternate() -> None:
+    shared = plan("digits", ("v1.0.0", 50), ("v2.0.0", 50), lane=0)
+    _, (sent,) = route(frame([row(n) for n in range(64)]), memory(shared))
+    assert sorted(segment.version for segment in sent.frame.segments) == ["v1.0.0", "v2.0.0"]
+    found = {offset: version for offset, _, version in rows_of(sent.frame)}
+    assert found == {n: version_for(shared, f"r{n}".encode()) for n in range(64)}
+    for segment, start in zip(sent.frame.segments, segment_starts(sent.frame), strict=False):
+        offsets = Columns.of(sent.frame).offsets[start : start + segment.num_rows].tolist()
+        assert offsets == sorted(offsets)  # each version's rows in the order that they came in
+        assert np.frombuffer(segment.inputs[0].data, "<f4")[::2].tolist() == offsets
+
+
+@pytest.mark.parametrize("lanes", [("1", "1"), ("1", "2")])
+def test_what_is_not_changed_is_written_as_it_was_read(lanes: tuple[str, str]) -> None:
+    view = memory(
+        *(plan(name, ("v1.0.0", 100), lane=int(at)) for name, at in zip(("digits", "other"), lanes, strict=True))
+    )
+    made = frame([row(1), row(2, model="other"), row(3, routing_key="k")])
+    _, effects = route(decode_frame(encode_frame(made), 0), view)
+    assert [wire_of(effect.frame) is not None for effect in effects] == [True] if lanes == ("1", "1") else [False] * 2
+    _, anew = route(made, view)
+    assert effects == anew
+    for effect, other in zip(effects, anew, strict=True):
+        assert all(wire_of(segment) is not None for segment in effect.frame.segments)
+        assert encode_frame(effect.frame) == encode_frame(other.frame)
 
 
 def test_a_blob_goes_with_its_row() -> None:
