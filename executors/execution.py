@@ -119,8 +119,8 @@ class Execution:
     def clear(self) -> None:
         """Forget everything under way: a rebalance voided it."""
         self._again.clear()
-        self._running = set()  # what a thread still computes is not handed back
         self.batcher = Batcher()
+        self.batcher.busy |= self._running  # what a thread still computes has its session until ``abandon``
         self.outbox.clear()
 
     def add(self, work: Work, now_us: int) -> list[Claim]:
@@ -146,7 +146,9 @@ class Execution:
 
     def run_alone(self, work: Work, now_us: int, budget_us: float) -> bool:
         """Run a frame at once, as it is; False, and nothing done, where the queues must have a say in it."""
-        if self.batcher.queued_items or self._running or self._again:
+        if self.batcher.queued_items or self._again:
+            return False
+        if self._running and not self._running.isdisjoint([(each.model, each.version) for each in work.frame.segments]):
             return False
         runs = planned(work, self._loaded.sessions, self._loaded.profiles, now_us, budget_us)
         if runs is None:
@@ -279,6 +281,11 @@ class Execution:
         self.outbox.finish(run.slices, run.session, run.outputs, facts)
         self._release(run.version)
         self._observe(run.version, run.session, run.num_items - run.num_coalesced, run.run_us)
+
+    def abandon(self, run: Run) -> None:
+        """A batch has ended that was forgotten meanwhile: its session is free."""
+        self._running.discard(run.version)
+        self._release(run.version)
 
     def _release(self, version: Version) -> None:
         if not self._again or all(run.version != version for run in self._again):

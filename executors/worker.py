@@ -266,8 +266,10 @@ class Worker:
         generation = self._lanes.generation
         run.prepare()
         await asyncio.get_running_loop().run_in_executor(self._threads, run.compute)
-        if generation == self._lanes.generation:  # otherwise the rows are another executor's by now
+        if generation == self._lanes.generation:
             self._execution.done(run)
+        else:
+            self._execution.abandon(run)  # the rows are another executor's by now
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._long.discard(task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -297,6 +298,98 @@ async def test_an_unknown_fate_ends_the_process(at_once: bool) -> None:
             bench.producer.sent[0].future.set_exception(KafkaConnectionError())
         await asyncio.wait({task}, timeout=5)
         assert isinstance(task.exception(), RetriableError)
+    assert bench.consumer.commits == []
+
+
+class Gated(FakeSession):
+    """A session whose batches take long and wait for ``gate``, in whatever thread they run."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.profile = Profile(1e6, 1.0, 64)
+        self.gate = threading.Event()
+        self.threads: list[str] = []
+
+    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self.threads.append(threading.current_thread().name)
+        assert self.gate.wait(10)
+        return super().run(inputs)
+
+
+def long(offset: int, version: str = "v2.0.0") -> Row:
+    return row(offset, version=version, deadline_us=LATER)
+
+
+async def test_a_long_batch_holds_nobody_back() -> None:
+    """Its frame's other rows leave, later frames are executed, and nothing is committed past it."""
+    gated = Gated()
+    bench = Bench(FakeSession())
+    bench.loader.sessions["digits", "v2.0.0"], bench.loader.profiles["digits", "v2.0.0"] = gated, gated.profile
+    bench.deliver(frame([row(0, version="v1.0.0", deadline_us=LATER), long(1)]))
+    async with running(bench):
+        await until(lambda: gated.threads)
+        await until(lambda: 0 in bench.rows())
+        bench.deliver(routed(2, 3), first=1)
+        await until(lambda: {2, 3} <= bench.rows().keys())
+        assert 1 not in bench.rows()
+        assert bench.consumer.commits == []
+        assert bench.worker.held_bytes > 0
+        gated.gate.set()
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 2)
+    assert {offset: made[0] for offset, made in bench.rows().items()} == dict.fromkeys(range(4), OK)
+    assert threading.main_thread().name not in gated.threads
+    assert bench.worker.held_bytes == bench.worker.queue_depth == 0
+
+
+async def test_so_many_long_batches_run_at_a_time_and_one_of_a_version() -> None:
+    bench = Bench()
+    gated = {f"v{number}.0.0": Gated() for number in (1, 2, 3)}
+    for version, session in gated.items():
+        bench.loader.sessions["digits", version], bench.loader.profiles["digits", version] = session, session.profile
+    bench.deliver(frame([long(at, f"v{1 + at}.0.0") for at in range(3)]))
+    async with running(bench):
+        await until(lambda: sum(len(session.threads) for session in gated.values()) == worker_module.MAX_THREADS)
+        bench.deliver(frame([long(3, "v1.0.0")]), first=1)
+        await until(lambda: bench.worker.counts.num_frames == 2)
+        await turns(100)
+        assert sum(len(session.threads) for session in gated.values()) == worker_module.MAX_THREADS
+        for session in gated.values():
+            session.gate.set()
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 2)
+    assert {offset: made[0] for offset, made in bench.rows().items()} == dict.fromkeys(range(4), OK)
+
+
+async def test_a_rebalance_while_a_long_batch_runs_forgets_it() -> None:
+    gated = Gated()
+    bench = Bench()
+    bench.loader.sessions[KEY], bench.loader.profiles[KEY] = gated, gated.profile
+    bench.deliver(routed(0))
+    async with running(bench):
+        await until(lambda: gated.threads)
+        await bench.consumer.listener.on_partitions_assigned({PLACE})
+        bench.deliver(routed(0))
+        await until(lambda: bench.worker.counts.num_frames == 2)
+        await turns(100)
+        assert len(gated.threads) == 1  # the session is not asked twice at a time
+        gated.gate.set()
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 1)
+        await turns(100)
+    assert bench.rows() == {0: (OK, "", [0.0])}  # once: ``rows`` refuses a row that was sent twice
+
+
+async def test_a_defect_in_a_thread_ends_the_process() -> None:
+    bench = Bench()
+
+    class Broken(FakeSession):
+        def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            raise ZeroDivisionError
+
+    broken = Broken()
+    bench.loader.sessions[KEY], bench.loader.profiles[KEY] = broken, Profile(1e6, 1.0, 64)
+    bench.deliver(routed(0))
+    async with running(bench) as task:
+        await asyncio.wait({task}, timeout=5)
+        assert isinstance(task.exception(), ZeroDivisionError)
     assert bench.consumer.commits == []
 
 
