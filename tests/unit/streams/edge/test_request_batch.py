@@ -31,7 +31,8 @@ PAIR = replace(
 )  # fmt: skip
 HALF = replace(MODEL, model="half", inputs=(TensorSpec("h", "FP16", (3,)),), max_batch_size=2)
 FLAGS = replace(MODEL, model="flags", inputs=(TensorSpec("f", "BOOL", (2,)),))
-MODELS = (MODEL, PAIR, HALF, FLAGS)
+TEXTS = replace(MODEL, model="texts", inputs=(TensorSpec("s", "BYTES", (2,)),))
+MODELS = (MODEL, PAIR, HALF, FLAGS, TEXTS)
 VIEW = memory(*MODELS)
 DTYPES = {"FP32": "<f4", "INT64": "<i8", "FP64": "<f8", "FP16": "<f2", "BOOL": "|b1"}
 
@@ -40,6 +41,9 @@ DTYPES = {"FP32": "<f4", "INT64": "<i8", "FP64": "<f8", "FP16": "<f2", "BOOL": "
 def tensor_of(draw: st.DrawFn, spec: TensorSpec, items: int) -> Tensor:
     shape = (items, *[draw(st.integers(0, 3)) if length < 0 else length for length in spec.item_shape])
     count = int(np.prod(shape))
+    if spec.datatype == "BYTES":
+        texts = draw(st.lists(st.sampled_from((b"", b"text", b"\xff")), min_size=count, max_size=count + 1))
+        return Tensor(spec.name, "BYTES", shape, b"".join([len(text).to_bytes(4, "little") + text for text in texts]))
     numbers = np.arange(count).astype(DTYPES[spec.datatype])
     if count and spec.datatype.startswith("FP") and draw(st.integers(0, 4)) == 0:
         numbers[draw(st.integers(0, count - 1))] = draw(st.sampled_from((np.nan, np.inf, -np.inf)))
