@@ -12,10 +12,11 @@ from aiokafka.errors import KafkaConnectionError
 from schemas.frame import RowError
 from schemas.telemetry import Heartbeat, LoadedModel, Telemetry
 from streams.codec import Codec, SchemaIds
-from streams.pulse import Pulse, TelemetryWindow
+from streams.columns import Columns, segment_starts
+from streams.pulse import MOST_NOTED, Pulse, TelemetryWindow
 from streams.topics import full_name
 from tests.support.fake_kafka import FakeProducer, turns, until
-from tests.support.frames import T, executed
+from tests.support.frames import T, executed, random_frame
 
 CODEC = Codec(SchemaIds.local())
 
@@ -34,6 +35,25 @@ def test_a_window_counts_rows_outcomes_and_time() -> None:
     again = window.close("validator", 1, 0)
     assert (again.num_frames, again.models) == (0, ())
     assert again.window_start_us == record.window_start_us + record.window_us
+
+
+def test_a_window_of_many_frames_counts_each_model_by_itself() -> None:
+    window = TelemetryWindow()
+    expected: dict[tuple[str, str], list[int]] = {}
+    for seed in range(MOST_NOTED + 40):  # counted once before the close
+        made = random_frame(seed)
+        ended = replace(made, statuses=bytes([max(status, 1) for status in made.statuses]))
+        window.add(ended, T + seed)
+        columns, starts = Columns.of(ended), segment_starts(ended)
+        for number, segment in enumerate(ended.segments):
+            count = expected.setdefault((segment.model, segment.version), [0] * 7)
+            for row in range(starts[number], starts[number + 1]):
+                spent = T + seed - int(columns.received_us[row])
+                count[0] += 1
+                count[int(columns.statuses[row])] += 1
+                count[5], count[6] = count[5] + spent, max(count[6], spent)
+    found = {(each.model, each.version): list(vars_of(each).values())[2:] for each in window.close("v", 0, 0).models}
+    assert found == expected
 
 
 def vars_of(record: object) -> dict[str, object]:

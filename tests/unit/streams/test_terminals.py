@@ -52,6 +52,22 @@ class Model(RuleBasedStateMachine):
         self.set_all(still_open, "pending")
         self.terminals = self.terminals.mark_pending(offsets(*still_open))
 
+    @rule(drawn=st.lists(st.tuples(st.integers(0, 9_000), st.booleans()), min_size=1, max_size=20))
+    def begin_rows(self, drawn: list[tuple[int, bool]]) -> None:
+        """A frame's rows: some are not wanted, some stand there twice."""
+        wanted = offsets(*(self.first + each for each, _ in drawn))
+        expected: list[int] = []
+        for row, (each, is_wanted) in enumerate(drawn):
+            offset = self.first + each
+            if is_wanted and offset >= self.low() and offset not in self.states:
+                expected.append(row)
+                self.states[offset] = "pending"
+        before = self.terminals.num_pending
+        begun, rows = self.terminals.begin(wanted, np.array([is_wanted for _, is_wanted in drawn]))
+        assert rows.tolist() == expected
+        assert self.terminals.num_pending == before  # a value: the old one is as it was
+        self.terminals = begun
+
     @precondition(lambda self: "pending" in self.states.values())
     @rule()
     def confirm_all(self) -> None:
