@@ -39,6 +39,22 @@ def test_softmax_of_numbers_that_would_overflow() -> None:
     np.testing.assert_allclose(out, [[0.5, 0.5, 0], [1 / 3, 1 / 3, 1 / 3]], rtol=1e-6)
 
 
+def test_softmax_of_extremes() -> None:
+    inf = np.inf
+    x = np.array([[0, -inf, -86.9, -87.1], [3e38, -3e38, 0, 0], [inf, 0, 0, 0], [1, np.nan, 0, 0]], np.float32)
+    out = run("softmax", x)["x"]
+    np.testing.assert_allclose(out[:2], [[1, 0, 0, 0], [1, 0, 0, 0]], atol=1e-30)
+    assert np.isnan(out[2:]).all()  # as the formula has it; the output gate ends such rows
+
+
+@settings(deadline=None, max_examples=30)
+@given(hnp.arrays(np.float32, (1, 40), elements=st.floats(-87, 0, width=32)))
+def test_shares_far_below_the_largest_keep_their_digits(x: np.ndarray[Any, Any]) -> None:
+    x[0, 0] = 0
+    twin = np.exp(x.astype(np.float64))
+    np.testing.assert_allclose(run("softmax", x)["x"], twin / twin.sum(), rtol=1e-5, atol=2e-38)
+
+
 def test_softmax_of_a_free_axis_that_is_empty() -> None:
     free = Pipeline((TensorSpec("x", "FP32", (-1,)),), ("softmax",))
     assert free.run({"x": np.zeros((2, 0), np.float32)}, owned=False)["x"].shape == (2, 0)
