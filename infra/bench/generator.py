@@ -20,6 +20,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import confluent_kafka as ck
 import numpy as np
 
 from infra.bench.config import Config
@@ -101,7 +102,10 @@ def read_columns(path: Path) -> tuple[Sent, Matched]:
 
 def main() -> None:
     """Run the configuration file named on the command line."""
-    run(Config.read(Path(sys.argv[1])))
+    try:
+        run(Config.read(Path(sys.argv[1])))
+    except ck.KafkaException as error:
+        sys.exit(f"The broker does not answer the load generator: {error.args[0].str()}.")
 
 
 if __name__ == "__main__":

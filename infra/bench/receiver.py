@@ -16,6 +16,7 @@ from infra.bench.config import Config
 from infra.bench.measure import Ints, Received
 from streams.ledger import REAPED_HEADER, SOURCE, SOURCE_HEADER, STATUS_HEADER, STATUS_LETTERS
 
+START_S: Final = 20.0
 GULP: Final = 4096
 """Messages taken over from the client library at once at most."""
 
@@ -82,7 +83,7 @@ class Receiver:
         topics = self._consumer.list_topics(config.results_topic, timeout=10).topics
         parts = [ck.TopicPartition(config.results_topic, p) for p in topics[config.results_topic].partitions]
         for part in parts:
-            part.offset = self._consumer.get_watermark_offsets(part, timeout=10)[1]
+            part.offset = _end_of(self._consumer, part)
         self._consumer.assign(parts)
         self._thread = threading.Thread(target=self._run, name="results", daemon=True)
         self._thread.start()
@@ -113,6 +114,18 @@ class Receiver:
         self._stopped.set()
         self._thread.join()
         self._consumer.close()
+
+
+def _end_of(consumer: ck.Consumer, part: ck.TopicPartition) -> int:
+    """End offset of a partition; a leader that is being elected is asked again."""
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(part, timeout=10)[1])
+        except ck.KafkaException:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.2)
 
 
 def column_of(values: array[int]) -> Ints:

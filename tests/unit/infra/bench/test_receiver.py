@@ -1,5 +1,9 @@
 """What is kept of a result; reading from a broker is in tests/integration/test_load.py."""
 
+import confluent_kafka as ck
+import pytest
+
+from infra.bench import receiver
 from infra.bench.receiver import Notes
 from streams.ledger import SOURCE
 
@@ -34,3 +38,25 @@ def test_errors_and_records_of_others_are_passed_over(capsys):
     notes.add([Message(None, None, "broker is away"), Message(b"k", None), Message(b"k", [("trace", b"1")])], 1)
     assert len(notes) == 0
     assert "broker is away" in capsys.readouterr().err
+
+
+class Consumer:
+    """Has no leader for the first looks."""
+
+    def __init__(self, failures):
+        self.failures = failures
+
+    def get_watermark_offsets(self, part, timeout):
+        self.failures -= 1
+        if self.failures >= 0:
+            raise ck.KafkaException(ck.KafkaError(ck.KafkaError.NOT_LEADER_FOR_PARTITION))
+        return 0, 7
+
+
+def test_a_leader_that_is_being_elected_is_asked_again(monkeypatch):
+    monkeypatch.setattr(receiver.time, "sleep", lambda seconds: None)
+    part = ck.TopicPartition("results", 0)
+    assert receiver._end_of(Consumer(2), part) == 7
+    monkeypatch.setattr(receiver, "START_S", 0.0)
+    with pytest.raises(ck.KafkaException):
+        receiver._end_of(Consumer(2), part)
