@@ -12,7 +12,7 @@ ATTEMPTS = 6
 def test_without_the_fence_a_woken_validator_answers_twice(tmp_path):
     seed = chaos_seed()
     print(f"\nseed {seed}")
-    with two_of_each(tmp_path, fence=False) as stack:
+    with two_of_each(tmp_path, fence=False, edges=1, routers=1, executors=1) as stack:
         with traffic(stack, tmp_path, seed) as run:
             for attempt in range(ATTEMPTS):  # a woken process may hear of its loss before it writes
                 run.freeze_with_answers_in_hand(f"validator-{attempt % 2}")

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.served import register_models
-from tests.support.stack import RunningStack, stack_settings
+from tests.support.stack import SESSION_S, RunningStack, stack_settings
 
 
 @pytest.fixture(scope="session")
 def whole_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """A stack with default settings on free ports that serves the models of ``tests.support.served``."""
-    settings = stack_settings(tmp_path_factory.mktemp("whole-stack"))
+    """A stack on free ports that serves the models of ``tests.support.served``, with a short session time-out."""
+    settings = stack_settings(tmp_path_factory.mktemp("whole-stack"), session_timeout_s=SESSION_S)
     with RunningStack(settings) as running:
         running.wait_ready()
         asyncio.run(register_models(settings))

@@ -3,7 +3,6 @@
 import asyncio
 import collections
 import json
-import threading
 import time
 
 import numpy as np
@@ -26,8 +25,9 @@ from streams.topic_watch import edge_group
 from streams.topics import MAX_RECORD_BYTES, SCHEMAS_TOPIC, full_name
 from tests.support.broker import unique
 from tests.support.load import Load, LoadRun
+from tests.support.poison import GARBAGE, Poison
 from tests.support.served import MODEL, register_models
-from tests.support.stack import RunningStack, stack_settings, wait_until
+from tests.support.stack import SESSION_S, RunningStack, stack_settings, wait_until
 
 REQUESTS, RESULTS, DLQ = (full_name(f"inference.{name}") for name in ("requests", "results", "dlq"))
 PATIENCE_MS = 120_000
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.timeout(400)
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
-    settings = stack_settings(tmp_path_factory.mktemp("dead-letters"))
+    settings = stack_settings(tmp_path_factory.mktemp("dead-letters"), session_timeout_s=SESSION_S)
     with RunningStack(settings) as running:
         running.wait_ready(180)
         asyncio.run(register_models(settings))
@@ -272,44 +272,15 @@ def test_nothing_passes_a_letter_that_cannot_be_written(stack, bootstrap, schema
     stack.isos("ledger", "--drained")
 
 
-class Poison(threading.Thread):
-    """Sends records that cannot be read, ``rate`` a second over both partitions, until stopped."""
-
-    def __init__(self, bootstrap, values, rate):
-        super().__init__(daemon=True)
-        self.values, self.rate = values, rate
-        self.places, self.stopped = {}, threading.Event()
-        self.producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 2})
-
-    def run(self):
-        began, number = time.monotonic(), 0
-        while not self.stopped.wait(0.002):
-            while number < (time.monotonic() - began) * self.rate:
-                kind, value = self.values[number % len(self.values)]
-                self.producer.produce(
-                    REQUESTS, value(number), f"poison-{number}", number % 2, headers=[("n", str(number).encode())],
-                    on_delivery=lambda error, message, kind=kind: self.note(error, message, kind),
-                )  # fmt: skip
-                number += 1
-            self.producer.poll(0)
-        assert self.producer.flush(30) == 0
-
-    def note(self, error, message, kind):
-        assert error is None
-        self.places[message.partition(), message.offset()] = kind
-
-
 def test_a_killed_edge_loses_no_letter(stack, bootstrap):
     """A letter stands before its result; an edge that dies between them writes it again, and it is listed once."""
-    kinds = [("garbage", lambda number: b"\xff" + str(number).encode()), ("null_value", lambda number: None)]
-    poison = Poison(bootstrap, kinds, rate=200)
+    poison = Poison(bootstrap, GARBAGE, rate=200)
     poison.start()
     for _ in range(2):
         heard = len(poison.places)
         wait_until(lambda heard=heard: len(poison.places) >= heard + 200, 60, "200 acknowledged records")
         stack.wait_restarted("edge-0", stack.kill("edge-0"))
-    poison.stopped.set()
-    poison.join()
+    poison.finish()
     found = wait_for_results(bootstrap, poison.places, 90)
     assert {tuple(found[place]) for place in poison.places} == {("ERROR",)}
     listed = stack.isos_json("dlq", "list", "--limit", "0")
@@ -352,12 +323,11 @@ def test_two_percent_dead_letters_under_load_redriven_afterwards(stack, bootstra
         ("null_value", lambda number: None),
     ]
     poison = Poison(bootstrap, kinds, rate=20)
-    with LoadRun(tmp_path, bootstrap, schema_id, [Load(MODEL)], 980, timeout_ms=PATIENCE_MS, seconds=20.0) as load:
+    with LoadRun(tmp_path, bootstrap, schema_id, [Load(MODEL)], 980, timeout_ms=PATIENCE_MS, seconds=10.0) as load:
         load.go()
         poison.start()
         record = load.wait()
-        poison.stopped.set()
-        poison.join()
+        poison.finish()
     assert record.complete
     assert record.summary["ok"] == record.summary["sent"] > 0
     assert len(poison.places) > 0.015 * record.summary["sent"]

@@ -25,7 +25,7 @@ from streams.tensors import to_tensor
 from streams.topics import TOPICS, full_name
 from tests.support.broker import start_servers
 from tests.support.served import MODEL, register_models
-from tests.support.stack import RunningStack, stack_settings, wait_until
+from tests.support.stack import SESSION_S, RunningStack, stack_settings, wait_until
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -39,9 +39,10 @@ OLD, NEW = 20, 400  # what the old topic held lies well inside the new one
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Settings of a stack over a broker and a Redis that outlive it."""
-    where = {"folder": tmp_path_factory.mktemp("recreated"), "partitions": PARTITIONS, "max_timeout_ms": TIMEOUT_MS}
+    folder = tmp_path_factory.mktemp("recreated")
+    how = {"partitions": PARTITIONS, "max_timeout_ms": TIMEOUT_MS, "session_timeout_s": SESSION_S}
     with start_servers() as servers:
-        yield stack_settings(**where, brokers=servers.bootstrap, redis_url=servers.redis_url)
+        yield stack_settings(folder, **how, brokers=servers.bootstrap, redis_url=servers.redis_url)
 
 
 @dataclass
