@@ -27,11 +27,7 @@ REDIS_FROZEN_S = 4.0
 BROKER_FROZEN_S = 20.0
 GARBAGE_S = 8.0
 HEALED_S = 15.0
-<<<<<<< HEAD
 RECOVERY_S = 30.0
-=======
-RECOVERY_S = 20.0
->>>>>>> origin/HEAD
 
 
 @pytest.fixture

@@ -37,11 +37,7 @@ FAST = ("bench-00", "bench-01", "bench-02")
 SLOW = "slow-20ms"
 RATE = float(os.environ.get("CHAOS_RATE") or 1_000.0)
 TIMEOUT_MS = 60_000
-<<<<<<< HEAD
 FREEZE_S = 8.0
-=======
-FREEZE_S = 10.0
->>>>>>> origin/HEAD
 BACKLOG_S = 3.0
 CLAIMED = "is claimed with producer id"
 
