@@ -21,8 +21,8 @@ from aiokafka.record.util import calc_crc32c
 from streams.errors import InvariantError
 from streams.record_columns import RecordColumns, batch_end, read_batches
 
-MAX_RECORDS: Final = 5_000
-"""Records of one piece, unless a single batch holds more."""
+MAX_RECORDS: Final = 1_250
+"""Records of one piece: a batch of a million tiny ones must not become one tick's work."""
 CRC_AT: Final = 17
 CRC_FROM: Final = 21
 _NAMES: Final = ("_get_actions_per_node", "_notify", "_records", "_wait_consume_future", "_proc_fetch_request")
@@ -69,10 +69,18 @@ class PartitionColumns(PartitionRecords):  # type: ignore[misc]  # aiokafka is u
                 pieces.append(plain)
                 num += len(plain)
                 if num >= MAX_RECORDS:
-                    yield RecordColumns.joined(pieces)
+                    yield from self._cut(pieces)
                     pieces, num = [], 0
         if pieces:
-            yield RecordColumns.joined(pieces)
+            yield from self._cut(pieces)
+
+    def _cut(self, pieces: list[RecordColumns]) -> Iterator[RecordColumns]:
+        """Hand on what was read; the position stands behind the piece that was taken last."""
+        behind = self.next_fetch_offset
+        whole = RecordColumns.joined(pieces)
+        for piece in whole.cut(MAX_RECORDS):
+            self.next_fetch_offset = behind if piece.end == whole.end else piece.end
+            yield piece
 
     def _others(self, batch: bytes) -> RecordColumns | None:
         whole, self._records = self._records, MemoryRecords(batch)

@@ -7,7 +7,7 @@ library's own reader and joins what comes (``RecordColumns.of``). Layout of a ba
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -100,8 +100,12 @@ class RecordColumns:
     @classmethod
     def joined(cls, pieces: Sequence[RecordColumns]) -> RecordColumns:
         """Several pieces of one partition as one, in their order."""
+        first = pieces[0]
         if len(pieces) == 1:
-            return pieces[0]
+            return first
+        if all(piece.data is first.data for piece in pieces):
+            table = np.concatenate([piece.table for piece in pieces], axis=1)
+            return cls(first.topic, first.partition, first.data, table)
         tables, start = [], 0
         for piece in pieces:
             table = piece.table.copy()
@@ -110,7 +114,16 @@ class RecordColumns:
             tables.append(table)
             start += len(piece.data)
         data = b"".join([piece.data for piece in pieces])
-        return cls(pieces[0].topic, pieces[0].partition, data, np.concatenate(tables, axis=1))
+        return cls(first.topic, first.partition, data, np.concatenate(tables, axis=1))
+
+    def cut(self, most: int) -> Iterator[RecordColumns]:
+        """The same records in pieces of at most ``most``."""
+        if len(self) <= most:
+            yield self
+            return
+        for at in range(0, len(self), most):
+            table = np.ascontiguousarray(self.table[:, at : at + most])
+            yield RecordColumns(self.topic, self.partition, self.data, table)
 
 
 def columns_of(topic: str, partition: int, fetched: Sequence[Any]) -> RecordColumns:

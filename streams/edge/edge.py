@@ -39,7 +39,7 @@ from streams.topics import full_name
 REQUESTS: Final = full_name("inference.requests")
 COMMIT_S: Final = 1.0
 MAX_PIECES: Final = 8
-"""Pieces of columns in one tick; one holds what a fetch brought of a partition, or some thousand records of it."""
+"""Pieces of columns in one tick: of one partition what a fetch brought, or a thousand records of it."""
 MAX_IN_FLIGHT: Final = 256
 IDLE_MS: Final = 50
 

@@ -94,15 +94,28 @@ def test_a_wrong_checksum_is_an_error_behind_what_is_sound() -> None:
 
 
 def test_pieces_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also within a batch: whoever stops between two pieces goes on there."""
     monkeypatch.setattr(column_fetch, "MAX_RECORDS", 5)
-    data = b"".join(
-        [record_batches([Record("t", 2, 3 * at + n, 5, None, b"v", ()) for n in range(3)]) for at in range(4)]
-    )
-    pieces = PartitionColumns(PLACE, FetchedBytes(data), [], 0, None, None, False, READ_COMMITTED)
-    found = []
-    for piece in pieces:
-        found.append((piece.first, piece.end, pieces.next_fetch_offset))
-    assert found == [(0, 6, 6), (6, 12, 12)]
+    sizes = [3, 3, 12, 1]
+    starts = [sum(sizes[:at]) for at in range(len(sizes))]
+    batches = [
+        record_batches([Record("t", 2, start + n, 5, None, b"v", ()) for n in range(size)])
+        for start, size in zip(starts, sizes, strict=True)
+    ]
+
+    def pieces(first: int) -> PartitionColumns:
+        """What a broker sends for an offset: whole batches, from the one that holds it on."""
+        sent = b"".join(
+            [batch for start, size, batch in zip(starts, sizes, batches, strict=True) if start + size > first]
+        )
+        return PartitionColumns(PLACE, FetchedBytes(sent), [], first, None, None, False, READ_COMMITTED)
+
+    iterated = pieces(0)
+    found = [(piece.first, piece.end, iterated.next_fetch_offset) for piece in iterated]
+    assert found == [(0, 5, 5), (5, 6, 6), (6, 11, 11), (11, 16, 16), (16, 18, 18), (18, 19, 19)]
+    for first in range(19):
+        again = pieces(first)
+        assert next(again).first == first
 
 
 def test_aiokafka_is_the_one_whose_private_names_are_used() -> None:
