@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from agents.constraint import KIND, Constraint
+from schemas.cache import CachePolicy
 from schemas.memory import MemoryCommand
 from schemas.model import ModelVersion, TensorSpec
 from schemas.request import InferenceRequest, Tensor
@@ -59,6 +60,8 @@ class Client:
             return f"{partition}@{offset}: garbage"
         which = rng.random()
         model = registered[-1] if which < 0.3 else rng.choice(registered if which < 0.95 else MODEL_NAMES)
+        if self.world.profile.cached and rng.random() < 0.6:
+            model = registered[0]
         request, expected = self.request(model, self.codes_of(model, processes, memory))
         value = self.world.codec.encode("inference.requests", request)
         offset = self.world.append("inference.requests", partition, request.request_id.encode(), value)
@@ -80,6 +83,8 @@ class Client:
         rng = self.world.rng
         number = self.world.number()
         items = rng.randint(1, 3)
+        if self.world.profile.cached and rng.random() < 0.6:
+            items, number = 1, -rng.randint(10, 11)  # one of few inputs, which come again and again
         data = np.arange(items * WIDTH, dtype=np.float32).reshape(items, WIDTH) + np.float32(number)
         timeout_ms = 0
         kind = rng.random()
@@ -141,11 +146,14 @@ class Operator:
     def __init__(self, world: World) -> None:
         self.world = world
         self.registered: list[str] = []
+        self.epochs: dict[str, int] = {}
         self.alerts = 0
 
     def act(self) -> str:
         """Do one thing."""
         rng = self.world.rng
+        if self.world.profile.cached and rng.random() < 0.4:
+            return self.cache(rng.choice(self.registered), enabled=rng.random() < 0.8, later=rng.random() < 0.6)
         if rng.random() < 0.2:
             return self.register(rng.choice(self.registered), f"v1.{rng.randint(1, 3)}.0")
         if len(self.registered) < len(MODEL_NAMES) and rng.random() < 0.3:
@@ -165,7 +173,19 @@ class Operator:
         self.world.append("memory.commands", 0, key.encode(), self.world.codec.encode("memory.commands", command))
         if name not in self.registered:
             self.registered.append(name)
+            if self.world.profile.cached:
+                self.cache(name, enabled=True, later=True)
         return f"registers {name} {version}"
+
+    def cache(self, name: str, *, enabled: bool, later: bool) -> str:
+        """A model's answers are cached or no more, in a later epoch or in the same one."""
+        epoch = self.epochs[name] = self.epochs.get(name, 0) + later
+        body, key = to_json(CachePolicy(name, enabled, epoch, 100_000)), f"cache/{name}"
+        command = MemoryCommand(
+            f"cache/{self.world.number()}", "cli", "SetCachePolicy", key, -1, body, "", (), self.world.now_us
+        )
+        self.world.append("memory.commands", 0, key.encode(), self.world.codec.encode("memory.commands", command))
+        return f"{'caches' if enabled else 'does not cache'} {name} in epoch {epoch}"
 
     def constrain(self, name: str, maximum: int) -> str:
         """A new upper limit of a model's batches."""

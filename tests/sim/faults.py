@@ -9,6 +9,7 @@ from functools import partial
 from streams.terminals import Terminals
 from tests.sim.processes import Process
 from tests.sim.profile import FAULTS
+from tests.sim.redis_double import answers_of
 from tests.sim.roles import KINDS
 from tests.sim.world import World
 
@@ -240,8 +241,21 @@ class Faults:
         return "Redis is back"
 
     def redis_flushed(self) -> str:
+        if self.world.profile.cached and self.world.rng.random() < 0.95:
+            return self.redis_lies()
         self.world.redis.clear()
         return "Redis is empty"
+
+    def redis_lies(self) -> str:
+        """Cached answers stand under other keys than their own, or are other ones."""
+        rng = self.world.rng
+        for answers in answers_of(self.world).values():
+            keys = [key for key in answers if key != b"bytes"]
+            values = [answers[key] for key in keys]
+            rng.shuffle(values)
+            for key, value in zip(keys, values, strict=True):
+                answers[key] = value if rng.random() < 0.7 else value[:-1] + bytes([value[-1] ^ 1])
+        return "Redis lies"
 
 
 def _later(offsets: bytes, by: int) -> bytes:

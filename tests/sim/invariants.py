@@ -19,6 +19,7 @@ from streams.memory_view import model_version, plan
 from streams.partition_run import UNFINISHED_WINDOWS
 from streams.terminals import SET, Terminals
 from streams.topics import full_name
+from tests.sim.cache_invariants import CacheInvariants
 from tests.sim.clients import Client
 from tests.sim.control_invariants import FOLD as FOLD
 from tests.sim.control_invariants import ControlInvariants
@@ -61,6 +62,7 @@ class Invariants:
         self.client = client
         self.muted = muted
         self.control = ControlInvariants(world, self.violated)
+        self.cache = CacheInvariants(world, self.control.views, self.violated)
         self.seen: dict[str, set[Coordinate]] = {}
         self.letters: set[bytes] = set()
         self.results: dict[int, tuple[list[int], list[int]]] = {}
@@ -80,6 +82,10 @@ class Invariants:
             commits, world.commits = world.commits, []
             for group, place, offset in commits:
                 self.committed(group, place, offset)
+        if world.looked_up:
+            looked_up, world.looked_up = world.looked_up, []
+            for view, found in looked_up:
+                self.cache.found(view, found)
         if process is not None:
             if process.defect is not None:
                 raise Violation(DEFECT, f"{process.name}: {process.defect!r}") from process.defect

@@ -9,18 +9,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 from aiokafka.errors import KafkaError
 
 import agents.router
+import streams.cache.fill
 import streams.control.control_loop
 import streams.ledger_log
+import streams.memory_view
 import streams.partition_run
 from executors.outbox import Outbox
+from schemas.frame import Segment
+from schemas.model import ModelVersion
 from schemas.plan import Plan, VersionWeight
+from streams.cache.keys import CacheScope, scope_of
+from streams.cache.values import TAG_BYTES, Seal
 from streams.columns import ERROR
 from streams.committed import CommittedConsumer
 from streams.control.event_store import EventStore
@@ -29,11 +35,12 @@ from streams.edge.request_ids import Claim, RequestIds
 from streams.errors import FencedError, RetriableError
 from streams.ledger_log import RESULTS, LedgerLog
 from streams.letters.deadletter import DeadLetters
-from streams.memory_view import active_version, plan
+from streams.memory_view import MemoryView, active_version, cache_scope, plan
 from streams.ordering import InOrder
 from streams.partition_run import PartitionRun
 from streams.results import result_batches
 from streams.terminals import OPEN, SET, Terminals
+from tests.sim.cache_invariants import CACHED
 from tests.sim.control_invariants import CHAIN, COMMITTED, FOLD, JOURNALED
 from tests.sim.invariants import (
     CHECKPOINT,
@@ -245,6 +252,27 @@ async def _refuses_the_holder_too(self: RequestIds, claims: Any, spans: Any) -> 
     return met
 
 
+def _takes_any_value(self: Seal, field: bytes, value: bytes) -> Any:
+    del field
+    return self._read(value[TAG_BYTES:])
+
+
+def _forgets_the_policy(view: MemoryView, model: str, version: str) -> CacheScope | None:
+    scope = cache_scope(view, model, version)
+    return None if scope is None else replace(scope, since=0)
+
+
+def _every_epoch_is_one(version: ModelVersion, epoch: int) -> bytes:
+    return scope_of(version, min(epoch, 1))
+
+
+def _one_digest(segment: Segment, row_items: Any) -> list[bytes]:
+    return [b"a digest of input"[:16]] * len(row_items)
+
+
+_CACHED: Final = {"cached": True, "operator": 0.02, "request": 0.1, "warm_up": 1_000, "refusal": 0.0}
+
+
 PLANTED: Final[dict[str, Planted]] = {
     "the edge commits before its frames stand": Planted(
         CommittedConsumer, "send", _commits_at_once("inference.requests"), (COMMIT,)
@@ -318,5 +346,15 @@ PLANTED: Final[dict[str, Planted]] = {
         _writes_again_unread,
         (CHAIN, DEFECT),
         {"weights": {"lost send": 1.0}, "operator": 0.05, "fault": 0.04, "request": 0.01},
+    ),
+    "a value of the cache is taken without its tag": Planted(
+        Seal, "open", _takes_any_value, (OUTPUTS, CACHED), {**_CACHED, "weights": {"redis flushed": 1.0}, "fault": 0.1}
+    ),
+    "an answer is cached in the epoch after its own": Planted(
+        streams.cache.fill, "cache_scope", _forgets_the_policy, (CACHED,), {**_CACHED, "operator": 0.05}
+    ),
+    "epochs have the same keys": Planted(streams.memory_view, "scope_of", _every_epoch_is_one, (CACHED,), _CACHED),
+    "the cache's keys do not tell inputs apart": Planted(
+        agents.router, "input_digests", _one_digest, (OUTPUTS,), _CACHED
     ),
 }

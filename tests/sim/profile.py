@@ -35,7 +35,8 @@ class Profile:
     ``warm_up``: most steps before the first request and fault, until there is a plan.
     ``max_skew_us``: how far a clock may be off.
     ``hold_us`` and ``give_up_us``: the Router's and the reaper's patience. ``rate_per_s``: of a tenant.
-    ``blob_bytes``: above which an input goes to the blob store.
+    ``blob_bytes``: above which an input goes to the blob store. ``cached``: answers of models may be cached, and inputs
+    come again.
     """
 
     request: float = 0.06
@@ -55,6 +56,7 @@ class Profile:
     give_up_us: int = FOREVER_US
     rate_per_s: float = 1e6
     blob_bytes: int = 1 << 20
+    cached: bool = False
 
     @classmethod
     def drawn(cls, rng: random.Random) -> Profile:
@@ -80,6 +82,7 @@ class Profile:
             give_up_us=rng.choice((20_000_000, *[FOREVER_US] * 9)),
             rate_per_s=rng.choice((1.0, 1e6, 1e6)),
             blob_bytes=rng.choice((16, 1 << 20, 1 << 20)),
+            cached=rng.getstate()[1][7] % 3 == 0,  # drawn without a draw: the other worlds stay what they were
         )
 
     @classmethod

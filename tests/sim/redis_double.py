@@ -12,6 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from streams.edge.quota import LocalQuota
 from tests.sim.world import World
+from tests.support import cache_scripts
 
 Script = Callable[["RedisDouble", Sequence[Any]], Any]
 
@@ -24,7 +25,9 @@ class RedisDouble:
 
     def register_script(self, text: str) -> Callable[..., Awaitable[Any]]:
         """A script by what it does."""
-        script = _charge if "isos:quota" in text else _claim if "'NX'" in text else _take_over
+        script: Script = _charge if "isos:quota" in text else _claim if "'NX'" in text else _take_over
+        if "isos_cache" in text:
+            script = _look_up if "'look up'" in text else _fill
 
         async def call(*, args: Sequence[Any]) -> Any:
             return await self.answer(lambda: script(self, args))
@@ -66,6 +69,20 @@ class RedisDouble:
     def put(self, key: Any, value: Any, ttl_ms: int) -> None:
         """A value with an expiry."""
         self.world.redis[key] = (value, self.world.now_us + ttl_ms * 1000)
+
+
+def answers_of(world: World) -> cache_scripts.Hashes:
+    """The cached answers, which go with a flush like everything else."""
+    hashes: cache_scripts.Hashes = world.redis.setdefault("cache", ({}, float("inf")))[0]
+    return hashes
+
+
+def _look_up(redis: RedisDouble, args: Sequence[Any]) -> bytes:
+    return cache_scripts.look_up(answers_of(redis.world), args)
+
+
+def _fill(redis: RedisDouble, args: Sequence[Any]) -> int:
+    return cache_scripts.fill(answers_of(redis.world), args)
 
 
 def redis_module(world: World) -> Any:

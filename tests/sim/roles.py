@@ -24,6 +24,9 @@ from infra.roles import together
 from infra.settings import Settings
 from schemas.model import ModelVersion
 from streams.agent import AgentSpec
+from streams.cache.lookup import LookedUp, Lookup
+from streams.cache.store import CacheStore
+from streams.cache.values import Seal
 from streams.columns import Array
 from streams.control.control_loop import ControlLoop
 from streams.control.event_store import EventStore
@@ -149,6 +152,11 @@ class ExecutorProcess(Process):
         await asyncio.gather(self.worker.run(), loading)
 
 
+def cache_store(*, local_bytes: int) -> CacheStore:
+    """``infra.cache.open_cache``, with bounds that are reached."""
+    return CacheStore("simulated", Seal(bytes(32)), max_bytes=20_000, local_bytes=local_bytes)
+
+
 class FrameProcess(Process):
     """Router or Validator. ``runs`` holds the newest run of each partition, for whoever checks its state."""
 
@@ -192,6 +200,17 @@ class RouterProcess(FrameProcess):
     def specified(self) -> AgentSpec:
         return replace(ROUTER, params=RouterParams(num_lanes=LANES, hold_us=self.world.profile.hold_us))
 
+    def more(self) -> dict[str, Any]:
+        store = cache_store(local_bytes=2_000)
+
+        async def look_up(lookup: Lookup) -> LookedUp:
+            view = self.view
+            found = await store.answer(lookup)
+            self.world.looked_up.append((view, found))
+            return found
+
+        return {"look_up": look_up}
+
 
 class ValidatorProcess(FrameProcess):
     """``infra.data_plane.validator``."""
@@ -208,7 +227,7 @@ class ValidatorProcess(FrameProcess):
         def ledger_of(partition: int) -> LedgerLog:
             return LedgerLog(self, self.world.codec, TOPIC_ID, partition)  # type: ignore[arg-type]
 
-        return {"ledger_of": ledger_of, "initial": initial}
+        return {"ledger_of": ledger_of, "initial": initial, "fill": cache_store(local_bytes=0).fill}
 
 
 class ControlProcess(Process):
