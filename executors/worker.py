@@ -26,7 +26,6 @@ from executors.execution import Execution, Run, Sessions, WorkerCounts
 from executors.lanes import ROUTED, Lanes
 from executors.row_slice import RowSlice
 from executors.utilisation import Utilisation
-from schemas.coordinate import RecordCoordinate
 from streams.blobs.blob_store import BlobStore
 from streams.codec import Codec
 from streams.columns import STATUSES
@@ -50,7 +49,7 @@ FETCH_RECORDS: Final = 200
 IDLE_MS: Final = 200
 BLOB_MS: Final = 2
 
-DeadLetter = Callable[[bytes | None, PoisonRecordError, RecordCoordinate], Awaitable[None]]
+DeadLetter = Callable[[Any, PoisonRecordError], Awaitable[None]]
 
 
 class Loaded(Sessions, Protocol):
@@ -174,8 +173,7 @@ class Worker:
                 try:
                     frame = await decode_or_learn(self._codec, self._schemas, "inference.routed", record.value)
                 except PoisonRecordError as error:
-                    where = RecordCoordinate(record.topic, record.partition, record.offset)
-                    await self._dead_letter(record.value, error, where)
+                    await self._dead_letter(record, error)
                 else:
                     if generation != self._lanes.generation:  # a rebalance while its schema was looked for
                         return

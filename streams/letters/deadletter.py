@@ -14,7 +14,6 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from schemas.coordinate import RecordCoordinate
 from streams.errors import PoisonRecordError, RetriableError
 from streams.letters.letter import CODE, Letter
 from streams.topics import full_name
@@ -70,7 +69,7 @@ class DeadLetters:
             reason = f"no answer within {SEND_TIMEOUT_S:g} s"
             raise LetterNotWrittenError(self._stage, group[0], left, reason) from late
 
-    async def write_record(self, record: Any, error: PoisonRecordError) -> None:
+    async def write(self, record: Any, error: PoisonRecordError) -> None:
         """Keep a record that aiokafka or Faust read, with its key and headers; otherwise as ``write_many``.
 
         Frames of ours have neither; what a stranger wrote among them may.
@@ -79,9 +78,7 @@ class DeadLetters:
         timestamp_ms = round(record.timestamp * 1000) if isinstance(record.timestamp, float) else None
         await self.write_many([Letter.of(record, error, timestamp_ms=timestamp_ms)])
 
-    async def write(self, value: bytes | None, error: PoisonRecordError, where: RecordCoordinate) -> None:
-        """Keep a value of which nothing else is known; otherwise as ``write_many``."""
-        await self.write_many([Letter.bare(where, value, error)])
+    write_record = write
 
     async def _write(self, letters: Sequence[Letter], left: int) -> None:
         """Write one round, of ``left`` letters in all that are still to be written."""

@@ -120,7 +120,7 @@ class Bench:
             self.consumer, self.producer, CODEC, self.loader, self.blobs, self._letter, name="executor-0", tick_ms=1  # type: ignore[arg-type]
         )  # fmt: skip
 
-    async def _letter(self, value: bytes | None, error: Any, where: Any) -> None:
+    async def _letter(self, record: Any, error: Any) -> None:
         self.letters.append(error.code)
 
     def deliver(self, *frames: InferenceFrame | bytes, first: int = 0) -> None:

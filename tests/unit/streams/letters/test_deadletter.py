@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
@@ -25,9 +26,15 @@ def letters(count: int, **given: bytes) -> list[Letter]:
     ]
 
 
+def record(value: bytes | None, **fields: Any) -> SimpleNamespace:
+    """A record as a client read it, at ``WHERE``."""
+    plain = {"key": None, "headers": (), "timestamp": 7}
+    return SimpleNamespace(topic=WHERE.topic, partition=2, offset=77, value=value, **{**plain, **fields})
+
+
 async def test_a_letter_names_place_and_reason() -> None:
     producer = FakeProducer()
-    await DeadLetters(producer, "edge").write(b"\xff\x00", PoisonRecordError("garbage", "x" * 5000), WHERE)
+    await DeadLetters(producer, "edge").write(record(b"\xff\x00"), PoisonRecordError("garbage", "x" * 5000))
     (sent,) = producer.sent
     headers = dict(sent.headers)
     assert (sent.topic, sent.value, sent.key) == (TOPIC, b"\xff\x00", b"isos.inference.requests.v1/2/77")
@@ -41,10 +48,8 @@ async def test_a_letter_names_place_and_reason() -> None:
 async def test_a_records_letter_has_its_key_and_headers(timestamp: float, expected_ms: int) -> None:
     """Faust's messages tell seconds, the client's records milliseconds."""
     producer = FakeProducer()
-    record = SimpleNamespace(
-        topic=WHERE.topic, partition=2, offset=77, value=b"\xff", key=b"k", headers=[("h", b"1")], timestamp=timestamp
-    )
-    await DeadLetters(producer, "router").write_record(record, PoisonRecordError("garbage", "not a frame"))
+    read = record(b"\xff", key=b"k", headers=[("h", b"1")], timestamp=timestamp)
+    await DeadLetters(producer, "router").write(read, PoisonRecordError("garbage", "not a frame"))
     (sent,) = producer.sent
     found = parse_letter(sent.value, sent.headers)
     assert found is not None
@@ -54,7 +59,7 @@ async def test_a_records_letter_has_its_key_and_headers(timestamp: float, expect
 
 async def test_a_null_value_is_kept_as_null() -> None:
     producer = FakeProducer()
-    await DeadLetters(producer, "edge").write(None, PoisonRecordError("null_value", "no value"), WHERE)
+    await DeadLetters(producer, "edge").write(record(None), PoisonRecordError("null_value", "no value"))
     assert producer.sent[0].value is None
 
 
