@@ -96,9 +96,9 @@ class _Scale:
     @classmethod
     def of(cls, low: float, high: float, first_px: float, last_px: float, *, log: bool = False) -> _Scale:
         if log:
-            low, high = 10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high))
+            low, high = 10 ** math.floor(math.log10(max(low, 1e-6))), 10 ** math.ceil(math.log10(max(high, 1e-6)))
             return cls(low, high if high > low else low * 10, first_px, last_px, log)
-        return cls(low, high if high > low else low + 1, first_px, last_px, log)
+        return cls(low, high if high - low > 1e-9 else low + 1, first_px, last_px, log)
 
     def at(self, value: float) -> float:
         if self.log:

@@ -3,7 +3,7 @@
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.bench.flame import WIDTH, Node, flame_svg, hottest, read_stacks
@@ -39,6 +39,7 @@ def test_a_box_is_as_wide_as_its_share():
 FRAMES = st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=5).map(";".join)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(FRAMES, st.integers(1, 9))))
 def test_any_stacks_are_well_formed_svg_in_its_frame(stacks):
     svg = flame_svg(read_stacks(f"{stack} {count}" for stack, count in stacks))

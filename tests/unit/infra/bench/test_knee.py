@@ -1,11 +1,12 @@
 """The knee is found from below and from above, within its tolerance and a bounded number of probes."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.bench.knee import MAX_RATES, TOLERANCE, TRIES, find_knee
 
 
+@settings(deadline=None)
 @given(st.floats(300, 100_000), st.floats(1_000, 20_000))
 def test_within_the_tolerance(capacity, start):
     asked = []

@@ -4,7 +4,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.bench.plot import HEIGHT, WIDTH, Axis, Line, bar_plot, line_plot
@@ -12,6 +12,7 @@ from infra.bench.plot import HEIGHT, WIDTH, Axis, Line, bar_plot, line_plot
 POINTS = st.lists(st.tuples(st.floats(0, 1e6), st.none() | st.floats(0, 1e7)), max_size=20)
 
 
+@settings(deadline=None)
 @given(POINTS, st.booleans())
 def test_lines_stay_in_the_frame(points, log):
     svg = line_plot([Line("p50", points)], Axis("s"), Axis("ms", log=log))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.bench.schedule import MAX_REQUESTS, Schedule
@@ -10,6 +10,7 @@ from infra.bench.schedule import MAX_REQUESTS, Schedule
 STEPS = st.lists(st.tuples(st.floats(1, 5_000), st.floats(0.1, 5)), min_size=1, max_size=4)
 
 
+@settings(deadline=None)
 @given(STEPS, st.floats(0, 25))
 def test_due_and_instants_agree(steps, elapsed):
     schedule = Schedule.of(steps)
