@@ -167,7 +167,7 @@ class FrameProcess(Process):
         app, sender = SimApp(self.role, self), SimProducer(self)
         interpreter = FrameInterpreter(
             self.specified(), app, sender, self.world.codec, memory,  # type: ignore[arg-type]
-            on_defect=self.fail, dead_letter=DeadLetters(sender, self.role).write_record, **self.more(),
+            on_defect=self.fail, dead_letter=DeadLetters(sender, self.role).write, **self.more(),
         )  # fmt: skip
         await app.start()
         self.takeover = interpreter.takeover
