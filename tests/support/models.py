@@ -71,6 +71,12 @@ def free_axis() -> bytes:
     return build([node], [value("x", "n", "m")], [value("y", "n")], [axes])
 
 
+def divides() -> bytes:
+    """INT64: y = x / d, all [n, 1]. The least number by -1 is no number: on x86 the process dies of SIGFPE."""
+    columns = [value(name, "n", 1, kind=TensorProto.INT64) for name in ("x", "d", "y")]
+    return build([oh.make_node("Div", ["x", "d"], ["y"])], columns[:2], columns[2:])
+
+
 def slow(ms: float, width: int = 4) -> bytes:
     """FP32: y = x, after a loop of square matrix products that takes about ``ms`` on this machine, whatever n is."""
     one_round = _loop(1, width)
