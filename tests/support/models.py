@@ -72,9 +72,11 @@ def free_axis() -> bytes:
 
 
 def divides() -> bytes:
-    """INT64: y = x / d, all [n, 1]. The least number by -1 is no number: on x86 the process dies of SIGFPE."""
+    """INT64: y = x / (d + 1), all [n, 1]. The least number by -1 is no number: on x86 the process dies of SIGFPE."""
     columns = [value(name, "n", 1, kind=TensorProto.INT64) for name in ("x", "d", "y")]
-    return build([oh.make_node("Div", ["x", "d"], ["y"])], columns[:2], columns[2:])
+    one = nh.from_array(np.ones(1, np.int64), "one")
+    nodes = [oh.make_node("Add", ["d", "one"], ["by"]), oh.make_node("Div", ["x", "by"], ["y"])]
+    return build(nodes, columns[:2], columns[2:], [one])
 
 
 def slow(ms: float, width: int = 4) -> bytes:
