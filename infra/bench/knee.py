@@ -18,8 +18,8 @@ Probe = Callable[[float], bool]
 def find_knee(probe: Probe, start: float, *, step: float = STEP, tolerance: float = TOLERANCE) -> float | None:
     """Give a rate that was carried while one at most ``tolerance`` (a share of it) above was not.
 
-    From ``start`` the rate is multiplied by ``step`` while it is carried, and divided by it while it is not; then the
-    two are halved. At most ``MAX_RATES`` rates are tried; None when none was carried.
+    From ``start`` the rate is multiplied by ``step`` while it is carried, and halved while it is not; then what lies
+    between the two is halved. At most ``MAX_RATES`` rates are tried; None when none was carried.
     """
     left = MAX_RATES
     good, bad = 0.0, 0.0
@@ -29,7 +29,7 @@ def find_knee(probe: Probe, start: float, *, step: float = STEP, tolerance: floa
         if _carried(probe, rate):
             good, rate = rate, rate * step
         else:
-            bad, rate = rate, rate / step
+            bad, rate = rate, rate / 2
     while left and good and bad and bad - good > tolerance * good:
         left -= 1
         middle = (good + bad) / 2
