@@ -20,7 +20,7 @@ from executors.batcher import Version
 from executors.executed import Work
 from executors.execution import Execution
 from executors.runtime import CPU
-from executors.session import ModelSession
+from executors.session import ModelSession, Session
 from schemas.frame import InferenceFrame, Segment, TensorBlock
 from streams.columns import Array
 from streams.tensors import data_of
@@ -87,7 +87,7 @@ class _Loaded:
     """What the execution asks of a loader, with everything here."""
 
     def __init__(self, sessions: Sequence[ModelSession]) -> None:
-        self.sessions: dict[Version, ModelSession] = {(each.model.model, each.model.version): each for each in sessions}
+        self.sessions: dict[Version, Session] = {(each.model.model, each.model.version): each for each in sessions}
         self.profiles = {version: session.profile for version, session in self.sessions.items()}
 
     def want(self, model: str, version: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from executors.batcher import Profile, Version
 from executors.coalesce import coalesced
 from executors.executed import Work
-from executors.session import ExecutionError, ModelSession
+from executors.session import ExecutionError, Session
 from schemas.frame import Segment
 from streams.columns import Array, items_array
 
@@ -27,7 +27,7 @@ class DirectRun:
 
     number: int
     segment: Segment
-    session: ModelSession
+    session: Session
     num_items: int
     inputs: Mapping[str, Array]
     places: Array | None = None
@@ -39,7 +39,7 @@ class DirectRun:
 
 def planned(
     work: Work,
-    sessions: Mapping[Version, ModelSession],
+    sessions: Mapping[Version, Session],
     profiles: Mapping[Version, Profile],
     now_us: int,
     budget_us: float,

@@ -24,7 +24,7 @@ from executors.executed import Work, gather, halves
 from executors.outbox import BatchFacts, Outbox
 from executors.row_slice import RowSlice
 from executors.service_time import ServiceTime
-from executors.session import ExecutionError, ModelSession
+from executors.session import ExecutionError, Session
 from executors.utilisation import Utilisation
 from schemas.frame import TensorBlock
 from streams.columns import DATATYPE_BYTES, ERROR, EXPIRED, REJECTED, Array
@@ -42,7 +42,7 @@ FULL: Final = "more rows of this model wait in its executor than it may hold"
 class Sessions(Protocol):
     """What the executor has loaded; ``profiles`` may be corrected."""
 
-    sessions: dict[Version, ModelSession]
+    sessions: dict[Version, Session]
     profiles: dict[Version, Profile]
 
     def want(self, model: str, version: str) -> None:
@@ -66,7 +66,7 @@ class WorkerCounts:
 class Run:
     """A batch on its way through a session. ``time_us``: how long it should take; what came of it is filled in."""
 
-    session: ModelSession
+    session: Session
     version: Version
     slices: Sequence[RowSlice]
     num_items: int
@@ -252,11 +252,11 @@ class Execution:
                 return self._checked(batch, session, version)
         return Run(session, version, batch.slices, batch.num_items, batch.time_us)
 
-    def _checked(self, batch: Batch, session: ModelSession, version: Version) -> Run | None:
+    def _checked(self, batch: Batch, session: Session, version: Version) -> Run | None:
         slices = [each for each in batch.slices if self._admit_fetched(each, session)]
         return Run(session, version, slices, sum(each.num_items for each in slices), batch.time_us) if slices else None
 
-    def _admit_fetched(self, row_slice: RowSlice, session: ModelSession) -> bool:
+    def _admit_fetched(self, row_slice: RowSlice, session: Session) -> bool:
         """What the door could not check of a blob that the client stored: NaN and infinity."""
         fetched = row_slice.frame.fetched.get(row_slice.segment)
         if fetched is None or not fetched.not_finite:
@@ -291,7 +291,7 @@ class Execution:
         if not self._again or all(run.version != version for run in self._again):
             self.batcher.busy.discard(version)
 
-    def _observe(self, version: Version, session: ModelSession, num_items: int, run_us: int) -> None:
+    def _observe(self, version: Version, session: Session, num_items: int, run_us: int) -> None:
         times = self._times.get(version)
         if times is None or times.measured is not session.profile:
             times = self._times[version] = ServiceTime(session.profile)

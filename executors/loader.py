@@ -15,9 +15,11 @@ from collections.abc import Callable
 from typing import Final
 
 from executors.batcher import Profile
+from executors.crash_log import CrashLog
+from executors.isolated import IsolatedSession
 from executors.model_store import BlobCorruptError, BlobMissingError, ModelStore
 from executors.provider import Device
-from executors.session import LoadError, ModelSession
+from executors.session import LoadError, ModelSession, Session
 from schemas.model import ModelVersion
 from schemas.telemetry import LoadedModel
 from streams.blobs.content_store import StoreUnreadableError
@@ -41,15 +43,17 @@ class ModelLoader:
         memory: Callable[[], MemoryView],
         *,
         unknown_s: float = UNKNOWN_S,
+        crashes: CrashLog | None = None,
     ) -> None:
         self._store = store
         self._device = device
         self._memory = memory
         self._unknown_s = unknown_s
+        self._crashes = crashes
         self._wanted: dict[Version, None] = {}
         self._failed: dict[Version, tuple[str, float]] = {}
         self._unseen = asyncio.Event()
-        self.sessions: dict[Version, ModelSession] = {}
+        self.sessions: dict[Version, Session] = {}
         self.profiles: dict[Version, Profile] = {}
 
     def want(self, model: str, version: str) -> None:
@@ -100,16 +104,24 @@ class ModelLoader:
         started = time.perf_counter()
         try:
             blob = await asyncio.to_thread(self._store.get, version.digest)
-            session = await asyncio.to_thread(ModelSession.load, blob, version, self._device)
+            session = await asyncio.to_thread(self._session, key, blob, version)
         except (BlobMissingError, BlobCorruptError, StoreUnreadableError, LoadError) as error:
             self._fail(key, str(error))
             return
-        if session.fallback is not None:
-            log.warning("%s %s: %s", *key, session.fallback.sentence)
         log.info("loaded %s %s on %s in %.0f ms", *key, session.provider, (time.perf_counter() - started) * 1e3)
         self.sessions[key] = session
         self.profiles[key] = session.profile
         self._failed.pop(key, None)
+
+    def _session(self, key: Version, blob: bytes, version: ModelVersion) -> Session:
+        """The version's session: in a process of its own where it took this one down before."""
+        if self._crashes is not None and self._crashes.is_suspect(key):
+            log.error("%s %s crashed its executor before: its rows run one by one in another process", *key)
+            return IsolatedSession(blob, version, self._device)
+        session = ModelSession.load(blob, version, self._device)
+        if session.fallback is not None:
+            log.warning("%s %s: %s", *key, session.fallback.sentence)
+        return session if self._crashes is None else self._crashes.guarded(session)
 
     async def _registered(self, key: Version) -> ModelVersion | None:
         """The version as memory has it; one that is not there yet may be on its way."""
@@ -123,5 +135,5 @@ class ModelLoader:
         self._failed[key] = (reason, time.monotonic())
 
 
-def _held(model: str, version: str, session: ModelSession, profile: Profile) -> LoadedModel:
+def _held(model: str, version: str, session: Session, profile: Profile) -> LoadedModel:
     return LoadedModel(model, version, session.model.digest, session.provider, profile.fixed_us, profile.per_item_us)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from executors.executed import MAX_FRAME_BYTES, MAX_OUTPUT_BYTES, Piece, Work, cut, executed_frames
 from executors.row_slice import RowSlice
-from executors.session import ModelSession
+from executors.session import Session
 from schemas.frame import InferenceFrame, Segment, TensorBlock
 from streams.columns import ERROR, OK, Array
 from streams.tensors import data_of, largest_item_bytes
@@ -58,7 +58,7 @@ class Outbox:
         self._put(row_slice, Piece(_first_row(row_slice), segment, status, (code, message, retry_after_ms)))
 
     def finish(
-        self, slices: Sequence[RowSlice], session: ModelSession, outputs: dict[str, Array], batch: BatchFacts
+        self, slices: Sequence[RowSlice], session: Session, outputs: dict[str, Array], batch: BatchFacts
     ) -> None:
         """Rows that ran: the items of ``outputs`` are theirs, in the order of ``slices``."""
         item_bytes = 0
@@ -76,7 +76,7 @@ class Outbox:
                 at = end
 
     def finish_segment(
-        self, work: Work, number: int, session: ModelSession, outputs: dict[str, Array], batch: BatchFacts, now_us: int
+        self, work: Work, number: int, session: Session, outputs: dict[str, Array], batch: BatchFacts, now_us: int
     ) -> bool:  # fmt: skip
         """All rows of a segment, which were a batch; False, and nothing done, where they do not fit a frame."""
         source, size = work.frame.segments[number], 0
@@ -97,14 +97,14 @@ class Outbox:
         self._finished(work, source.num_rows)
         return True
 
-    def _finish_part(self, part: RowSlice, session: ModelSession, blocks: list[TensorBlock], batch: BatchFacts) -> None:
+    def _finish_part(self, part: RowSlice, session: Session, blocks: list[TensorBlock], batch: BatchFacts) -> None:
         size = sum([len(block.data) for block in blocks])
         if size > MAX_OUTPUT_BYTES and part.num_rows == 1:
             self.end(part, ERROR, "output_invalid", f"the outputs are larger than {MAX_OUTPUT_BYTES} bytes")
         else:
             self._put(part, Piece(_first_row(part), self._ran(part, session, blocks, batch), OK, None, size))
 
-    def _ran(self, part: RowSlice, session: ModelSession, blocks: list[TensorBlock], batch: BatchFacts) -> Segment:
+    def _ran(self, part: RowSlice, session: Session, blocks: list[TensorBlock], batch: BatchFacts) -> Segment:
         source = part.frame.frame.segments[part.segment]
         return Segment(
             source.model, source.version, source.cohort, part.num_rows, (), tuple(blocks), session.model.digest,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 # Before the library itself: it switches telemetry off.
 from executors.runtime import RUNTIME_ERRORS, sentence_of  # isort: skip
@@ -57,6 +57,25 @@ class ExecutionError(IsosError):
 
     def __str__(self) -> str:
         return self.problem
+
+
+class Session(Protocol):
+    """What runs batches of a model version, in this process or in another one."""
+
+    @property
+    def model(self) -> ModelVersion:
+        """The version's facts."""
+
+    @property
+    def provider(self) -> str:
+        """What it really runs on."""
+
+    @property
+    def profile(self) -> Profile:
+        """How long batches take, as measured at load."""
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run a batch, see ``ModelSession.run``."""
 
 
 class ModelSession:

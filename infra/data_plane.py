@@ -120,6 +120,7 @@ async def edge(context: RoleContext) -> None:
 
 async def executor(context: RoleContext) -> None:
     """Routed frames are executed."""
+    from executors.crash_log import CrashLog
     from executors.lanes import assignor, planned_versions
     from executors.loader import ModelLoader
     from executors.model_store import ModelStore
@@ -140,7 +141,9 @@ async def executor(context: RoleContext) -> None:
                 each.want(*version)
 
     async with _parts(context, changed) as parts:
-        loader = ModelLoader(ModelStore(settings.data_dir), settings.device, lambda: parts.memory.view)
+        crashes = CrashLog(settings.run_dir, context.name)
+        crashes.watch()
+        loader = ModelLoader(ModelStore(settings.data_dir), settings.device, lambda: parts.memory.view, crashes=crashes)
         loaders.append(loader)
         changed(parts.memory.view)
         loading = asyncio.ensure_future(loader.run())
@@ -195,7 +198,7 @@ async def router(context: RoleContext) -> None:
             parts.memory,
             look_up=cache.answer,
             on_defect=context.defect,
-            dead_letter=parts.dead_letters.write_record,
+            dead_letter=parts.dead_letters.write,
             schemas=parts.schemas,
         )
         telemetry = partial(cache.window, context.role, context.instance)
@@ -240,7 +243,7 @@ async def validator(context: RoleContext) -> None:
             ),
             initial=initial,
             on_defect=context.defect,
-            dead_letter=parts.dead_letters.write_record,
+            dead_letter=parts.dead_letters.write,
             schemas=parts.schemas,
         )
         interpreter.counts.answered = window.add

@@ -1,0 +1,113 @@
+"""Deaths of fatal signals are held against the model that ran; those by a kill are not, and old ones are forgotten."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from executors.crash_log import DEATHS, FORGET_S, SLOTS, CrashLog
+from tests.support.models import version_of
+
+VERSION = ("model", "v1.0.0")
+
+DIES = """
+import ctypes, os, signal, sys
+from pathlib import Path
+from executors.crash_log import CrashLog
+log = CrashLog(Path(sys.argv[1]), "executor-0")
+log.watch()
+log.leave(log.enter(b"innocent v1.0.0\\n"))
+log.enter(b"model v1.0.0\\n")
+os.kill(os.getpid(), getattr(signal, sys.argv[2]))
+"""
+
+
+@pytest.fixture(autouse=True)
+def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every log that a test opens is closed behind it."""
+    logs: list[CrashLog] = []
+    begin = CrashLog.__init__
+
+    def remember(log: CrashLog, *given: Any, **named: Any) -> None:
+        begin(log, *given, **named)
+        logs.append(log)
+
+    monkeypatch.setattr(CrashLog, "__init__", remember)
+    yield
+    for log in logs:
+        log.close()
+
+
+def die(folder: Path, name: str) -> None:
+    done = subprocess.run([sys.executable, "-c", DIES, str(folder), name], stderr=subprocess.PIPE, check=False)
+    assert done.returncode == -getattr(signal, name), done.stderr
+
+
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT"])
+def test_a_version_that_ran_in_two_fatal_deaths_is_suspect_and_no_other(tmp_path: Path, name: str) -> None:
+    for _ in range(DEATHS):
+        assert not CrashLog(tmp_path, "executor-0").is_suspect(VERSION)
+        die(tmp_path, name)
+    found = CrashLog(tmp_path, "executor-0")
+    assert found.is_suspect(VERSION)
+    assert not found.is_suspect(("innocent", "v1.0.0"))
+    assert CrashLog(tmp_path, "executor-0").is_suspect(VERSION)  # a clean start changes nothing
+    assert not CrashLog(tmp_path, "executor-1").is_suspect(VERSION)
+
+
+def test_who_was_killed_holds_nothing_against_its_models(tmp_path: Path) -> None:
+    for _ in range(DEATHS):
+        die(tmp_path, "SIGKILL")
+    assert not CrashLog(tmp_path, "executor-0").is_suspect(VERSION)
+
+
+def test_deaths_are_forgotten(tmp_path: Path) -> None:
+    for _ in range(DEATHS):
+        die(tmp_path, "SIGABRT")
+    assert CrashLog(tmp_path, "executor-0").is_suspect(VERSION)
+    later = CrashLog(tmp_path, "executor-0", clock_s=lambda: 4e9 + FORGET_S)
+    assert not later.is_suspect(VERSION)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"model v1.0.0": 3}'])
+def test_a_file_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "executor-0.crashes").write_text(text)
+    assert not CrashLog(tmp_path, "executor-0").is_suspect(VERSION)
+
+
+def test_a_guarded_session_is_noted_while_it_runs_and_only_then(tmp_path: Path) -> None:
+    log = CrashLog(tmp_path, "executor-0")
+    running = tmp_path / "executor-0.running"
+    seen: list[bytes] = []
+
+    class Plain:
+        model = version_of(b"")
+        provider = "CPU"
+        profile: Any = None
+
+        def run(self, inputs: Any) -> Any:
+            seen.append(running.read_bytes())
+            raise ZeroDivisionError
+
+    guarded = log.guarded(Plain())
+    for _ in range(2 * SLOTS):
+        with pytest.raises(ZeroDivisionError):
+            guarded.run({"x": np.zeros(1)})
+    assert all(seen_.count(b"model v1.0.0\n") == 1 for seen_ in seen)
+    assert not running.read_bytes()[::256].strip(b"\0")
+
+
+def test_more_batches_than_slots_run_unnoted(tmp_path: Path) -> None:
+    log = CrashLog(tmp_path, "executor-0")
+    slots = [log.enter(b"a\n") for _ in range(SLOTS + 1)]
+    assert (slots.count(-1), len(set(slots))) == (1, SLOTS + 1)
+    for slot in slots:
+        log.leave(slot)
+    assert log.enter(b"b\n") >= 0
