@@ -70,15 +70,17 @@ def isolation(bench: Workbench) -> dict[str, Any]:
 
 
 def cache(bench: Workbench) -> dict[str, Any]:
-    """All rows different, then half of them repeated: ``executor_rows_ratio`` of rows that went to executors.
+    """All rows different and nothing cached, then half of them repeated and answers cached: ``executor_rows_ratio``.
 
-    Counted on ``inference.routed``, which holds what executors are given to do.
+    Of the rows that went to executors, counted on ``inference.routed``, which holds what executors are given to do.
     """
     models = mlps(12)
     bench.serve(models)
     plain = tuple(model.load for model in models)
     phases, rows = {}, {}
     for name, repeats in (("no repeats", 0.0), ("half repeated", 0.5)):
+        if repeats:
+            bench.cache_answers(models)
         ends = routed_ends(bench.settings.bootstrap)
         loads = tuple(replace(load, repeats=repeats) for load in plain)
         phases[name] = bench.measure(Phase(name, loads, CACHE_RPS, 20, 5))

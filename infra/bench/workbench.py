@@ -7,7 +7,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +41,11 @@ class Workbench:
         """Register models and wait until each has answered once. Raises StartError."""
         self.say(f"registering {len(models)} models")
         asyncio.run(self._serve(models))
+
+    def cache_answers(self, models: Sequence[Model]) -> None:
+        """Have the models' answers cached from now on."""
+        self.say(f"caching answers of {len(models)} models")
+        asyncio.run(self._cache_answers(models))
 
     def measure(self, phase: Phase) -> Measured:
         """Put a load on the stack, wait for its results, and give what it showed. Raises GeneratorError."""
@@ -88,6 +93,13 @@ class Workbench:
                 await registrar.wait_for_plan(model.load.model)
         async with Client(self.settings.bootstrap) as client:
             await asyncio.gather(*(_answered(client, model) for model in models))
+
+    async def _cache_answers(self, models: Sequence[Model]) -> None:
+        from infra.cache_control import CacheControl
+
+        async with CacheControl(Connection(self.settings.bootstrap), SERVED_S) as control:
+            for model in models:
+                await control.change(model.load.model, lambda policy: replace(policy, enabled=True, epoch=1))
 
 
 async def _answered(client: Client, model: Model) -> None:

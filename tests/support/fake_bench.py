@@ -46,9 +46,15 @@ class FakeBench(Workbench):
         super().__init__(load_settings(), Console(stderr=True, quiet=True))
         self.capacity = capacity
         self.served: list[str] = []
+        self.cached: list[str] = []
 
     def serve(self, models: Sequence[Model]) -> None:
         self.served += [model.load.model for model in models]
+
+    def cache_answers(self, models: Sequence[Model]) -> None:
+        assert [model.load.model for model in models] == self.served
+        self.cached += self.served
+        assert len(self.phases) == 1
 
     def measure(self, phase: Phase) -> Measured:
         rates = np.concatenate(

@@ -41,3 +41,4 @@ def test_cache_divides_rows_per_request(monkeypatch):
     result = ratios.cache(bench)
     assert (result["executor_rows_ratio"], result["rate_ratio"]) == (0.5, 1.0)
     assert [phase.phase.loads[0].repeats for phase in bench.phases] == [0.0, 0.5]
+    assert len(bench.cached) == 12
