@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 import redis
 
+from executors.model_store import ModelStore
+from infra.registration import Registrar
+from isos import Client, Request
+from schemas.model import TensorSpec
 from schemas.request import InferenceRequest
 from streams.client.client import to_tensor
+from streams.connection import Connection
+from tests.support import models
 from tests.support.broker import unique
 from tests.support.exchange import exchange
 from tests.support.faults import FAST, TIMEOUT_MS, chaos_seed, cpu_ticks, traffic
@@ -137,6 +143,42 @@ def test_the_broker_is_restarted_and_killed_and_frozen(stack, run):
     run.probe()
     run.kill("broker")
     run.freeze("broker", BROKER_FROZEN_S)
+
+
+CRASHING = "divides"
+NUM_BESIDE = 20
+
+
+def test_a_model_that_crashes_its_process(stack, run):
+    """One request divides the least number by -1: it ends with an error, those beside it and all others end OK."""
+    asyncio.run(register_crashing(stack.settings))
+    bad, beside = asyncio.run(divide(stack.settings.bootstrap))
+    assert (bad.status, bad.error.code) == ("ERROR", "execution_failed")
+    assert {each.status for each in beside} == {"OK"}
+    assert [np.frombuffer(each.outputs[0].data, "<i8")[0] for each in beside] == list(range(NUM_BESIDE))
+    run.num_garbage, run.num_probes = 1, run.num_probes + NUM_BESIDE
+    run.note("crash", "executor")
+    run.probe()
+
+
+async def register_crashing(settings):
+    blob = models.divides()
+    inputs = tuple(TensorSpec(name, "INT64", (1,)) for name in ("x", "d"))
+    facts = models.version_of(blob, inputs, (TensorSpec("y", "INT64", (1,)),), name=CRASHING)
+    async with Registrar(Connection(settings.bootstrap), ModelStore(settings.data_dir)) as registrar:
+        await registrar.register(blob, facts)
+
+
+async def divide(bootstrap):
+    """Results of the request that crashes and of those sent with it: 2 n / 2."""
+    pairs = [(np.iinfo(np.int64).min, -2), *((2 * number, 1) for number in range(NUM_BESIDE))]
+    async with Client(bootstrap) as client:
+        sent = [
+            Request(CRASHING, {"x": np.array([[x]], np.int64), "d": np.array([[d]], np.int64)}, timeout_ms=TIMEOUT_MS)
+            for x, d in pairs
+        ]
+        answers = await asyncio.gather(*(client.submit(each, wait_s=120) for each in sent))
+    return answers[0].result, [each.result for each in answers[1:]]
 
 
 def test_garbage_among_the_requests(stack, run):
