@@ -78,8 +78,6 @@ class DeadLetters:
         timestamp_ms = round(record.timestamp * 1000) if isinstance(record.timestamp, float) else None
         await self.write_many([Letter.of(record, error, timestamp_ms=timestamp_ms)])
 
-    write_record = write
-
     async def _write(self, letters: Sequence[Letter], left: int) -> None:
         """Write one round, of ``left`` letters in all that are still to be written."""
         waiting: list[asyncio.Future[Any]] = []
