@@ -48,8 +48,8 @@ def cache_secret(settings: Settings) -> bytes:
 def _make(path: Path) -> None:
     """Make the file whole or not at all; of several processes that try, one succeeds and all read the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         os.write(file, secrets.token_hex(SECRET_BYTES).encode() + b"\n")
         os.fsync(file)

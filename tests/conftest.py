@@ -7,7 +7,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# How long an example takes says more about the machine than about the code, and is no verdict of a test.
+hypothesis.settings.register_profile("isos", deadline=None)
+hypothesis.settings.load_profile("isos")
 
 # Before any import of ONNX Runtime or Numba: no telemetry, one thread, kernels cached where the program caches them.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

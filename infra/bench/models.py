@@ -144,9 +144,9 @@ def round_ms(width: int = 16) -> float:
 
 
 def _best_ms(blob: bytes, width: int) -> float:
-    import onnxruntime
+    from executors.runtime import CPU, session_options  # isort: skip
 
-    from executors.runtime import CPU, session_options
+    import onnxruntime
 
     session = onnxruntime.InferenceSession(blob, session_options(), providers=[CPU])
     x, best = np.zeros((1, width), np.float32), 1e9

@@ -48,7 +48,9 @@ def inputs(reader: Any) -> EdgeInputs:
     )  # fmt: skip
 
 
-async def test_settings_reach_the_parts(tmp_path: Path) -> None:
+async def test_settings_reach_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr("infra.edge.deliver_columns", lambda reader, **how: given.append(reader) or (lambda: None))
     settings = load_settings(
         data_dir=tmp_path, request_id_window_s=7, blob_threshold_bytes=99, redis_port=free_ports(1)[0]
     )
@@ -56,7 +58,7 @@ async def test_settings_reach_the_parts(tmp_path: Path) -> None:
     async with open_edge(settings, inputs(reader)) as opened:
         assert opened.ids.window_us == 7_000_000
         assert opened.loop._blob_bytes == 99
-        assert (reader.started, reader.stopped) == (1, 0)
+        assert (reader.started, reader.stopped, given) == (1, 0, [reader])
         assert opened.late._blobs.directory.is_relative_to(tmp_path)  # type: ignore[attr-defined]
     assert reader.stopped == 1
 

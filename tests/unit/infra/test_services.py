@@ -29,7 +29,7 @@ async def test_provision_uses_partitions_and_lanes(context: RoleContext, monkeyp
 
     monkeypatch.setattr(services, "provision_broker", provision)
     await services.provision(context)
-    assert asked == [(context.connection, {"partitions": 6, "lanes": 3})]
+    assert asked == [(context.connection, {"partitions": 6, "lanes": 3 + context.settings.slow_executors})]
 
 
 async def test_the_registry_serves_on_its_port(context: RoleContext, monkeypatch: pytest.MonkeyPatch) -> None:
