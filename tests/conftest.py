@@ -10,10 +10,6 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-# How long an example takes says more about the machine than about the code, and is no verdict of a test.
-hypothesis.settings.register_profile("isos", deadline=None)
-hypothesis.settings.load_profile("isos")
-
 # Before any import of ONNX Runtime or Numba: no telemetry, one thread, kernels cached where the program caches them.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,6 +17,10 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).resolve().parent.par
 
 from tests.support.broker import Servers, start_servers
 from tests.support.tally import Part, append
+
+# How long an example takes says more about the machine than about the code, and is no verdict of a test.
+hypothesis.settings.register_profile("isos", deadline=None)
+hypothesis.settings.load_profile("isos")
 
 _began = time.time()
 _REAL = ("integration", "chaos")

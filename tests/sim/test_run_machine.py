@@ -85,6 +85,7 @@ class RunMachine(RuleBasedStateMachine):
         terminals = Terminals.starting_at(FIRST).mark_set(np.array(self.log, np.int64))
         shell = SimpleNamespace(
             spec=VALIDATOR, codec=CODEC, memory=SimpleNamespace(view=memory(MODEL)), counts=FrameCounts(), check=None,
+            look_up=None, fill=None,
             takeover=SimpleNamespace(is_current=lambda which: which is self.held), decode=self.decode,
         )  # fmt: skip
         self.held, self.writer = held, Results(self)
