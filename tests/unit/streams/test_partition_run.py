@@ -28,6 +28,7 @@ from streams.interpreter import FrameCounts
 from streams.partition_run import WINDOW, PartitionRun, SendFailedError
 from streams.takeover import HeldPartition
 from streams.terminals import Terminals
+from tests.support import cached
 from tests.support.fake_kafka import FakeEvent, FakeProducer, turns, until
 from tests.support.frames import MODEL, TOPIC_ID, executed, frame, memory, plan, row
 from tests.support.results import records_of
@@ -88,7 +89,8 @@ class Shell:
         self.counts = FrameCounts()
         self.current = True
         self.check: Callable[[InferenceFrame], Awaitable[None]] | None = None
-        self.look_up = self.fill = None
+        self.look_up: Callable[[Any], Awaitable[Any]] | None = None
+        self.fill: Callable[[Any], None] | None = None
         self.takeover = SimpleNamespace(is_current=lambda _held: self.current)
         self.letters: list[tuple[bytes | None, str, int]] = []
         self._topic = topic
@@ -444,3 +446,49 @@ async def test_a_defect_in_a_confirmation_is_not_lost() -> None:
         results(bench).writes[0].set_result((0, 1))
         assert isinstance(await bench.failure(), ZeroDivisionError)
         assert bench.held.backlog == [event]
+
+
+async def test_a_look_up_and_the_decision_see_one_memory() -> None:
+    """Memory goes on while the look-up is under way; what was asked for by the old one is decided by it."""
+    seen: list[tuple[int, Any]] = []
+
+    def decide(state: int, event: Event, params: None) -> tuple[int, Effects]:
+        if not isinstance(event.record, Tick):
+            seen.append((event.answers.sequence, event.looked_up))
+        return state, ()
+
+    spec = replace(ROUTER, decide=decide, lookups=lambda record, view, params: (record.frame_id, view.sequence))
+    async with ended(Bench(spec, "inference.admitted", None, 0)) as bench:
+
+        async def look_up(asked: Any) -> Any:
+            bench.shell.memory.view = memory(MODEL, sequence=41)
+            return asked
+
+        bench.shell.look_up = look_up
+        event = await bench.feed(frame([row(100)]), 0)
+        await until(lambda: event.acks == 1)
+    assert seen == [(40, (7, 40))]
+
+
+async def test_nothing_is_looked_up_where_nothing_is_asked() -> None:
+    async def look_up(asked: Any) -> Any:
+        raise AssertionError(f"{asked} was not asked")
+
+    spec = replace(ROUTER, lookups=lambda record, view, params: None)
+    async with ended(Bench(spec, "inference.admitted", None, RouterState())) as bench:
+        bench.shell.look_up = look_up
+        await bench.feed(frame([row(100, deadline_us=1)]), 0)
+        await until(lambda: bench.shell.producer.sent != [])
+        assert bench.run.failure is None
+
+
+async def test_answers_to_be_cached_are_handed_over_and_hold_nothing_back() -> None:
+    handed: list[Any] = []
+    routed = frame([row(100)])
+    made = replace(cached.executed(routed), input_digests=cached.digests_of(routed), memory_sequence=9)
+    async with validator() as bench:
+        bench.shell.memory.view = memory(MODEL, cached.POLICY)
+        bench.shell.fill = handed.append
+        await bench.feed(made, 0)
+        await until(lambda: handed != [])
+    assert [field[16:] for field, _ in handed[0]] == [cached.digests_of(routed)]
