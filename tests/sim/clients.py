@@ -82,10 +82,10 @@ class Client:
         """A request that ends with one of ``codes`` unless chance spoils it."""
         rng = self.world.rng
         number = self.world.number()
-        items = rng.randint(1, 3)
+        items, first = rng.randint(1, 3), number
         if self.world.profile.cached and rng.random() < 0.6:
-            items, number = 1, -rng.randint(10, 11)  # one of few inputs, which come again and again
-        data = np.arange(items * WIDTH, dtype=np.float32).reshape(items, WIDTH) + np.float32(number)
+            items, first = 1, -rng.randint(10, 14)  # one of few inputs, which come again and again
+        data = np.arange(items * WIDTH, dtype=np.float32).reshape(items, WIDTH) + np.float32(first)
         timeout_ms = 0
         kind = rng.random()
         if kind < 0.03:

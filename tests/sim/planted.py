@@ -348,7 +348,11 @@ PLANTED: Final[dict[str, Planted]] = {
         {"weights": {"lost send": 1.0}, "operator": 0.05, "fault": 0.04, "request": 0.01},
     ),
     "a value of the cache is taken without its tag": Planted(
-        Seal, "open", _takes_any_value, (OUTPUTS, CACHED), {**_CACHED, "weights": {"redis flushed": 1.0}, "fault": 0.1}
+        Seal,
+        "open",
+        _takes_any_value,
+        (OUTPUTS, CACHED),
+        {**_CACHED, "weights": {"redis flushed": 1.0}, "fault": 0.05, "operator": 0.002},
     ),
     "an answer is cached in the epoch after its own": Planted(
         streams.cache.fill, "cache_scope", _forgets_the_policy, (CACHED,), {**_CACHED, "operator": 0.05}

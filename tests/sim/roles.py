@@ -201,7 +201,7 @@ class RouterProcess(FrameProcess):
         return replace(ROUTER, params=RouterParams(num_lanes=LANES, hold_us=self.world.profile.hold_us))
 
     def more(self) -> dict[str, Any]:
-        store = cache_store(local_bytes=2_000)
+        store = cache_store(local_bytes=1_000)
 
         async def look_up(lookup: Lookup) -> LookedUp:
             view = self.view
