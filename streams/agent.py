@@ -64,8 +64,8 @@ class AgentSpec:
     ``gather_ms``: what a control agent waits for more inputs after the first, so that one round takes several.
     ``ignores``: pure ``(state, record)``, true of records that would change nothing: a journaled agent's are then not
     even journaled. ``state_per``: one state per assigned source partition, or one per agent. ``journaled``: journal
-    first (control plane). ``lookups``: pure ``(record, memory, params) -> what is asked, or None``, for a read before ``decide`` by
-    the same memory; the frame shell runs it, the control plane's refuses such a spec.
+    first (control plane). ``lookups``: pure ``(record, memory, params) -> what is asked, or None``, for a read before
+    ``decide`` by the same memory; the frame shell runs it, the control plane's refuses such a spec.
     """
 
     name: str
