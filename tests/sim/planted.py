@@ -91,7 +91,6 @@ _until_end = LedgerLog._until_end
 _run = PartitionRun.run
 _end = Outbox.end
 _round = Tenure.round
-_claim_local = RequestIds._claim_local
 _claim = RequestIds.claim
 
 
@@ -236,9 +235,9 @@ async def _writes_again_unread(self: EventStore, event: Any) -> int:
     return int(event.sequence)
 
 
-def _is_its_own_duplicate(self: RequestIds, claims: Any) -> dict[int, bytes]:
-    known = {index: self._local[key] for index, (key, _) in enumerate(claims) if key in self._local}
-    return {**_claim_local(self, claims), **known}
+async def _is_its_own_duplicate(self: RequestIds, claims: Any, spans: Any) -> dict[int, Claim]:
+    known = {at: Claim.unpack(claim) for at, (key, claim) in enumerate(claims) if self._local.get(key) == claim}
+    return {**await _claim(self, claims, spans), **known}
 
 
 async def _refuses_the_holder_too(self: RequestIds, claims: Any, spans: Any) -> dict[int, Claim]:
@@ -318,9 +317,7 @@ PLANTED: Final[dict[str, Planted]] = {
     ),
     "the executor ends a row twice": Planted(Outbox, "end", _ends_twice, (COMMIT, DRAINED, DEFECT)),
     "the Router guesses where memory has no plan": Planted(agents.router, "plan", _guesses, (PLANNED,)),
-    "a redelivered request is a duplicate of itself": Planted(
-        RequestIds, "_claim_local", _is_its_own_duplicate, (OUTPUTS,)
-    ),
+    "a redelivered request is a duplicate of itself": Planted(RequestIds, "claim", _is_its_own_duplicate, (OUTPUTS,)),
     "an id's holder is refused for its own repetition": Planted(
         RequestIds,
         "claim",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ def quiet() -> Iterator[None]:
 
 def world(seed: int, bug: Planted) -> Report:
     """One world of the kind in which the bug shows."""
+    gc.collect()  # what an ended world left behind must not end in the middle of this one
     profile = replace(Profile.drawn(random.Random(seed)), **bug.world) if bug.world else None
     return Simulation(seed, profile).run(WORLD_STEPS)
 
