@@ -25,7 +25,14 @@ MAX_RECORDS: Final = 1_250
 """Records of one piece: a batch of a million tiny ones must not become one tick's work."""
 CRC_AT: Final = 17
 CRC_FROM: Final = 21
-_NAMES: Final = ("_get_actions_per_node", "_notify", "_records", "_wait_consume_future", "_proc_fetch_request")
+_NAMES: Final = (
+    "_get_actions_per_node",
+    "_notify",
+    "_records",
+    "_wait_consume_future",
+    "_proc_fetch_request",
+    "fetched_records",
+)
 
 
 class FetchedBytes:
@@ -110,7 +117,11 @@ def _with(method: Any, **others: Any) -> Any:
 
 
 class ColumnFetcher(Fetcher):  # type: ignore[misc]  # aiokafka is untyped
-    """aiokafka's fetcher with columns. When ``is_held``, the next fetch waits for ``ask``."""
+    """aiokafka's fetcher with columns. When ``is_held``, the next fetch waits for ``ask``.
+
+    Held from the moment records are handed on: one that were sent then would bring only what came by then, and the
+    next read would get that at once and leave behind what came since, from read to read.
+    """
 
     holds = False
     is_held = False
@@ -120,14 +131,17 @@ class ColumnFetcher(Fetcher):  # type: ignore[misc]  # aiokafka is untyped
 
     def _get_actions_per_node(self, assignment: Any) -> Any:
         requests, *others = super()._get_actions_per_node(assignment)
-        if self.is_held:
-            requests = []
-        elif requests:
+        return [] if self.is_held else requests, *others
+
+    async def fetched_records(self, partitions: Any, timeout: float = 0, max_records: int | None = None) -> Any:
+        """What was fetched, with no further fetch behind it."""
+        found = await super().fetched_records(partitions, timeout, max_records)
+        if found:
             self.is_held = self.holds
-        return requests, *others
+        return found
 
     def ask(self) -> None:
-        """Let one fetch go out."""
+        """Let fetches go out until one has brought something."""
         if self.is_held:
             self.is_held = False
             self._notify(self._wait_consume_future)

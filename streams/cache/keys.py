@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from streams.columns import DATATYPE_BYTES, item_bytes, item_edges
 SCOPE_BYTES: Final = 16
 DIGEST_BYTES: Final = 16
 FIELD_BYTES: Final = SCOPE_BYTES + DIGEST_BYTES
+MAX_KEPT: Final = 1_024
 NO_DIGEST: Final = bytes(DIGEST_BYTES)
 """In the place of a row that is not looked up."""
 
@@ -46,22 +48,25 @@ def scope_of(version: ModelVersion, epoch: int) -> bytes:
 
 def input_digests(segment: Segment, row_items: Sequence[int]) -> list[bytes]:
     """Digest (16 bytes) of each row's input, ``row_items`` batch items each; inline data and a blob differ."""
-    signature = repr([(block.name, block.datatype, block.item_shape) for block in segment.inputs])
+    signature = tuple([(block.name, block.datatype, block.item_shape) for block in segment.inputs])
     if segment.blob is not None:
-        text = f"{signature}\n{row_items[0]}\n{segment.blob.digest}"
-        return [blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()]
-    begun: dict[int, Any] = {}
+        digest = _begun(signature, row_items[0]).copy()
+        digest.update(segment.blob.digest.encode())
+        return [digest.digest()]
     parts = [_row_data(block, row_items) for block in segment.inputs]
     digests = []
     for row, items in enumerate(row_items):
-        head = begun.get(items)
-        if head is None:
-            head = begun[items] = blake2b(f"{signature}\n{items}\n".encode(), digest_size=DIGEST_BYTES)
-        digest = head.copy()
+        digest = _begun(signature, items).copy()
         for part in parts:
             digest.update(part[row])
         digests.append(digest.digest())
     return digests
+
+
+@lru_cache(MAX_KEPT)
+def _begun(signature: tuple[tuple[str, str, tuple[int, ...]], ...], items: int) -> Any:
+    """The digest of an input of this signature before its data; to be copied."""
+    return blake2b(f"{signature!r}\n{items}\n".encode(), digest_size=DIGEST_BYTES)
 
 
 def row_edges(block: TensorBlock, row_items: Sequence[int]) -> list[int]:

@@ -41,6 +41,8 @@ MAX_ANSWER_BYTES: Final = 1 << 20
 """Values of one answer; what does not fit is a miss."""
 MAX_WAITING_BYTES: Final = 8 << 20
 """Answers that wait to be written; what comes beyond is not cached."""
+GATHER_S: Final = 0.025
+"""How long answers wait to be written together: a call costs more than an answer."""
 MAX_WRITTEN_BYTES: Final = 1 << 20
 MAX_WRITTEN: Final = 256
 """Answers of one write: each is authenticated between two turns of the loop."""
@@ -203,6 +205,8 @@ class CacheStore:
             done.result()
 
     async def _write(self) -> None:
+        """Write what waits, and what comes while the first of it waits for more."""
+        await asyncio.sleep(GATHER_S)
         while self._waiting:
             parts: list[bytes] = []
             size = number = 0

@@ -13,6 +13,7 @@ import hmac
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from struct import Struct, error
 from typing import Final
@@ -138,7 +139,8 @@ def _segment_payloads(
     items: Sequence[int],
     instants: tuple[int, int],
 ) -> Iterator[tuple[bytes, bytes]]:
-    head = _head(segment)
+    signature = [(block.name, block.datatype, block.item_shape) for block in segment.outputs]
+    head = _head(segment.model_digest, segment.cohort, segment.execution_provider, segment.executor, *signature)
     blocks = [(row_edges(block, items), block.data) for block in segment.outputs]
     for row, status in enumerate(statuses):
         digest = digests[row * len(NO_DIGEST) : (row + 1) * len(NO_DIGEST)]
@@ -153,10 +155,11 @@ def _segment_payloads(
             yield scope + digest, payload
 
 
-def _head(segment: Segment) -> bytes:
-    outputs = [(block.name, block.datatype, block.item_shape) for block in segment.outputs]
-    facts = [segment.model_digest, segment.cohort, segment.execution_provider, segment.executor, outputs]
-    return json.dumps(facts, separators=(",", ":")).encode()
+@lru_cache(_KEPT_MADE)
+def _head(
+    model_digest: str, cohort: str, execution_provider: str, executor: str, *outputs: tuple[str, str, tuple[int, ...]]
+) -> bytes:
+    return json.dumps([model_digest, cohort, execution_provider, executor, outputs], separators=(",", ":")).encode()
 
 
 def _made(head: bytes) -> Made:

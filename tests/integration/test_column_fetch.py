@@ -113,22 +113,26 @@ async def test_a_fetch_on_demand_brings_all_that_came_meanwhile(bootstrap: str, 
 
         write(bootstrap, topic, [b"a"])
         assert await read() == [0, 1]
+        ask()
+        assert await client.getmany(timeout_ms=50) == {}  # idle, with a fetch under way
+        write(bootstrap, topic, [b"a"])
+        assert await read() == [1, 2]
         for n in range(1, 6):  # several batches
             write(bootstrap, topic, [b"b"])
             assert await client.getmany(timeout_ms=50) == {}, n  # nobody has asked
-        assert await read() == [1, 6]
+        assert await read() == [2, 7]
         waiting = asyncio.ensure_future(read())
         await asyncio.sleep(0)
         write(bootstrap, topic, [b"c"])
-        assert await bounded(waiting, 10, "a fetch that waits") == [6, 7]
+        assert await bounded(waiting, 10, "a fetch that waits") == [7, 8]
         client.seek(place, 3)
-        assert await read() == [3, 7]
+        assert await read() == [3, 8]
         client.pause(place)
         ask()
         assert await client.getmany(timeout_ms=100) == {}
         client.resume(place)
         client.seek(place, 5)
-        assert await read() == [5, 7]
+        assert await read() == [5, 8]
 
 
 class Assigned(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -156,16 +156,43 @@ def test_a_fetcher_of_another_kind_is_refused() -> None:
 
 async def test_a_fetch_goes_out_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Fetcher, "_get_actions_per_node", lambda self, _: (["fetch"], {"reset": 1}, 0.2, False, []))
+    fetched: list[dict[str, int]] = [{}, {"place": 1}]
+
+    async def fetched_records(*_: Any) -> dict[str, int]:
+        return fetched.pop(0)
+
+    monkeypatch.setattr(Fetcher, "fetched_records", fetched_records)
     consumer = FakeConsumer()
     ask = deliver_columns(consumer, on_demand=True)
     fetcher: Any = consumer._fetcher
     assert isinstance(fetcher, ColumnFetcher)
+
+    def sent() -> list[str]:
+        requests: list[str] = fetcher._get_actions_per_node(None)[0]
+        return requests
+
     fetcher._wait_consume_future = asyncio.get_running_loop().create_future()
-    sent = [fetcher._get_actions_per_node(None)[0] for _ in range(3)]
-    assert sent == [["fetch"], [], []]
+    ask()
+    assert (sent(), await fetcher.fetched_records(()), sent()) == (
+        ["fetch"],
+        {},
+        ["fetch"],
+    )  # one more, for it was idle
+    ask()  # again, after a time-out, with that one under way
+    assert (await fetcher.fetched_records(()), sent()) == ({"place": 1}, [])  # nothing behind what was handed on
     assert fetcher._get_actions_per_node(None)[1] == {"reset": 1}  # anything but fetches goes on
+    assert not fetcher._wait_consume_future.done()
     ask()
     assert fetcher._wait_consume_future.done()
-    assert [fetcher._get_actions_per_node(None)[0] for _ in range(2)] == [["fetch"], []]
+    assert sent() == ["fetch"]
+
+
+async def test_without_demand_fetches_are_as_aiokafka_makes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fetched_records(*_: Any) -> dict[str, int]:
+        return {"place": 1}
+
+    monkeypatch.setattr(Fetcher, "_get_actions_per_node", lambda self, _: (["fetch"], {}, 0.2, False, []))
+    monkeypatch.setattr(Fetcher, "fetched_records", fetched_records)
     deliver_columns(other := FakeConsumer())
-    assert [other._fetcher._get_actions_per_node(None)[0] for _ in range(2)] == [["fetch"], ["fetch"]]  # type: ignore[attr-defined]
+    fetcher: Any = other._fetcher
+    assert (await fetcher.fetched_records(()), fetcher._get_actions_per_node(None)[0]) == ({"place": 1}, ["fetch"])
