@@ -50,13 +50,13 @@ def input_digests(segment: Segment, row_items: Sequence[int]) -> list[bytes]:
     """Digest (16 bytes) of each row's input, ``row_items`` batch items each; inline data and a blob differ."""
     signature = tuple([(block.name, block.datatype, block.item_shape) for block in segment.inputs])
     if segment.blob is not None:
-        digest = _begun(signature, row_items[0]).copy()
+        digest = _begun("blob", signature, row_items[0]).copy()
         digest.update(segment.blob.digest.encode())
         return [digest.digest()]
     parts = [_row_data(block, row_items) for block in segment.inputs]
     digests = []
     for row, items in enumerate(row_items):
-        digest = _begun(signature, items).copy()
+        digest = _begun("data", signature, items).copy()
         for part in parts:
             digest.update(part[row])
         digests.append(digest.digest())
@@ -64,9 +64,9 @@ def input_digests(segment: Segment, row_items: Sequence[int]) -> list[bytes]:
 
 
 @lru_cache(MAX_KEPT)
-def _begun(signature: tuple[tuple[str, str, tuple[int, ...]], ...], items: int) -> Any:
-    """The digest of an input of this signature before its data; to be copied."""
-    return blake2b(f"{signature!r}\n{items}\n".encode(), digest_size=DIGEST_BYTES)
+def _begun(kind: str, signature: tuple[tuple[str, str, tuple[int, ...]], ...], items: int) -> Any:
+    """The digest of an input of this signature before its data, or the name of a blob with it; to be copied."""
+    return blake2b(f"{kind}\n{signature!r}\n{items}\n".encode(), digest_size=DIGEST_BYTES)
 
 
 def row_edges(block: TensorBlock, row_items: Sequence[int]) -> list[int]:

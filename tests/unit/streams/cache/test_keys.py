@@ -80,6 +80,13 @@ def test_a_blob_counts_by_its_own_digest() -> None:
     assert input_digests(one, [1]) != input_digests(one, [2])
 
 
+def test_data_that_spells_a_blobs_name_is_another_input() -> None:
+    name = "a" * 64
+    blob = Segment("m", "", "", 1, (TensorBlock("x", "UINT8", (64,), b""),), blob=BlobRef(name, 64))
+    inline = Segment("m", "", "", 1, (TensorBlock("x", "UINT8", (64,), name.encode()),))
+    assert input_digests(blob, [1]) != input_digests(inline, [1])
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4)), min_size=1, max_size=12))
 def test_digests_are_equal_exactly_where_input_is(rows: list[tuple[int, int]]) -> None:
     built = frame([row(value, items=items) for value, items in rows])
