@@ -241,11 +241,11 @@ async def _is_its_own_duplicate(self: RequestIds, claims: Any, spans: Any) -> di
 
 
 async def _refuses_the_holder_too(self: RequestIds, claims: Any, spans: Any) -> dict[int, Claim]:
-    """Rows read again after a crash, the holder behind its repetition: each is refused for the other's sake."""
+    """Two of one tick, the holder and its repetition: each is refused for the other's sake."""
     met = await _claim(self, claims, spans)
     by_key = {claims[at][0]: at for at in met}
     for at, (key, claim) in enumerate(claims):
-        if at not in met and key in by_key and at > by_key[key]:
+        if at not in met and key in by_key:
             met[at] = Claim.unpack(claims[by_key[key]][1])
             assert met[at] != Claim.unpack(claim)
     return met

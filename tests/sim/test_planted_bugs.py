@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import random
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -28,9 +29,18 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+def forget_ended_worlds() -> None:
+    """End what bugs left behind in worlds before, which would else end in the middle of the next one."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None  # that it complains then is the bugs' doing
+    try:
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
+
+
 def world(seed: int, bug: Planted) -> Report:
     """One world of the kind in which the bug shows."""
-    gc.collect()  # what an ended world left behind must not end in the middle of this one
+    forget_ended_worlds()
     profile = replace(Profile.drawn(random.Random(seed)), **bug.world) if bug.world else None
     return Simulation(seed, profile).run(WORLD_STEPS)
 
