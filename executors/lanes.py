@@ -66,6 +66,11 @@ def planned_versions(memory: MemoryView, num_lanes: int, num_slow: int, *, slow:
 
 
 def assignor(num_slow: int, *, slow: bool) -> type[RoundRobinPartitionAssignor]:
-    """The assignor of a class of executors where the last ``num_slow`` lanes are the slow ones."""
-    kind = "slow" if slow else "fast"
-    return type(f"{kind.title()}Lanes", (_OfClass,), {"name": f"isos-{kind}-lanes", "num_slow": num_slow, "slow": slow})
+    """The assignor of a class of executors where the last ``num_slow`` lanes are the slow ones.
+
+    The fast ones' goes by the name of aiokafka's round robin, so that executors of a release without classes can be in
+    their group during a roll. To offer both instead is no way: aiokafka 0.14.0 joins once per assignor that it offers,
+    each time with another list, and two members can keep each other rebalancing for ever.
+    """
+    kind, name = ("Slow", "isos-slow-lanes") if slow else ("Fast", RoundRobinPartitionAssignor.name)
+    return type(f"{kind}Lanes", (_OfClass,), {"name": name, "num_slow": num_slow, "slow": slow})

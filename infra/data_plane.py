@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from agents.admission import AdmissionPolicy, admit
 from agents.router import ROUTER, RouterParams
@@ -147,13 +146,11 @@ async def executor(context: RoleContext) -> None:
         loaders.append(loader)
         changed(parts.memory.view)
         loading = asyncio.ensure_future(loader.run())
-        # The second strategy is for the roll from a release whose executors know no classes.
-        strategies = (assignor(num_slow, slow=slow), *(() if slow else (RoundRobinPartitionAssignor,)))
         reader = _group(
             context,
             executor_group(slow=slow),
             max_poll_records=1_000,
-            partition_assignment_strategy=strategies,
+            partition_assignment_strategy=(assignor(num_slow, slow=slow),),  # one: see there
             fetch_max_wait_ms=SLOW_FETCH_MS if slow else FETCH_MAX_WAIT_MS,
         )
         loop = Worker(

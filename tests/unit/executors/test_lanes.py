@@ -44,7 +44,7 @@ def test_without_slow_lanes_the_fast_group_has_all() -> None:
 
 
 def test_the_classes_speak_of_themselves_by_name() -> None:
-    assert assignor(1, slow=False).name != assignor(1, slow=True).name
+    assert (assignor(1, slow=False).name, assignor(1, slow=True).name) == ("roundrobin", "isos-slow-lanes")
 
 
 def test_an_executor_wants_what_is_planned_for_its_lanes() -> None:
