@@ -30,6 +30,7 @@ from streams.blobs.blob_store import BlobStore
 from streams.codec import Codec
 from streams.columns import STATUSES
 from streams.errors import CODES, PoisonRecordError
+from streams.frame_check import checked
 from streams.registry.schema_watch import SchemaWatch, decode_or_learn
 from streams.topics import full_name
 
@@ -171,7 +172,7 @@ class Worker:
                 lane = self._lanes.progress(place)
                 entry = lane.window.start(record.offset + 1)
                 try:
-                    frame = await decode_or_learn(self._codec, self._schemas, "inference.routed", record.value)
+                    frame = checked(await decode_or_learn(self._codec, self._schemas, "inference.routed", record.value))
                 except PoisonRecordError as error:
                     await self._dead_letter(record, error)
                 else:

@@ -13,6 +13,7 @@ import numpy as np
 
 from schemas.frame import InferenceFrame, Segment
 from streams.columns import DATATYPE_BYTES, STATUSES
+from streams.errors import PoisonRecordError
 from streams.tensors import BYTES
 
 _WIDTHS: Final = (
@@ -20,6 +21,14 @@ _WIDTHS: Final = (
     ("row_items", 2), ("tenant_index", 2), ("id_lengths", 1), ("key_lengths", 2),
 )  # fmt: skip
 _KNOWN_STATUSES: Final = bytes(range(len(STATUSES)))
+
+
+def checked(frame: InferenceFrame) -> InferenceFrame:
+    """The frame. Raises PoisonRecordError where it contradicts itself."""
+    fault = fault_of(frame)
+    if fault:
+        raise PoisonRecordError("garbage", f"the frame contradicts itself: {fault}")
+    return frame
 
 
 def fault_of(frame: InferenceFrame) -> str:

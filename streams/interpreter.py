@@ -20,7 +20,7 @@ from schemas.frame import InferenceFrame
 from streams.agent import AgentSpec
 from streams.codec import Codec
 from streams.errors import InvariantError, PoisonRecordError
-from streams.frame_check import fault_of
+from streams.frame_check import checked
 from streams.ledger_log import LedgerLog
 from streams.partition_run import PartitionRun
 from streams.registry.schema_watch import SchemaWatch, decode_or_learn
@@ -121,8 +121,4 @@ class FrameInterpreter:
 
     async def decode(self, value: bytes | None) -> InferenceFrame:
         """A frame of the consumed topic; PoisonRecordError when it is none, RetriableError when nobody can say."""
-        frame: InferenceFrame = await decode_or_learn(self.codec, self._schemas, self._consumed, value)
-        fault = fault_of(frame)
-        if fault:
-            raise PoisonRecordError("garbage", f"the frame contradicts itself: {fault}")
-        return frame
+        return checked(await decode_or_learn(self.codec, self._schemas, self._consumed, value))

@@ -21,6 +21,7 @@ from executors.batcher import Profile
 from executors.session import ExecutionError
 from executors.worker import ROUTED, Worker
 from schemas.frame import InferenceFrame
+from schemas.quick import replaced
 from schemas.request import BlobRef
 from streams.blobs.blob_store import BlobCorruptError, BlobMissingError, StoreUnreadableError
 from streams.codec import Codec, SchemaIds
@@ -163,6 +164,15 @@ def _commit_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def routed(*offsets: int, **given: Any) -> InferenceFrame:
     given = {"version": "v1.0.0", "deadline_us": LATER, **given}
     return frame([row(offset, **given) for offset in offsets])
+
+
+async def test_a_frame_that_contradicts_itself_is_a_dead_letter() -> None:
+    bench = Bench(FakeSession())
+    bench.deliver(replaced(routed(0), offsets=b""), routed(2))
+    async with running(bench):
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 2)
+    assert bench.letters == ["garbage"]
+    assert bench.rows() == {2: (OK, "", [2.0])}
 
 
 async def test_rows_are_executed_with_their_own_inputs_and_offsets_committed() -> None:
