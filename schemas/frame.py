@@ -87,12 +87,15 @@ class InferenceFrame(Spliced):
 
     Columns (bytes, little-endian, one entry per row): ``offsets`` int64, ``gaps`` int32 (offsets just before the row
     that hold no request), ``received_us`` int64 (broker timestamp), ``deadlines_us`` int64, ``priorities`` uint8,
-    ``statuses`` uint8 (index into ``streams.columns.STATUSES``), ``roles`` uint8 (0 primary, 1 shadow), ``row_items``
-    uint16, ``tenant_index`` uint16 into ``tenants``, ``id_lengths`` uint8 into the concatenated UTF-8 ``ids``,
-    ``key_lengths`` uint16 into the concatenated UTF-8 ``routing_keys`` (0 = none), ``input_digests`` 16 bytes
+    ``statuses`` uint8 (index into ``streams.columns.STATUSES``), ``roles`` uint8 (0 primary, 1 shadow, 2 hedge),
+    ``row_items`` uint16, ``tenant_index`` uint16 into ``tenants``, ``id_lengths`` uint8 into the concatenated UTF-8
+    ``ids``, ``key_lengths`` uint16 into the concatenated UTF-8 ``routing_keys`` (0 = none), ``input_digests`` 16 bytes
     (``streams.cache.keys``; zeros where the row's answer is not cached), or None where no row's is.
 
-    ``wire``: the Avro bytes of tenants, errors and columns.
+    ``attempt``: how often the rows were tried before; those of ``inference.retries`` are not routed before
+    ``not_before_us``, and ``errors`` holds what each failed with.
+
+    ``wire``: the Avro bytes of tenants, errors, columns, attempt and ``not_before_us``.
     """
 
     frame_id: int
@@ -120,3 +123,5 @@ class InferenceFrame(Spliced):
     key_lengths: bytes
     routing_keys: bytes
     input_digests: bytes | None = None
+    attempt: int = 0
+    not_before_us: int = 0

@@ -25,7 +25,9 @@ class VersionWeight:
 class Plan:
     """Plan of one model: weights sum to 100; ``max_batch_size`` in items; ``timeout_ms``: the default budget.
 
-    ``lane``: a lane of ``inference.routed`` from 0 on, ``HASHED`` or ``SLOW``.
+    ``lane``: a lane of ``inference.routed`` from 0 on, ``HASHED`` or ``SLOW``. ``fallbacks``: versions that serve where
+    the planned one cannot, first choice first. ``max_attempts``: tries of a row over the whole path, 1 = no second one.
+    ``hedge``: a row that takes long is also given to another lane, and the first answer counts.
     """
 
     model: str
@@ -33,6 +35,9 @@ class Plan:
     max_batch_size: int
     timeout_ms: int
     lane: int = HASHED
+    fallbacks: tuple[str, ...] = ()
+    max_attempts: int = 2
+    hedge: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ def encode_frame(frame: InferenceFrame, prefix: bytes = b"") -> bytes:
 
 
 def _put_rows(parts: list[bytes | memoryview], frame: InferenceFrame) -> None:
-    """Tenants, errors and columns."""
+    """Tenants, errors, columns, and which try it is."""
     if frame.tenants:
         parts.append(write_long(len(frame.tenants)))
         parts += [write_string(tenant) for tenant in frame.tenants]
@@ -62,6 +62,7 @@ def _put_rows(parts: list[bytes | memoryview], frame: InferenceFrame) -> None:
         parts += (write_long(len(column)), column)
     digests = frame.input_digests
     parts += (_NONE,) if digests is None else (_SOME, write_long(len(digests)), digests)
+    parts += (write_long(frame.attempt), write_long(frame.not_before_us))
 
 
 def decode_frame(value: bytes, at: int) -> InferenceFrame:
@@ -82,10 +83,11 @@ def decode_frame(value: bytes, at: int) -> InferenceFrame:
         errors += [RowError(cursor.integer(), cursor.string(), cursor.string(), cursor.integer()) for _ in range(count)]
     columns: list[Any] = [column() for _ in range(13)]
     columns.append(column() if cursor.flag(2) else None)
+    attempt, not_before_us = cursor.integer(), long()
     rows = view[rows_at : cursor.at]
     frame = InferenceFrame(
         frame_id, created_us, topic_id, partition, memory_sequence, admitted_us, routed_us, executed_us,
-        tuple(segments), tuple(tenants), tuple(errors), *columns,
+        tuple(segments), tuple(tenants), tuple(errors), *columns, attempt, not_before_us,
     )  # fmt: skip
     if cursor.at != len(value):
         raise ValueError("bytes are left over after the record")

@@ -1,9 +1,10 @@
 """More partitions for a running data plane, in the order that lets every record be answered.
 
 A request on a new partition travels on that number through all topics but the lanes, so what lies at the end of its
-path must be there first: ``results``, ``ledger-checkpoints``, ``executed``, ``admitted``, and ``requests`` last, each
-seen on the broker before the next. Before ``requests`` there is a pause in which every producer of the data plane
-learns of the others. An interrupted growth is completed by asking for it again: what has the partitions is passed over.
+path must be there first: ``results``, ``ledger-checkpoints``, ``executed``, ``retries``, ``admitted``, and ``requests``
+last, each seen on the broker before the next. Before ``requests`` there is a pause in which every producer of the data
+plane learns of the others. An interrupted growth is completed by asking for it again: what has the partitions is passed
+over.
 
 Consumers notice new partitions by themselves. A record with a key may go to another partition than before, because the
 clients' partitioners count partitions; order among records of one key holds on either side of the growth.
@@ -25,6 +26,7 @@ ORDER: Final = (
     "inference.results",
     "inference.ledger-checkpoints",
     "inference.executed",
+    "inference.retries",
     "inference.admitted",
     "inference.requests",
 )

@@ -83,6 +83,7 @@ _TABLE: Final = (
     ),
     _data("inference.admitted", "requests", ("edge",), ("router",)),
     _data("inference.routed", "lanes", ("router",), ("executor",)),
+    _data("inference.retries", "requests", ("executor",), ("router",)),
     _data("inference.executed", "requests", ("executor", "edge", "router"), ("validator",)),
     Topic(
         "inference.results",

@@ -34,14 +34,14 @@ SEGMENT = Segment(
 FRAME = InferenceFrame(
     *(77, T, TOPIC_ID, 1, 5, T + 1, T + 2, T + 3, (SEGMENT,), ("default",), (RowError(0, "internal", "a defect", 9),)),
     *(bytes(8), bytes(4), bytes(8), bytes(8), b"\x05", b"\x01", b"\x00", b"\x01\x00", b"\x00\x00"),
-    *(b"\x02", b"r1", b"\x01\x00", b"k", bytes(range(16))),
+    *(b"\x02", b"r1", b"\x01\x00", b"k", bytes(range(16)), 1, T + 4),
 )
 RESULT = InferenceResult(
     *("r1", "default", T, Source(TOPIC_ID, 1, 123456), "REJECTED", ResultError("quota_exceeded", "too many", 250)),
     *("digits", "v1.0.0", Provenance(DIGEST, 5, "main", "exp", 9, 16, "CPUExecutionProvider", "e-0", True)),
     *(Timing(T + 1, T + 2, T + 3, T + 4), (TENSOR,)),
 )
-PLAN = Plan("digits", (VersionWeight("v1.0.0", 90), VersionWeight("v1.1.0", 10)), 128, 30_000, 1)
+PLAN = Plan("digits", (VersionWeight("v1.0.0", 90), VersionWeight("v1.1.0", 10)), 128, 30_000, 1, ("v0.9.0",), 3, True)
 WINDOW = ModelWindow("digits", "v1.0.0", 10, 6, 2, 1, 1, 5_000, 900)
 
 SAMPLES: dict[str, Any] = {

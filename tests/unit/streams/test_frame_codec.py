@@ -53,7 +53,7 @@ def test_a_frame_of_the_first_version_is_read_with_the_new_fields_at_their_defau
     codec = Codec(SchemaIds(local.write_ids, {**local.by_id, 999: old}))
     frame = codec.decode(topic, b"\x00" + (999).to_bytes(4, "big") + body)
     segments = tuple(replace(each, blob=None, cached=False) for each in FRAME.segments)
-    assert frame == replace(FRAME, segments=segments, input_digests=None)
+    assert frame == replace(FRAME, segments=segments, input_digests=None, attempt=0, not_before_us=0)
 
 
 @pytest.mark.parametrize(("tail", "error"), [(b"\x04\x00", ValueError), (b"\x00\x02", ValueError), (b"\x00", EOFError)])

@@ -17,7 +17,7 @@ def test_requests_are_last_and_lanes_first() -> None:
     plan = steps(TWO, partitions=4, lanes=3)
     assert [step.topic for step in plan] == [
         *("inference.routed", "inference.results", "inference.ledger-checkpoints"),
-        *("inference.executed", "inference.admitted", "inference.requests"),
+        *("inference.executed", "inference.retries", "inference.admitted", "inference.requests"),
     ]
     assert plan[0] == Step("inference.routed", 1, 3)
     assert {(step.before, step.after) for step in plan[1:]} == {(2, 4)}
