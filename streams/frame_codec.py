@@ -87,7 +87,7 @@ def decode_frame(value: bytes, at: int) -> InferenceFrame:
     rows = view[rows_at : cursor.at]
     frame = InferenceFrame(
         frame_id, created_us, topic_id, partition, memory_sequence, admitted_us, routed_us, executed_us,
-        tuple(segments), tuple(tenants), tuple(errors), *columns, attempt, not_before_us,
+        tuple(segments), tuple(tenants), tuple(errors), *columns, attempt=attempt, not_before_us=not_before_us,
     )  # fmt: skip
     if cursor.at != len(value):
         raise ValueError("bytes are left over after the record")
