@@ -83,11 +83,11 @@ def decode_frame(value: bytes, at: int) -> InferenceFrame:
         errors += [RowError(cursor.integer(), cursor.string(), cursor.string(), cursor.integer()) for _ in range(count)]
     columns: list[Any] = [column() for _ in range(13)]
     columns.append(column() if cursor.flag(2) else None)
-    attempt, not_before_us = cursor.integer(), long()
+    columns += (cursor.integer(), long())
     rows = view[rows_at : cursor.at]
     frame = InferenceFrame(
         frame_id, created_us, topic_id, partition, memory_sequence, admitted_us, routed_us, executed_us,
-        tuple(segments), tuple(tenants), tuple(errors), *columns, attempt=attempt, not_before_us=not_before_us,
+        tuple(segments), tuple(tenants), tuple(errors), *columns,
     )  # fmt: skip
     if cursor.at != len(value):
         raise ValueError("bytes are left over after the record")
