@@ -83,11 +83,12 @@ class Measured:
         return {**counts(self.matched, mask), **self.latency(mask)}
 
     def frame(self) -> tuple[Sample, Sample]:
-        """The looks at both ends of the measured stretch."""
+        """The looks at both ends of the measured stretch; of the whole phase, where fewer than two fell inside."""
         inside = [
             look for look in self.looks if self.phase.warmup_s <= look.at_s - self.begun_s <= self.phase.total_s + 0.05
         ]
-        inside = inside or list(self.looks)
+        if len(inside) < 2:  # a look by itself has no length, and nothing can be divided by it
+            inside = list(self.looks)
         return inside[0], inside[-1]
 
     def cpu(self) -> dict[str, float]:

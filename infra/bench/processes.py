@@ -45,8 +45,10 @@ def sample(pids: Mapping[str, int], proc: Path = Path("/proc")) -> Sample:
 
 
 def cpu_percent(before: Sample, after: Sample) -> dict[str, float]:
-    """Percent of one core between two looks, of the processes that were there both times."""
+    """Percent of one core between two looks, of the processes that were there both times; nothing within no time."""
     elapsed = after.at_s - before.at_s
+    if elapsed <= 0:
+        return {}
     return {
         name: round(100 * (used - before.cpu_s[name]) / elapsed, 1)
         for name, used in after.cpu_s.items()

@@ -29,6 +29,14 @@ def test_cpu_over_the_measured_stretch():
     assert run.max_rss_mb() == {"edge-0": 50.0}
 
 
+def test_one_look_in_a_short_measured_stretch_is_no_division_by_zero():
+    phase = Phase("p", LOADS, 100.0, 0.5, 1.6)
+    run = measured(phase, np.full(210, 10.0))
+    assert len([look for look in run.looks if look.at_s >= 1.6 and look.at_s <= 2.15]) == 1
+    assert run.cpu() == {"edge-0": 10.0, "generator": 5.0}
+    assert run.document()["cpu_over_s"] > 0
+
+
 def test_a_phase_of_steps_lasts_as_long_as_they_do():
     assert Phase("p", LOADS, steps=((1.0, 2.0), (3.0, 4.0))).total_s == 6.0
     assert Phase("p", LOADS, 1.0, 4.0, 2.0).total_s == 6.0

@@ -22,6 +22,7 @@ def test_percent_of_one_core_of_those_seen_twice():
     before = Sample(10.0, {"edge": 1.0, "old": 5.0}, {})
     after = Sample(14.0, {"edge": 3.0, "new": 9.0}, {})
     assert cpu_percent(before, after) == {"edge": 50.0}
+    assert cpu_percent(before, before) == {}
 
 
 def test_this_process_and_this_machine():
