@@ -219,6 +219,12 @@ _TABLE: Final = (
         "`isos status` shows what executors hold; the executor's log names the reason.",
     ),
     Code(
+        "circuit_open",
+        "ERROR",
+        "The model version failed most of its rows, its breaker is open, and no other version may serve in its stead.",
+        "Try again after `retry_after_ms`; `isos serving show MODEL` shows the breaker and the fallbacks.",
+    ),
+    Code(
         "execution_failed",
         "ERROR",
         "The model raised an error on this input.",

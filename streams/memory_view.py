@@ -4,8 +4,8 @@ An event is accepted only if its sequence is the next and its ``prev_hash`` is t
 event's record value as stored. Anything else is void: it changes nothing, and the caller counts and logs it.
 
 Keys: ``model/<name>/<version>`` (ModelVersion), ``active/<name>`` (ActiveVersion), ``plan/<name>`` (Plan),
-``cache/<name>`` (CachePolicy), ``incident/<id>`` (Incident), ``context/<id>`` (ContextSignal),
-``rejections/<command id>`` (Rejection).
+``cache/<name>`` (CachePolicy), ``serving/<name>`` (ServingPolicy), ``breaker/<name>/<version>`` (Breaker),
+``incident/<id>`` (Incident), ``context/<id>`` (ContextSignal), ``rejections/<command id>`` (Rejection).
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from schemas.cache import CachePolicy
 from schemas.memory import MemoryEntry, MemoryEvent
 from schemas.model import ModelVersion
 from schemas.plan import Plan
+from schemas.serving import Breaker, ServingPolicy
 from streams.cache.keys import CacheScope, scope_of
 from streams.canonical import from_json
 
 ZERO_HASH: Final = bytes(32)
+_NO_BREAKERS: Final[Mapping[str, Breaker]] = MappingProxyType({})
 _T = TypeVar("_T")
 
 
@@ -167,6 +169,21 @@ def cache_scope(view: MemoryView, model: str, version: str) -> CacheScope | None
     return _cached(view, ("cache", model, version), lambda: _cache_scope(view, model, version))
 
 
+def serving_policy(view: MemoryView, model: str) -> ServingPolicy | None:
+    """What an operator set for a model, or None."""
+    return _typed(view, f"serving/{model}", ServingPolicy)
+
+
+def breakers(view: MemoryView, model: str) -> Mapping[str, Breaker]:
+    """The breakers of a model that are not closed, by version; hardly ever there are any."""
+    return all_breakers(view).get(model, _NO_BREAKERS)
+
+
+def all_breakers(view: MemoryView) -> Mapping[str, Mapping[str, Breaker]]:
+    """Breakers that are not closed, by model and version."""
+    return _cached(view, "breakers", lambda: _breakers(view))
+
+
 def active_version(view: MemoryView, model: str) -> str | None:
     """The active version of a model, or None."""
     active = _typed(view, f"active/{model}", ActiveVersion)
@@ -224,6 +241,13 @@ def _models(view: MemoryView) -> Mapping[str, tuple[ModelVersion, ...]]:
     for version in _bodies(view, "model/", ModelVersion):
         found[version.model] = (*found.get(version.model, ()), version)
     return MappingProxyType(found)
+
+
+def _breakers(view: MemoryView) -> Mapping[str, Mapping[str, Breaker]]:
+    found: dict[str, dict[str, Breaker]] = {}
+    for each in _bodies(view, "breaker/", Breaker):
+        found.setdefault(each.model, {})[each.version] = each
+    return found
 
 
 def _bodies(view: MemoryView, prefix: str, cls: type[_T]) -> Iterable[_T]:
