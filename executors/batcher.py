@@ -8,7 +8,9 @@ The unit is a slice: consecutive rows of one segment with one priority. One queu
 - **Between the queues of a class**: weighted deficit round robin on service time (Shreedhar and Varghese 1995, in its
   surplus form: a queue is served while its deficit is positive and pays afterwards), so that models share time, not
   batches or rows. O(1) per batch however many models there are.
-- **Inside a queue**: class, then first come, first served. A batch is what is there, up to the cap; none waits for more
+- **Inside a queue**: class, then priority, so that fresh urgent rows pass old ones that rose to their class, then first
+  come, first served. A batch is what is there, up to the profile's ``cap``; none waits for more. Less urgent rows ride
+  along with urgent ones up to ``ride_cap``.
 - **Early drop**: rows whose deadline would pass before the batch they would ride in is done come back as expired. It
   keeps goodput up under overload, where earliest deadline first collapses.
 - **Bulkheads**: items and bytes waiting per model are bounded; ``add`` refuses above it. A version in ``busy`` waits.
@@ -24,6 +26,7 @@ from dataclasses import dataclass, field
 from math import inf, prod
 from typing import Any, Final, NamedTuple
 
+from executors.profile import Profile, Version
 from executors.row_slice import RowSlice
 
 PRIORITIES: Final = 10
@@ -34,7 +37,6 @@ QUANTUM_US: Final = 1_000.0
 MAX_MODEL_ITEMS: Final = 20_000
 MAX_MODEL_BYTES: Final = 128 << 20
 
-Version = tuple[str, str]
 Block = tuple[str, tuple[int, ...], int]
 """An input's name, item shape and bytes per element."""
 
@@ -45,25 +47,6 @@ class BatchKey(NamedTuple):
     model: str
     version: str
     signature: tuple[Block, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """Service time of a session, t(n) = fixed_us + per_item_us * n, and its limits; ``weight`` is its share."""
-
-    fixed_us: float
-    per_item_us: float
-    max_batch_size: int
-    weight: float = 1.0
-
-    def time_us(self, num_items: int) -> float:
-        """Time of a batch of ``num_items``."""
-        return self.fixed_us + self.per_item_us * num_items
-
-    @property
-    def full_batch_us(self) -> float:
-        """Time of a full batch."""
-        return self.time_us(self.max_batch_size)
 
 
 @dataclass(eq=False, slots=True)
@@ -300,7 +283,7 @@ class Batcher:
         return (
             profile is not None
             and queue.of not in self.busy
-            and profile.time_us(min(queue.num_items, profile.max_batch_size)) < max_time_us
+            and profile.time_us(min(queue.num_items, profile.cap)) < max_time_us
         )
 
     def _unpark(self, profiles: Mapping[Version, Profile], max_time_us: float) -> None:
@@ -312,12 +295,17 @@ class Batcher:
 
 def _take(queue: _Queue, profile: Profile, now_us: int) -> Batch:
     """Fill one batch from a queue, dropping on the way what cannot be done in time."""
-    cap = profile.max_batch_size
+    cap = profile.cap
     finish_us = now_us + profile.time_us(min(queue.num_items, cap))
     chosen: list[RowSlice] = []
     expired: list[RowSlice] = []
-    room = cap
+    room, riding = cap, False
     for priority in queue.ordered(now_us):
+        if chosen and not riding:
+            riding = True
+            room -= cap - profile.ride_cap
+            if room <= 0:
+                break
         lane = queue.lanes[priority]
         while lane and room > 0:
             row_slice = lane.popleft()

@@ -16,9 +16,9 @@ from typing import Final
 
 import numpy as np
 
-from executors.batcher import Version
 from executors.executed import Work
 from executors.execution import Execution
+from executors.profile import Version
 from executors.runtime import CPU
 from executors.session import ModelSession, Session
 from schemas.frame import InferenceFrame, Segment, TensorBlock

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from executors.batcher import Version
+from executors.profile import Version
 from executors.session import Session
 from streams.columns import Array
 

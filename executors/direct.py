@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from executors.batcher import Profile, Version
 from executors.coalesce import coalesced
 from executors.executed import Work
+from executors.profile import Profile, Version
 from executors.session import ExecutionError, Session
 from schemas.frame import Segment
 from streams.columns import Array, items_array
@@ -53,7 +53,7 @@ def planned(
         version = (segment.model, segment.version)
         profile = profiles.get(version)
         num_items = segment.num_rows if counts is None else counts[number]
-        if profile is None or segment.blob is not None or num_items > profile.max_batch_size:
+        if profile is None or segment.blob is not None or num_items > profile.cap:
             return None
         time_us += profile.fixed_us + profile.per_item_us * num_items
         runs.append(DirectRun(number, segment, sessions[version], num_items, {}))

@@ -16,12 +16,13 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from executors.batcher import Batch, Batcher, BatchKey, Profile, Version
+from executors.batcher import Batch, Batcher, BatchKey
 from executors.blob_fetch import Claim
 from executors.coalesce import coalesced
 from executors.direct import distinct_items, outputs_of, planned, run_all
 from executors.executed import Work, gather, halves
 from executors.outbox import BatchFacts, Outbox
+from executors.profile import Profile, Version
 from executors.row_slice import RowSlice
 from executors.service_time import ServiceTime
 from executors.session import ExecutionError, Session

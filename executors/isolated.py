@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, BinaryIO, Final
 
-from executors.batcher import Profile
+from executors.profile import Profile
 from executors.provider import Device
 from executors.session import ExecutionError, LoadError, ModelSession
 from schemas.model import ModelVersion

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 
-from executors.batcher import Version
+from executors.profile import Version
 from streams.committed import CommittedConsumer
 from streams.lane_class import lane_for, lanes_of
 from streams.memory_view import MemoryView, models, plan

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from executors.batcher import Profile
 from executors.crash_log import CrashLog
 from executors.isolated import IsolatedSession
 from executors.model_store import BlobCorruptError, BlobMissingError, ModelStore
+from executors.profile import Profile
 from executors.provider import Device
 from executors.session import LoadError, ModelSession, Session
 from schemas.model import ModelVersion

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from executors.batcher import Profile
+from executors.profile import Profile
 
 SHARE: Final = 0.05
 """Weight of one measurement in the mean."""

@@ -16,10 +16,10 @@ from executors.runtime import RUNTIME_ERRORS, sentence_of  # isort: skip
 import numpy as np
 import onnxruntime
 
-from executors.batcher import Profile
 from executors.engine import Engine, can_capture, engine_of
 from executors.kernels.kernel import Array, KernelError
 from executors.kernels.pipeline import Pipeline
+from executors.profile import Profile
 from executors.provider import Device, Fallback, create, create_best
 from executors.signature import blank, dtype_of, fits, signature_of
 from schemas.model import ModelVersion, TensorSpec

@@ -4,7 +4,7 @@
     useful = sum over batches of n t(cap) / cap / wall time
     fill   = mean over batches of n / cap
 
-n: items of a batch, cap: the model's largest batch, t(cap): its profiled time. A process that is busy and not useful
+n: items of a batch, cap: those of the largest to make, t(cap): its profiled time. A process that is busy and not useful
 runs small batches: more load costs it little. Useful near 1 is full.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from executors.batcher import Profile
+from executors.profile import Profile
 
 
 class Shares(NamedTuple):
@@ -36,10 +36,10 @@ class Utilisation:
 
     def observe(self, num_items: int, run_us: float, profile: Profile) -> None:
         """Note one batch: items that ran and how long they took."""
-        share = num_items / profile.max_batch_size
+        share = num_items / profile.cap
         self.busy_us += run_us
         self.useful_us += share * profile.full_batch_us
-        self.fill += share
+        self.fill += min(share, 1.0)  # a row larger than the cap is a batch by itself
         self.num_batches += 1
 
     def close(self, now_us: float) -> Shares:

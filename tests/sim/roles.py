@@ -15,8 +15,8 @@ from agents.orchestrator import ORCHESTRATOR
 from agents.planner import PLANNER
 from agents.router import ROUTER, RouterParams
 from agents.validator import VALIDATOR, ValidatorParams, ValidatorState
-from executors.batcher import Profile
 from executors.loader import ModelLoader
+from executors.profile import Profile
 from executors.session import ExecutionError
 from executors.worker import Worker
 from infra.edge import EdgeInputs, open_edge

@@ -9,7 +9,8 @@ from math import inf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executors.batcher import AGE_US, Batch, Batcher, BatchKey, Profile
+from executors.batcher import AGE_US, Batch, Batcher, BatchKey
+from executors.profile import Profile
 from executors.row_slice import RowSlice
 
 FAR = 1 << 50

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from executors.batcher import Profile
 from executors.direct import distinct_items, outputs_of, planned, run_all
 from executors.executed import Work
+from executors.profile import Profile
 from executors.session import ExecutionError
 from schemas.frame import InferenceFrame
 from tests.support.frames import MODEL, T, frame, row, with_blob

@@ -9,9 +9,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executors.batcher import Batcher, Profile
+from executors.batcher import Batcher
 from executors.executed import Work
 from executors.execution import Execution
+from executors.profile import Profile
 from executors.session import ExecutionError
 from schemas.frame import InferenceFrame
 from streams.columns import ERROR, EXPIRED, OK, REJECTED, Columns, block_array

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from executors import loader as loader_module
-from executors.batcher import Profile
 from executors.loader import ModelLoader
 from executors.model_store import BlobMissingError
+from executors.profile import Profile
 from executors.session import ModelSession
 from streams.memory_view import MemoryView
 from tests.support.fake_kafka import until

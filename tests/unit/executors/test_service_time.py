@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from executors.batcher import Profile
+from executors.profile import Profile
 from executors.service_time import BOUNDS, ServiceTime
 
 

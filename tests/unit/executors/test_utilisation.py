@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executors.batcher import Profile
+from executors.profile import Profile
 from executors.utilisation import Shares, Utilisation
 
 PROFILE = Profile(100.0, 10.0, 10)  # t(1) = 110, t(10) = 200

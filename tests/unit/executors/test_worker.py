@@ -17,7 +17,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
 from executors import worker as worker_module
-from executors.batcher import Profile
+from executors.profile import Profile
 from executors.session import ExecutionError
 from executors.worker import ROUTED, Worker
 from schemas.frame import InferenceFrame
