@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from typing import Any, Final
 
 from schemas.coordinate import RecordCoordinate
@@ -35,16 +36,32 @@ REDRIVEN_FROM: Final = "isos-redriven-from"
 REDRIVEN_TO: Final = "isos-redriven-to"
 MAX_MESSAGE_BYTES: Final = 1000
 MAX_CAUSES_BYTES: Final = 4000
+MAX_SHORT_BYTES: Final = 120
+MAX_OMITTED_BYTES: Final = 200
 
 Headers = tuple[tuple[str, bytes | None], ...]
+
+
+class Kept(Enum):
+    """How much of its record a letter holds.
+
+    A letter of the last kind is under 800 bytes for any record, so a topic that refuses it takes no letters at all.
+    """
+
+    WHOLE = auto()
+    REASONS = auto()
+    """Neither value, key nor headers."""
+    PLACE = auto()
+    """As before, without the causes, and the message in short."""
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
     """A record that can never be processed, as it came, and why. ``timestamp_ms``: the record's; -1 when not known.
 
-    ``omitted`` is empty, or names size and SHA-256 of a record that was too large to be repeated (a compressed one may
-    unpack to more than any topic takes): value, key and headers are then only on the topic it came from.
+    ``omitted`` is empty, or names size and SHA-256 of a record that could not be repeated, and what the broker said to
+    it (a compressed one may unpack to more than any topic takes, and a topic may take less than it should): value, key
+    and headers are then only on the topic it came from.
     """
 
     where: RecordCoordinate
@@ -81,18 +98,26 @@ class Letter:
         """``topic/partition/offset`` of the record, the key of its letter."""
         return f"{self.where.topic}/{self.where.partition}/{self.where.offset}"
 
-    def fields(self, stage: str, topic_id: bytes | None) -> tuple[bytes | None, bytes, list[tuple[str, bytes | None]]]:
-        """Value, key and headers of the letter that ``stage`` writes; always within ``MAX_LETTER_BYTES``."""
+    def fields(
+        self, stage: str, topic_id: bytes | None, *, kept: Kept = Kept.WHOLE, refused: str = ""
+    ) -> tuple[bytes | None, bytes, list[tuple[str, bytes | None]]]:
+        """Value, key and headers of the letter that ``stage`` writes; always within ``MAX_LETTER_BYTES``.
+
+        ``refused``: what the broker said to a letter that held more than ``kept`` asks for.
+        """
         ours = self._ours(stage, topic_id)
         key = self.place.encode()
-        theirs = [*self.headers]
-        if self.key is not None:
-            ours.append((KEY, self.key))
-        if _size(self.value, key, theirs, ours) <= MAX_LETTER_BYTES:
-            return self.value, key, [*theirs, *ours, (NUM_HEADERS, str(len(theirs)).encode())]
+        if kept is Kept.WHOLE:
+            theirs = [*self.headers]
+            own = ours if self.key is None else [*ours, (KEY, self.key)]
+            if _size(self.value, key, theirs, own) <= MAX_LETTER_BYTES:
+                return self.value, key, [*theirs, *own, (NUM_HEADERS, str(len(theirs)).encode())]
+        if kept is Kept.PLACE:
+            ours = [(name, text and text[:MAX_SHORT_BYTES]) for name, text in ours if name != STACKTRACE]
         value = self.value or b""
         omitted = f"{len(value)} bytes, sha256 {hashlib.sha256(value).hexdigest()}"
-        return None, key, [*self._ours(stage, topic_id), (NUM_HEADERS, b"0"), (OMITTED, omitted.encode())]
+        omitted += f"; refused: {refused}" if refused else ""
+        return None, key, [*ours, (NUM_HEADERS, b"0"), (OMITTED, omitted.encode()[:MAX_OMITTED_BYTES])]
 
     def _ours(self, stage: str, topic_id: bytes | None) -> list[tuple[str, bytes | None]]:
         headers: list[tuple[str, bytes | None]] = [

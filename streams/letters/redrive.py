@@ -54,7 +54,8 @@ def why_not(stored: StoredLetter, partitions: Mapping[str, int], *, again: bool)
     if where.topic not in REDRIVABLE:
         return f"only requests and frames can be sent again, not records of {where.topic}"
     if stored.letter.omitted:
-        return f"its value was too large to be kept ({stored.letter.omitted}); only its topic may still hold it"
+        why = stored.letter.omitted
+        return f"its value was refused or too large to be kept ({why}); only its topic may still hold it"
     if where.partition >= partitions.get(where.topic, 0):
         return f"{where.topic} has no partition {where.partition} any more"
     if stored.redriven_to and not again:

@@ -229,10 +229,10 @@ def committed(bootstrap, partition):
     return place.offset
 
 
-def shrink(bootstrap):
-    """Let the topic of letters take nothing of use; gives what the doctor says of it."""
-    alter(bootstrap, DLQ, "max.message.bytes", "1000")
-    return f"{DLQ} has max.message.bytes = 1000"
+def shrink(bootstrap, max_bytes=300):
+    """Let the topic of letters take none at all, or small ones; gives what the doctor says of it."""
+    alter(bootstrap, DLQ, "max.message.bytes", str(max_bytes))
+    return f"{DLQ} has max.message.bytes = {max_bytes}"
 
 
 def delete(bootstrap):
@@ -270,6 +270,31 @@ def test_nothing_passes_a_letter_that_cannot_be_written(stack, bootstrap, schema
     (letter,) = letters_of(bootstrap, garbage, 1)
     assert (letter.key, letter.headers) == (b"big", (("a", b"1"),))
     stack.isos("ledger", "--drained")
+
+
+@pytest.mark.parametrize("max_bytes", [20_000, 1_000])
+def test_a_letter_that_its_topic_refuses_stands_without_its_record(stack, bootstrap, schema_id, max_bytes):
+    """It would be refused for ever: no process starts anew for it, and what comes behind it is answered."""
+    restarts = stack.processes()["edge-0"]["restarts"]
+    complaint = shrink(bootstrap, max_bytes)
+    try:
+        garbage, good = send(
+            bootstrap, (b"big", b"\xff" * 50_000, [("a", b"1")]), (b"good", request_value(schema_id), None)
+        )
+        found = wait_for_results(bootstrap, [(0, garbage), (0, good)])
+        assert (found[0, garbage], found[0, good]) == (["ERROR"], ["OK"])
+        assert stack.processes()["edge-0"]["restarts"] == restarts
+        told = stack.isos_json("doctor", check=False)
+        assert complaint in str([each for each in told["checks"] if each["name"] == "topics"])
+    finally:
+        stack.isos("topics", "provision", "--repair")
+    name = f"inference.requests/0/{garbage}"
+    told = show(stack, name)
+    assert (told["code"], told["value_omitted"][:19]) == ("garbage", "50000 bytes, sha256")
+    assert "refused: [Error 10]" in told["value_omitted"]
+    refused = stack.isos("dlq", "redrive", name, check=False)
+    assert refused.returncode == 4
+    assert "refused or too large to be kept" in refused.stderr
 
 
 def test_a_killed_edge_loses_no_letter(stack, bootstrap):

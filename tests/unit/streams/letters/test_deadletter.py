@@ -7,7 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    UnknownError,
+)
 
 from schemas.coordinate import RecordCoordinate
 from streams.errors import PoisonRecordError
@@ -109,15 +115,76 @@ async def test_letters_that_cannot_be_written_are_not_passed_over() -> None:
     assert "isos doctor" in str(raised.value)
 
 
-async def test_one_refused_letter_fails_all() -> None:
+async def test_one_letter_that_fails_fails_all() -> None:
     producer = FakeProducer(automatic=False)
     task = asyncio.ensure_future(DeadLetters(producer, "edge").write_many(letters(3)))
     while len(producer.sent) < 3:
         await asyncio.sleep(0)
     for sent in producer.sent[:2]:
         sent.future.set_result(None)
-    producer.sent[2].future.set_exception(MessageSizeTooLargeError("too large"))
-    with pytest.raises(LetterNotWrittenError, match=r"v1/0/2 \(and 2 more\).*too large"):  # it, of three
+    producer.sent[2].future.set_exception(KafkaConnectionError("gone away"))
+    with pytest.raises(LetterNotWrittenError, match=r"v1/0/2 \(and 2 more\).*gone away"):  # it, of three
+        await task
+
+
+class Narrow(FakeProducer):
+    """A topic that takes records up to a size, or none for what they are."""
+
+    def __init__(self, max_bytes: int, error: type[KafkaError] = MessageSizeTooLargeError) -> None:
+        super().__init__()
+        self.max_bytes, self.refusal = max_bytes, error
+
+    async def send(self, topic: str, value: bytes | None = None, **given: Any) -> asyncio.Future[Any]:
+        size = (
+            len(value or b"") + len(given["key"]) + sum(len(name) + len(text) + 10 for name, text in given["headers"])
+        )
+        if size <= self.max_bytes:
+            return await super().send(topic, value, **given)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future.set_exception(self.refusal("no"))
+        return future
+
+
+@pytest.mark.parametrize("refusal", [MessageSizeTooLargeError, RecordListTooLargeError, UnknownError])
+async def test_a_letter_that_is_refused_for_what_it_holds_stands_without_its_record(refusal: type[KafkaError]) -> None:
+    producer = Narrow(2000, refusal)
+    whole, large = letters(1)[0], Letter(WHERE, bytes(3000), "garbage", "not Avro", key=b"k", headers=(("h", b"1"),))
+    await DeadLetters(producer, "edge").write_many([whole, large])
+    first, second = (parse_letter(sent.value, sent.headers) for sent in producer.sent)
+    assert first is not None
+    assert second is not None
+    assert (first.value, first.omitted) == (b"x", "")
+    assert (second.where, second.code, second.message) == (WHERE, "garbage", "not Avro")
+    assert (second.value, second.key, second.headers) == (None, None, ())
+    assert second.omitted.startswith("3000 bytes, sha256 ")
+    assert "; refused: " in second.omitted
+
+
+async def test_a_letter_whose_reasons_are_too_long_stands_with_its_place_and_code() -> None:
+    producer = Narrow(800)
+    place = RecordCoordinate("isos.inference.ledger-checkpoints.v1", 123, 1 << 50)
+    long = Letter(place, b"", "unsupported_tensor", "m" * 900, "streams.errors.PoisonRecordError", "c" * 4000)
+    await DeadLetters(producer, "validator", {place.topic: bytes(16)}).write_many([long])
+    found = parse_letter(producer.sent[0].value, producer.sent[0].headers)
+    assert found is not None
+    assert (found.where, found.code, found.topic_id) == (place, "unsupported_tensor", bytes(16))
+    assert (found.message, found.causes) == ("m" * 120, "")
+
+
+async def test_a_topic_that_takes_no_letter_at_all_stops_its_stage() -> None:
+    with pytest.raises(LetterNotWrittenError, match=r"/77 could not be written"):
+        await DeadLetters(Narrow(100), "edge").write_many([Letter(WHERE, bytes(3000), "garbage", "x")])
+
+
+async def test_what_is_refused_and_then_fails_stops_its_stage() -> None:
+    """The broker goes away between two attempts."""
+    producer = FakeProducer(automatic=False)
+    task = asyncio.ensure_future(DeadLetters(producer, "edge").write_many(letters(1)))
+    for error in (MessageSizeTooLargeError("too large"), KafkaConnectionError("gone away")):
+        while not producer.sent or producer.sent[-1].future.done():
+            await asyncio.sleep(0)
+        producer.sent[-1].future.set_exception(error)
+    with pytest.raises(LetterNotWrittenError, match="gone away"):
         await task
 
 
