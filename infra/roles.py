@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from typing import Any, Final
 import uvloop
 
 from infra.health import BEAT_S, start_ticks
+from infra.paced_log import PacedHandler
 from infra.settings import Settings, StartError, load_settings
 from streams.connection import Connection
 from streams.errors import IsosError, RetriableError
@@ -172,7 +172,7 @@ def main() -> int:
     logging.basicConfig(
         level=os.environ.get("ISOS_LOG_LEVEL", "INFO"),
         format="%(asctime)s %(levelname)-7s %(name)s %(message)s",
-        stream=sys.stderr,
+        handlers=[PacedHandler()],
     )
     for noisy in ("faust", "aiokafka", "mode"):
         logging.getLogger(noisy).setLevel(os.environ.get("ISOS_LIBRARY_LOG_LEVEL", "WARNING"))
