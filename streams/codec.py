@@ -24,6 +24,7 @@ from fastavro.schema import SchemaParseException
 from schemas.frame import InferenceFrame
 from schemas.journal import JournalEntry
 from schemas.ledger import LedgerCheckpoint
+from schemas.load import ExecutorLoad
 from schemas.memory import MemoryCommand, MemoryEntry, MemoryEvent
 from schemas.plan import PlanProposal
 from schemas.request import InferenceRequest
@@ -64,6 +65,7 @@ _CLASSES: Final = (
     *(InferenceRequest, InferenceFrame, InferenceResult, LedgerCheckpoint, PlanProposal, RouterLoad, ScaleAction),
     *(ScaleConfirmation, Heartbeat, Telemetry, Alert, Validation, ContextSignal, ReviewRequest, ReviewDecision),
     *(Escalation, JournalEntry, MemoryCommand, MemoryEvent, MemoryEntry),
+    ExecutorLoad,
 )
 RECORDS: Final[dict[str, type]] = {cls.__name__: cls for cls in _CLASSES}
 

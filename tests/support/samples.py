@@ -13,6 +13,7 @@ from schemas.coordinate import RecordCoordinate
 from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
 from schemas.journal import JournalEffect, JournalEntry
 from schemas.ledger import LedgerCheckpoint
+from schemas.load import ExecutorLoad, VersionLoad
 from schemas.memory import MemoryCommand, MemoryEntry, MemoryEvent
 from schemas.plan import Plan, PlanProposal, VersionWeight
 from schemas.request import BlobRef, InferenceRequest, Tensor
@@ -53,6 +54,9 @@ SAMPLES: dict[str, Any] = {
         LedgerCheckpoint(TOPIC_ID, 1, 1 << 40, b"\xfe\x01", 99, 3, T),
         PlanProposal("p1", PLAN, -1, "a new version", CAUSES, T),
         RouterLoad("digits", 1234.5, 3, T),
+        ExecutorLoad(
+            "executor-0", T + 3, T, 2, (VersionLoad("digits", "v1.0.0", 80.5, 2.25, 64, True, 9.5, 17, (0, 4, 7)),)
+        ),
         ScaleAction("a1", "default", "hold", 1, 2, "load is low", T),
         ScaleConfirmation("a1", "default", 2, "done", T),
         Heartbeat(
