@@ -20,7 +20,7 @@ from streams.tensors import BYTES, WIRE_DTYPES, count_of, element_ends, prefix_e
 
 STATUSES: Final = ("PENDING", "OK", "ERROR", "REJECTED", "EXPIRED")
 PENDING, OK, ERROR, REJECTED, EXPIRED = range(5)
-PRIMARY, SHADOW = range(2)
+PRIMARY, SHADOW, HEDGE = range(3)
 
 DATATYPE_BYTES: Final[dict[str, int]] = {name: dtype.itemsize for name, dtype in WIRE_DTYPES.items()}
 """Bytes of an element, of every datatype whose elements have one width: all but ``BYTES``."""

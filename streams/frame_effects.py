@@ -89,3 +89,27 @@ class Scanned:
     end: int
     offsets: Array
     frame: InferenceFrame | None
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Event: from now on every executed frame of the partition is heard of (``Answered``), or no more is.
+
+    What was executed before the first of them may have gone unheard.
+    """
+
+    on: bool
+
+
+@quick
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Event: an executed frame stands in the log. Columns as in the frame; ``executor`` names who ran it, or is empty.
+
+    ``offsets`` int64, ``statuses`` and ``roles`` uint8, one per row.
+    """
+
+    offsets: Array
+    statuses: Array
+    roles: Array
+    executor: str

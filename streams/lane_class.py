@@ -28,3 +28,13 @@ def lane_for(model: str, planned: int, num_lanes: int, num_slow: int) -> int:
         return planned % num_lanes
     lanes = lanes_of(num_lanes, num_slow, slow=planned == SLOW) or lanes_of(num_lanes, num_slow, slow=False)
     return lanes[zlib.crc32(model.encode()) % len(lanes)]
+
+
+def lanes_beside(lane: int, num_lanes: int, num_slow: int) -> tuple[int, ...]:
+    """The other lanes of a lane's class, the next one first."""
+    for slow in (False, True):
+        lanes = lanes_of(num_lanes, num_slow, slow=slow)
+        if lane in lanes:
+            at = lanes.index(lane)
+            return (*lanes[at + 1 :], *lanes[:at])
+    return ()

@@ -1,0 +1,312 @@
+"""Hedging: a row that takes longer than most of its model's rows is sent once more, to another lane.
+
+The pure part of the Router's. Only rows of models whose plan says ``hedge`` are kept in mind: those that were routed
+and that no executed frame answers yet, with the frames they left in, both bounded. Once a row is older than the p95 of
+its model's rows (from routed to executed, as the Router hears of it; the first ``MIN_SAMPLES`` rows are not hedged), a
+copy with the role HEDGE goes to a lane of the same class, of another executor where it is known who reads which lane.
+A model's copies are at most ``1 / COST`` of its rows. The first OK counts; the Validator drops what comes second, and
+every copy that did not end well.
+
+Not hedged: rows with a blob, rows of ordered models, rows that are tried again, rows whose time left is less than the
+median, and all that a predecessor routed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+
+from agents.latency import UNKNOWN, Latencies
+from schemas.frame import InferenceFrame
+from schemas.quick import replaced
+from streams.columns import HEDGE, OK, PRIMARY, Array, take
+from streams.frame_effects import Answered, SendFrame
+from streams.lane_class import lanes_beside
+from streams.memory_view import MemoryView, derived, models, plan
+
+MIN_SAMPLES: Final = 100
+COST: Final = 20
+"""Rows of a model for which one copy may be sent."""
+BURST: Final = 20
+"""Copies that may be saved up."""
+TICK_US: Final = 10_000
+MEASURE_US: Final = 100_000
+MAX_ROWS: Final = 4096
+MAX_BYTES: Final = 8 << 20
+NEVER: Final = 1 << 62
+
+_ROW: Final = np.dtype(
+    [
+        ("offset", "<i8"), ("sent_us", "<i8"), ("deadline_us", "<i8"), ("kept", "<i8"), ("model", "<i4"),
+        ("row", "<i4"), ("lane", "<i4"), ("copy", "<i4"),
+    ]
+)  # fmt: skip
+"""A row under way: ``kept`` and ``row`` say where it stands, ``copy`` to which lane its copy went."""
+_NO_COPY: Final = -1
+_NOWHERE: Final = -2
+_NO_ROWS: Final = np.zeros(0, _ROW)
+_NO_NUMBERS: Final = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A routed frame, of which some rows may be sent again."""
+
+    frame: InferenceFrame
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hedging:
+    """What one source partition's Router knows of rows under way; never written in place.
+
+    ``names``: a number per model. ``rows``: by offset. ``kept``: frames by number, oldest first; rows of a frame older
+    than ``oldest`` are only waited for. ``waits_us`` (p95) and ``medians_us`` per model. ``credits``: rows routed and
+    not used up, ``COST`` of them make a copy. ``served``: who was heard of last from a lane. ``due_us``: when the next
+    look is due. ``num_alone``: rows that no other executor could have been given.
+    """
+
+    names: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    rows: Array = field(default_factory=lambda: _NO_ROWS)
+    kept: Mapping[int, Kept] = field(default_factory=lambda: MappingProxyType({}))
+    kept_bytes: int = 0
+    oldest: int = 0
+    next_number: int = 0
+    latencies: Latencies = field(default_factory=Latencies.none)
+    waits_us: Array = field(default_factory=lambda: _NO_NUMBERS)
+    medians_us: Array = field(default_factory=lambda: _NO_NUMBERS)
+    credits: Array = field(default_factory=lambda: _NO_NUMBERS)
+    served: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
+    followed: bool = False
+    due_us: int = NEVER
+    measured_us: int = 0
+    num_hedged: int = 0
+    num_alone: int = 0
+
+
+def hedged_models(memory: MemoryView) -> frozenset[str]:
+    """Models whose plan says that their rows are hedged, and whose answers need no order."""
+    return derived(memory, ("hedged",), lambda: frozenset(name for name in models(memory) if _is_hedged(memory, name)))
+
+
+def _is_hedged(memory: MemoryView, name: str) -> bool:
+    effective = plan(memory, name)
+    return effective is not None and effective.hedge
+
+
+def watched(hedging: Hedging | None, sent: Sequence[SendFrame], memory: MemoryView, now_us: int) -> Hedging | None:
+    """With the rows of hedged models in frames that are routed now; None while there was never such a row."""
+    wanted = hedged_models(memory)
+    frames = [
+        each
+        for each in sent
+        if each.frame.attempt == 0
+        and not any(each.frame.roles)
+        and any(segment.model in wanted for segment in each.frame.segments)
+    ]
+    if not frames:
+        return hedging
+    hedging = _knowing(hedging or Hedging(), wanted)
+    kept, number, size = dict(hedging.kept), hedging.next_number, hedging.kept_bytes
+    subjects = {name: hedging.names[name] for name in wanted}
+    parts: list[Array] = []
+    for each in frames:
+        rows = _rows_of(each.frame, each.partition, number, subjects, now_us)
+        if len(rows):
+            kept[number] = Kept(each.frame, _num_bytes(each.frame))
+            size += kept[number].num_bytes
+            number += 1
+            parts.append(rows)
+    if not parts:
+        return hedging
+    while size > MAX_BYTES:
+        size -= kept.pop(next(iter(kept))).num_bytes
+    new = np.concatenate(parts)
+    earned = np.bincount(new["model"], minlength=len(hedging.credits))
+    return replace(
+        hedging,
+        rows=_merged(hedging.rows, new),
+        kept=MappingProxyType(kept),
+        kept_bytes=size,
+        oldest=next(iter(kept), number),
+        next_number=number,
+        credits=np.minimum(hedging.credits + earned, COST * BURST),
+        due_us=min(hedging.due_us, now_us + TICK_US),
+    )
+
+
+def _knowing(hedging: Hedging, wanted: frozenset[str]) -> Hedging:
+    new = sorted(wanted - hedging.names.keys())
+    if not new:
+        return hedging
+    names = {**hedging.names, **{name: len(hedging.names) + at for at, name in enumerate(new)}}
+    unknown = np.full(len(new), UNKNOWN)
+    return replace(
+        hedging,
+        names=MappingProxyType(names),
+        latencies=hedging.latencies.for_subjects(len(names)),
+        waits_us=np.concatenate((hedging.waits_us, unknown)),
+        medians_us=np.concatenate((hedging.medians_us, unknown)),
+        credits=np.concatenate((hedging.credits, np.zeros(len(new), np.int64))),
+    )
+
+
+def _rows_of(frame: InferenceFrame, lane: int, number: int, subjects: Mapping[str, int], now_us: int) -> Array:
+    numbers = [-1 if segment.blob is not None else subjects.get(segment.model, -1) for segment in frame.segments]
+    per_row = np.repeat(np.array(numbers, np.int32), [segment.num_rows for segment in frame.segments])
+    mine = np.flatnonzero(per_row >= 0)
+    rows = np.empty(len(mine), _ROW)
+    rows["offset"] = np.frombuffer(frame.offsets, "<i8")[mine]
+    rows["deadline_us"] = np.frombuffer(frame.deadlines_us, "<i8")[mine]
+    rows["model"], rows["row"] = per_row[mine], mine
+    rows["sent_us"], rows["kept"], rows["lane"], rows["copy"] = now_us, number, lane, _NO_COPY
+    return rows
+
+
+def _num_bytes(frame: InferenceFrame) -> int:
+    tensors = sum([len(block.data) for segment in frame.segments for block in segment.inputs])
+    return tensors + 64 * len(frame.statuses) + len(frame.ids) + len(frame.routing_keys)
+
+
+def _merged(rows: Array, new: Array) -> Array:
+    """All rows by offset, one per offset, the newest ``MAX_ROWS`` of them."""
+    new = new[np.argsort(new["offset"], kind="stable")]
+    merged = np.concatenate((rows, new))
+    if len(rows) and rows["offset"][-1] >= new["offset"][0]:
+        merged = merged[np.argsort(merged["offset"], kind="stable")]
+    offsets = merged["offset"]
+    repeated = offsets[1:] == offsets[:-1]
+    if repeated.any():
+        merged = merged[np.concatenate(([True], ~repeated))]
+    return merged[-MAX_ROWS:]
+
+
+def followed(hedging: Hedging | None, on: bool) -> Hedging:
+    """Answers are heard of from now on, or no more; what is under way may have been answered unheard."""
+    hedging = hedging or Hedging()
+    return replace(
+        hedging, followed=on, rows=_NO_ROWS, kept=MappingProxyType({}), kept_bytes=0, oldest=hedging.next_number
+    )
+
+
+def answered(hedging: Hedging, heard: Answered, now_us: int) -> Hedging:
+    """Without the rows that are answered; those that went well say how long their model takes, and who reads a lane."""
+    rows = hedging.rows
+    if not len(rows):
+        return hedging
+    at = np.minimum(np.searchsorted(rows["offset"], heard.offsets), len(rows) - 1)
+    went_well = heard.statuses == OK
+    counts = (rows["offset"][at] == heard.offsets) & ((heard.roles == PRIMARY) | (heard.roles == HEDGE) & went_well)
+    if not counts.any():
+        return hedging
+    hit = rows[at[counts]]
+    ran, by_copy = hit[went_well[counts]], heard.roles[counts] == HEDGE
+    lanes = np.where(by_copy, hit["copy"], hit["lane"])
+    left = np.ones(len(rows), bool)
+    left[at[counts]] = False
+    return replace(
+        hedging,
+        rows=rows[left],
+        latencies=hedging.latencies.plus(ran["model"], np.maximum(now_us - ran["sent_us"], 0)),
+        served=_served(hedging.served, lanes, heard.executor),
+    )
+
+
+def _served(served: Mapping[int, str], lanes: Array, executor: str) -> Mapping[int, str]:
+    news = {lane: executor for lane in set(lanes.tolist()) if lane >= 0 and served.get(lane) != executor}
+    return MappingProxyType({**served, **news}) if executor and news else served
+
+
+def hedged(
+    hedging: Hedging, memory: MemoryView, num_lanes: int, num_slow: int, now_us: int
+) -> tuple[Hedging, tuple[SendFrame, ...]]:
+    """Send copies of the rows that take too long; all is forgotten when no plan wants it any more."""
+    wanted = hedged_models(memory)
+    if not wanted:
+        return Hedging(followed=hedging.followed), ()
+    if not hedging.measured_us <= now_us < hedging.measured_us + MEASURE_US:
+        hedging = _measured(hedging, wanted, now_us)
+    hedging = replace(hedging, due_us=now_us + TICK_US if len(hedging.rows) else NEVER)
+    chosen = _chosen(hedging, now_us) if hedging.followed else []
+    if not chosen:
+        return hedging, ()
+    rows, credit = hedging.rows.copy(), hedging.credits.copy()
+    effects: list[SendFrame] = []
+    num_alone = 0
+    for number, lane, mine in _by_frame(rows, chosen):
+        target = _target(lane, lanes_beside(lane, num_lanes, num_slow), hedging.served)
+        rows["copy"][mine] = _NOWHERE if target is None else target
+        if target is None:
+            num_alone += len(mine)
+            continue
+        np.subtract.at(credit, rows["model"][mine], COST)
+        effects.append(SendFrame("inference.routed", target, _copy(hedging.kept[number], rows["row"][mine], now_us)))
+    num_hedged = hedging.num_hedged + len(chosen) - num_alone
+    hedging = replace(
+        hedging, rows=rows, credits=credit, num_hedged=num_hedged, num_alone=hedging.num_alone + num_alone
+    )
+    return hedging, tuple(effects)
+
+
+def _measured(hedging: Hedging, wanted: frozenset[str], now_us: int) -> Hedging:
+    """With new quantiles, and without rows and frames that nothing waits for."""
+    waits_us, medians_us = hedging.latencies.quantiles((95, 50), at_least=MIN_SAMPLES)
+    rows = hedging.rows
+    is_wanted = np.array([name in wanted for name in hedging.names], bool)
+    rows = rows[(rows["deadline_us"] > now_us) & is_wanted[rows["model"]]]
+    needed = set(rows["kept"][rows["copy"] == _NO_COPY].tolist())
+    kept = {number: each for number, each in hedging.kept.items() if number in needed}
+    return replace(
+        hedging, rows=rows, kept=MappingProxyType(kept), kept_bytes=sum([each.num_bytes for each in kept.values()]),
+        oldest=next(iter(kept), hedging.next_number), waits_us=waits_us, medians_us=medians_us, measured_us=now_us,
+    )  # fmt: skip
+
+
+def _chosen(hedging: Hedging, now_us: int) -> list[int]:
+    """Places of the rows to send once more, the oldest offsets of each model first, as far as its credit goes."""
+    rows, subjects = hedging.rows, hedging.rows["model"]
+    slow = (
+        (rows["copy"] == _NO_COPY)
+        & (rows["kept"] >= hedging.oldest)
+        & (now_us - rows["sent_us"] >= hedging.waits_us[subjects])
+        & (rows["deadline_us"] - now_us > hedging.medians_us[subjects])
+    )
+    chosen: list[int] = []
+    left = (hedging.credits // COST).tolist()
+    for place in np.flatnonzero(slow).tolist():
+        subject = subjects[place]
+        if left[subject] > 0:
+            left[subject] -= 1
+            chosen.append(place)
+    return chosen
+
+
+def _by_frame(rows: Array, chosen: list[int]) -> list[tuple[int, int, Array]]:
+    """Number and lane of each frame, and its chosen places by row."""
+    groups: dict[int, list[int]] = {}
+    for place in chosen:
+        groups.setdefault(int(rows["kept"][place]), []).append(place)
+    found = []
+    for number, places in groups.items():
+        mine = np.array(sorted(places, key=lambda place: int(rows["row"][place])), np.int64)
+        found.append((number, int(rows["lane"][mine[0]]), mine))
+    return found
+
+
+def _target(lane: int, others: Sequence[int], served: Mapping[int, str]) -> int | None:
+    """The first of the other lanes that another executor reads, as far as is known; None where there is none."""
+    here = served.get(lane)
+    for known in (True, False):
+        for other in others:
+            if (other in served) == known and (here is None or served.get(other) != here):
+                return other
+    return None
+
+
+def _copy(kept: Kept, rows: Array, now_us: int) -> InferenceFrame:
+    copied = take(kept.frame, rows.astype(np.int64))
+    return replaced(copied, roles=bytes([HEDGE]) * len(rows), routed_us=now_us)
