@@ -24,7 +24,7 @@ from agents.latency import UNKNOWN, Latencies
 from schemas.frame import InferenceFrame
 from schemas.quick import replaced
 from streams.columns import HEDGE, OK, PRIMARY, Array, take
-from streams.frame_effects import Answered, SendFrame
+from streams.frame_effects import Answered, Followed, SendFrame
 from streams.lane_class import lanes_beside
 from streams.memory_view import MemoryView, derived, models, plan
 
@@ -104,7 +104,8 @@ def watched(hedging: Hedging | None, sent: Sequence[SendFrame], memory: MemoryVi
     frames = [
         each
         for each in sent
-        if each.frame.attempt == 0
+        if each.topic == "inference.routed"
+        and each.frame.attempt == 0
         and not any(each.frame.roles)
         and any(segment.model in wanted for segment in each.frame.segments)
     ]
@@ -185,26 +186,28 @@ def _merged(rows: Array, new: Array) -> Array:
     return merged[-MAX_ROWS:]
 
 
-def followed(hedging: Hedging | None, on: bool) -> Hedging:
-    """Answers are heard of from now on, or no more; what is under way may have been answered unheard."""
+def heard(hedging: Hedging | None, news: Answered | Followed, now_us: int) -> Hedging | None:
+    """Take news of executed frames."""
+    if isinstance(news, Answered):
+        return None if hedging is None else _answered(hedging, news, now_us)
     hedging = hedging or Hedging()
-    return replace(
-        hedging, followed=on, rows=_NO_ROWS, kept=MappingProxyType({}), kept_bytes=0, oldest=hedging.next_number
+    return replace(  # what is under way may have been answered unheard
+        hedging, followed=news.on, rows=_NO_ROWS, kept=MappingProxyType({}), kept_bytes=0, oldest=hedging.next_number
     )
 
 
-def answered(hedging: Hedging, heard: Answered, now_us: int) -> Hedging:
+def _answered(hedging: Hedging, news: Answered, now_us: int) -> Hedging:
     """Without the rows that are answered; those that went well say how long their model takes, and who reads a lane."""
     rows = hedging.rows
     if not len(rows):
         return hedging
-    at = np.minimum(np.searchsorted(rows["offset"], heard.offsets), len(rows) - 1)
-    went_well = heard.statuses == OK
-    counts = (rows["offset"][at] == heard.offsets) & ((heard.roles == PRIMARY) | (heard.roles == HEDGE) & went_well)
+    at = np.minimum(np.searchsorted(rows["offset"], news.offsets), len(rows) - 1)
+    went_well = news.statuses == OK
+    counts = (rows["offset"][at] == news.offsets) & ((news.roles == PRIMARY) | (news.roles == HEDGE) & went_well)
     if not counts.any():
         return hedging
     hit = rows[at[counts]]
-    ran, by_copy = hit[went_well[counts]], heard.roles[counts] == HEDGE
+    ran, by_copy = hit[went_well[counts]], news.roles[counts] == HEDGE
     lanes = np.where(by_copy, hit["copy"], hit["lane"])
     left = np.ones(len(rows), bool)
     left[at[counts]] = False
@@ -212,7 +215,7 @@ def answered(hedging: Hedging, heard: Answered, now_us: int) -> Hedging:
         hedging,
         rows=rows[left],
         latencies=hedging.latencies.plus(ran["model"], np.maximum(now_us - ran["sent_us"], 0)),
-        served=_served(hedging.served, lanes, heard.executor),
+        served=_served(hedging.served, lanes, news.executor),
     )
 
 

@@ -1,6 +1,7 @@
 """Router: which version serves each row, and in which lane.
 
-Consumes ``inference.admitted`` (one state per source partition), watches ``memory.events`` (arrives as
+Consumes ``inference.admitted`` and, for rows that are tried again (``agents.retry``), ``inference.retries`` (one state
+per source partition, which both share), watches ``memory.events`` (arrives as
 ``Event.answers``). Emits ``inference.routed`` (partition = lane) and, for rows that end here, ``inference.executed``
 (partition = the source partition).
 
@@ -16,11 +17,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
+from agents import hedge
+from agents.retry import cohort_of, first_tries, pinned_version, retried
 from schemas.frame import InferenceFrame, RowError, Segment
 from schemas.plan import Plan
 from streams.agent import AgentSpec, Effects, Event, Tick
@@ -28,9 +31,10 @@ from streams.arrange import Cut, arranged
 from streams.cache.keys import NO_DIGEST, CacheScope, input_digests
 from streams.cache.lookup import Asked, Lookup, answered
 from streams.columns import ERROR, EXPIRED, Array, end_rows, num_rows, request_ids, routing_keys, take
-from streams.frame_effects import Defer, SendFrame
+from streams.frame_effects import Answered, Defer, Followed, SendFrame
 from streams.lane_class import lane_for
 from streams.memory_view import MemoryView, cache_scope, cached_models, derived, plan
+from streams.retry_budget import Tokens
 from streams.splice import routed, served_by
 
 NEVER: Final = 0
@@ -50,22 +54,38 @@ class RouterParams:
 
 @dataclass(frozen=True, slots=True)
 class RouterState:
-    """Counts since the take-over; routing itself has no state."""
+    """Counts since the take-over, and ``tokens`` for retries per model; the choice of version and lane has no state."""
 
     num_rows: int = 0
     num_deferred: int = 0
     num_ended: int = 0
     num_cached: int = 0
+    tokens: Tokens = field(default_factory=dict)
+    hedging: hedge.Hedging | None = None
 
 
 def decide(state: RouterState, event: Event, params: RouterParams) -> tuple[RouterState, Effects]:
     """Route one frame, or one that was deferred."""
     match event.record:
         case InferenceFrame() as frame:
-            return _route(state, frame, event, params)
+            return _route_again(state, frame, event, params) if frame.attempt else _route(state, frame, event, params)
         case Tick():
-            return state, ()
+            return _hedged(state, event, params)
+        case Answered() | Followed():
+            return replace(state, hedging=hedge.heard(state.hedging, event.record, event.now_us)), ()
     raise TypeError(f"the Router takes frames, not {type(event.record).__name__}")
+
+
+def _route_again(
+    state: RouterState, frame: InferenceFrame, event: Event, params: RouterParams
+) -> tuple[RouterState, Effects]:
+    back = retried(frame, state.tokens, event.now_us, arrives=event.coordinate.offset >= 0)
+    deferred, ended = state.num_deferred + back.num_waiting, state.num_ended + back.num_ended
+    state = replace(state, tokens=back.tokens, num_deferred=deferred, num_ended=ended)
+    if back.left is None:
+        return state, back.effects
+    state, effects = _route(state, back.left, event, params)
+    return state, (*back.effects, *effects)
 
 
 def _route(
@@ -76,6 +96,9 @@ def _route(
     left: InferenceFrame | None = frame
     late = np.frombuffer(frame.deadlines_us, "<i8") <= now_us
     num_held, num_ended, num_cached = 0, 0, 0
+    tokens = state.tokens
+    if tokens and frame.attempt == 0 and event.coordinate.offset >= 0:
+        tokens = first_tries(frame, tokens)
     if event.looked_up is not None:
         hits, frames = answered(frame, event.looked_up, memory, late, now_us)
         effects += [SendFrame("inference.executed", frame.partition, each) for each in frames]
@@ -100,13 +123,30 @@ def _route(
     if left is not None:
         effects += _sent(left, [route for route in routes if route is not None], memory.sequence, now_us)
         num_sent = num_rows(left)
+    hedging = state.hedging
+    if num_sent and hedge.hedged_models(memory):
+        hedging = hedge.watched(hedging, [each for each in effects if isinstance(each, SendFrame)], memory, now_us)
     counted = RouterState(
         state.num_rows + num_sent,
         state.num_deferred + num_held,
         state.num_ended + num_ended,
         state.num_cached + num_cached,
+        tokens,
+        hedging,
     )
     return counted, tuple(effects)
+
+
+def _hedged(state: RouterState, event: Event, params: RouterParams) -> tuple[RouterState, Effects]:
+    if state.hedging is None:
+        return state, ()
+    hedging, copies = hedge.hedged(state.hedging, event.answers, params.num_lanes, params.num_slow_lanes, event.now_us)
+    return replace(state, hedging=hedging), copies
+
+
+def hedging_due(state: RouterState) -> int:
+    """When rows under way are looked at next, in microseconds since the epoch."""
+    return hedge.NEVER if state.hedging is None else state.hedging.due_us
 
 
 def _without(frame: InferenceFrame, mask: Array) -> InferenceFrame | None:
@@ -179,7 +219,7 @@ def _sent(frame: InferenceFrame, routes: Sequence[_Route], sequence: int, now_us
     keys: list[bytes] = []
     first = 0
     for number, (segment, route) in enumerate(zip(frame.segments, routes, strict=True)):
-        version = segment.version or route.version
+        version = pinned_version(frame, segment) or route.version
         cuts = lanes.setdefault(route.lane, [])
         if version:
             cuts.append((Cut(number), version))
@@ -190,7 +230,10 @@ def _sent(frame: InferenceFrame, routes: Sequence[_Route], sequence: int, now_us
     effects: list[SendFrame | Defer] = []
     for lane, cuts in sorted(lanes.items()):
         part = arranged(frame, [cut for cut, _ in cuts])
-        segments = [served_by(segment, version) for segment, (_, version) in zip(part.segments, cuts, strict=True)]
+        segments = [
+            served_by(segment, version, cohort_of(frame, segment))
+            for segment, (_, version) in zip(part.segments, cuts, strict=True)
+        ]
         effects.append(SendFrame("inference.routed", lane, routed(part, tuple(segments), sequence, now_us)))
     return effects
 
@@ -198,7 +241,7 @@ def _sent(frame: InferenceFrame, routes: Sequence[_Route], sequence: int, now_us
 def lookups(frame: InferenceFrame, memory: MemoryView, params: RouterParams) -> Lookup | None:
     """What is asked of the cache: the rows of cached models by the version that would serve them; None for none."""
     cached = cached_models(memory)
-    if not cached or not any(segment.model in cached for segment in frame.segments):
+    if not cached or frame.attempt or not any(segment.model in cached for segment in frame.segments):
         return None
     asked: list[Asked] = []
     digests = [NO_DIGEST] * num_rows(frame)
@@ -257,7 +300,7 @@ def _ended(frame: InferenceFrame, mask: Array, status: int, code: str, message: 
 
 ROUTER = AgentSpec(
     name="router",
-    consumes=("inference.admitted",),
+    consumes=("inference.admitted", "inference.retries"),
     watches=("memory.events",),
     emits=("inference.routed", "inference.executed"),
     initial=lambda _params: RouterState(),
@@ -265,4 +308,5 @@ ROUTER = AgentSpec(
     lookups=lookups,
     state_per="partition",
     params=RouterParams(),
+    due=hedging_due,
 )

@@ -65,7 +65,8 @@ class AgentSpec:
     ``ignores``: pure ``(state, record)``, true of records that would change nothing: a journaled agent's are then not
     even journaled. ``state_per``: one state per assigned source partition, or one per agent. ``journaled``: journal
     first (control plane). ``lookups``: pure ``(record, memory, params) -> what is asked, or None``, for a read before
-    ``decide`` by the same memory; the frame shell runs it, the control plane's refuses such a spec.
+    ``decide`` by the same memory; the frame shell runs it, the control plane's refuses such a spec. ``due``: when a
+    state wants the next ``Tick``, in microseconds since the epoch, beside those of ``tick_ms``; frame shell only.
     """
 
     name: str
@@ -81,3 +82,4 @@ class AgentSpec:
     journaled: bool = False
     ignores: Callable[[Any, Any], bool] | None = None
     params: Any = field(default=None)
+    due: Callable[[Any], int] | None = None

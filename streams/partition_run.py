@@ -138,6 +138,8 @@ class PartitionRun:
         if self.deferred:
             return WAKE_S
         left_s = (self._next_tick_us - now_us()) / 1e6 if self.shell.spec.tick_ms else LOOK_S
+        if self.shell.spec.due is not None:
+            left_s = min(left_s, (self.shell.spec.due(self.state) - now_us()) / 1e6)
         return min(max(left_s, 0.0), LOOK_S)
 
     def _raise_failure(self) -> None:
@@ -305,9 +307,14 @@ class PartitionRun:
         await self._step(await self._ledger().scan(effect), TICK, None)
 
     async def _wake(self) -> None:
-        """Ticks, and deferred frames whose time or memory has come."""
+        """News, ticks, and deferred frames whose time or memory has come."""
+        news = self.held.news
+        while news:
+            await self._step(news.popleft(), TICK, None)
         now = now_us()
         tick_us = self.shell.spec.tick_ms * 1000
+        if self.shell.spec.due is not None and self.shell.spec.due(self.state) <= now:
+            await self._step(Tick(), TICK, None)
         if tick_us and not self._next_tick_us - tick_us <= now < self._next_tick_us:  # due, or the clock was set back
             self._next_tick_us = now + tick_us
             await self._step(Tick(), TICK, None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -23,6 +24,7 @@ from streams.event_queue import EventQueue
 log = logging.getLogger(__name__)
 
 QUEUE_SIZE: Final = 4096
+MAX_NEWS: Final = 4096
 FIRST_BACKOFF_S: Final = 0.2
 MAX_BACKOFF_S: Final = 5.0
 FENCED_BACKOFF_S: Final = 3.0
@@ -35,7 +37,9 @@ class HeldPartition:
 
     ``ready`` is set by the runner once the partition is folded and fenced. ``backlog`` holds what a runner that gave up
     had taken and not finished; its successor begins with it. ``fed_offset`` is that of the last event that Faust handed
-    over (-1: none yet). ``unfinished`` counts the events that the runner took and has not acknowledged.
+    over (-1: none yet). ``unfinished`` counts the events that the runner took and has not acknowledged. ``news`` are
+    events that stand nowhere: unlike those of Faust they are lost with the run (there were ``num_runs``), and the
+    oldest where there are too many.
     """
 
     topic: str
@@ -47,6 +51,13 @@ class HeldPartition:
     fed_offset: int = -1
     unfinished: Callable[[], int] = lambda: 0
     task: asyncio.Task[None] | None = None
+    num_runs: int = 0
+    news: deque[Any] = field(default_factory=lambda: deque(maxlen=MAX_NEWS))
+
+    def tell(self, news: Any) -> None:
+        """Hand the runner an event that stands nowhere."""
+        self.news.append(news)
+        self.events.wake()
 
 
 Runner = Callable[[HeldPartition], Awaitable[None]]
@@ -105,6 +116,8 @@ class Takeover:
     async def _run(self, held: HeldPartition) -> None:
         backoff = FIRST_BACKOFF_S
         while True:
+            held.news.clear()
+            held.num_runs += 1
             try:
                 await self._runner(held)
                 return
