@@ -13,9 +13,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final
 
+from agents.serving_rules import (
+    activate_version,
+    close_breaker,
+    half_open_breaker,
+    open_breaker,
+    set_serving_policy,
+)
+from agents.verdict import ANY_VERSION, Change, Refusal, State, Value, Verdict, keys_below
 from schemas.cache import CachePolicy
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryCommand, MemoryEvent
@@ -30,49 +38,10 @@ from streams.memory_view import ZERO_HASH, ActiveVersion, Incident, Rejection
 
 REMEMBERED_COMMANDS: Final = 2_000
 KEPT_REJECTIONS: Final = 256
-ANY_VERSION: Final = -1
 MAX_CACHE_TTL_S: Final = 604_800
 MODEL_NAME: Final = re.compile(r"[a-zA-Z0-9_\-]{3,64}")
 VERSION: Final = re.compile(r"v[0-9]+\.[0-9]+\.[0-9]+")
 DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A key's version and body."""
-
-    version: int
-    body: str
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """``seen``: recent command ids, oldest first; ``rejections``: keys of kept rejections, oldest first."""
-
-    sequence: int = 0
-    values: Mapping[str, Value] = field(default_factory=dict)
-    seen: tuple[str, ...] = ()
-    rejections: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One event to be: past-tense kind, key, new body (None removes the key)."""
-
-    kind: str
-    key: str
-    body: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a command is refused."""
-
-    code: str
-    message: str
-
-
-Verdict = tuple[Change, ...] | Refusal
 
 
 def decide(state: State, event: Event, params: Any) -> tuple[State, Effects]:
@@ -175,8 +144,11 @@ def _propose_plan(state: State, command: MemoryCommand) -> Verdict:
     weights = [share.weight_percent for share in plan.versions]
     if sum(weights) != 100 or min(weights) < 0 or len({share.version for share in plan.versions}) != len(weights):
         return Refusal("invalid_weights", f"The weights {weights} of {plan.model} are not 100 percent in all.")
-    if plan.max_batch_size < 1 or plan.timeout_ms < 1:
-        return Refusal("invalid_plan", f"Batch size and time-out of {plan.model} must be positive.")
+    for version in plan.fallbacks:
+        if f"model/{plan.model}/{version}" not in state.values:
+            return Refusal("unknown_version", f"{plan.model} has no version {version}.")
+    if plan.max_batch_size < 1 or plan.timeout_ms < 1 or plan.max_attempts < 1:
+        return Refusal("invalid_plan", f"Batch size, time-out and tries of {plan.model} must be positive.")
     return (Change("PlanMadeEffective", command.key, to_json(plan)),)
 
 
@@ -202,7 +174,7 @@ def _set_cache_policy(state: State, command: MemoryCommand) -> Verdict:
     policy = from_json(CachePolicy, command.body)
     if command.key != f"cache/{policy.model}":
         return Refusal("invalid_body", f"The key of {policy.model}'s cache is cache/{policy.model}, not {command.key}.")
-    versions = [from_json(ModelVersion, body) for body in _bodies_below(state, f"model/{policy.model}/")]
+    versions = [from_json(ModelVersion, state.values[key].body) for key in keys_below(state, f"model/{policy.model}/")]
     if not versions:
         return Refusal("unknown_model", f"No model {policy.model} is registered.")
     if policy.enabled and not any(version.deterministic for version in versions):
@@ -216,13 +188,14 @@ def _set_cache_policy(state: State, command: MemoryCommand) -> Verdict:
     return (Change("CachePolicySet", command.key, to_json(policy)),)
 
 
-def _bodies_below(state: State, prefix: str) -> tuple[str, ...]:
-    return tuple(state.values[key].body for key in sorted(state.values) if key.startswith(prefix))
-
-
 COMMANDS: Final[Mapping[str, tuple[frozenset[str], Callable[[State, MemoryCommand], Verdict]]]] = {
     "RegisterModel": (frozenset({"cli", "operator"}), _register_model),
     "SetCachePolicy": (frozenset({"cli", "operator"}), _set_cache_policy),
+    "SetServingPolicy": (frozenset({"cli", "operator"}), set_serving_policy),
+    "ActivateVersion": (frozenset({"cli", "operator"}), activate_version),
+    "OpenBreaker": (frozenset({"monitor"}), open_breaker),
+    "HalfOpenBreaker": (frozenset({"monitor"}), half_open_breaker),
+    "CloseBreaker": (frozenset({"monitor"}), close_breaker),
     "ProposePlan": (frozenset({"planner"}), _propose_plan),
     "RaiseIncident": (frozenset({"monitor"}), _raise_incident),
     "ResolveIncident": (frozenset({"monitor"}), _resolve_incident),

@@ -6,9 +6,11 @@ and plans, the known rules, which models are slow, and the proposals under way.
 
 Rule: the active version serves 100 %, batch size and time-out as registered and set, lowered to the strictest
 constraint. A model whose full batch takes over ``SLOW_US`` is served by the slow lanes, so that it holds nobody up; it
-comes back below ``FAST_US``, and in between it stays where it is. Where the effective plan differs, it is proposed with
-the version it is to replace; one proposal per model is under way at a time. Unanswered, the same one is sent again
-after ``retry_us``; refused for a stale version, it is made anew at once; refused otherwise, after ``retry_us``.
+comes back below ``FAST_US``, and in between it stays where it is. What the serving policy in memory says of fallbacks,
+tries and hedging goes into the plan, less fallbacks that take other inputs than the active version. Where the effective
+plan differs, it is proposed with the version it is to replace; one proposal per model is under way at a time.
+Unanswered, the same one is sent again after ``retry_us``; refused for a stale version, it is made anew at once; refused
+otherwise, after ``retry_us``.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from schemas.memory import MemoryEvent
 from schemas.model import ModelVersion
 from schemas.plan import HASHED, SLOW, Plan, PlanProposal, VersionWeight
 from schemas.review import ContextSignal
+from schemas.serving import ServingPolicy
 from schemas.telemetry import Heartbeat
 from streams.agent import NO_EFFECTS, AgentSpec, Effects, Event, Publish, Tick
 from streams.canonical import digest, from_json, to_json
@@ -54,7 +57,8 @@ class Pending:
 class Served:
     """What is known of a model: batch limit per version, active version, effective plan and its memory version.
 
-    ``is_slow``: whether full batches of its active version were heard to take long.
+    ``is_slow``: whether full batches of its active version were heard to take long. ``inputs``: a digest of what each
+    version takes.
     """
 
     max_batch_sizes: Mapping[str, int] = field(default_factory=dict)
@@ -65,6 +69,8 @@ class Served:
     attempt: int = 0
     pending: Pending | None = None
     is_slow: bool = False
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    policy: ServingPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +108,13 @@ def _learn(state: State, change: MemoryEvent, cause: RecordCoordinate) -> State:
             model = from_json(ModelVersion, body)
             served = state.models.get(model.model, Served())
             sizes = {**served.max_batch_sizes, model.version: model.max_batch_size}
-            return _with(state, model.model, replace(served, max_batch_sizes=sizes))
-        if kind == "VersionActivated":
+            inputs = {**served.inputs, model.version: digest(model.inputs).hex()[:16]}
+            return _with(state, model.model, replace(served, max_batch_sizes=sizes, inputs=inputs))
+        if kind == "ServingPolicySet":
+            policy = from_json(ServingPolicy, body)
+            served = state.models.get(policy.model, Served())
+            return _with(state, policy.model, replace(served, policy=policy, cause=cause))
+        if kind in ("VersionActivated", "VersionRolledBack"):
             active = from_json(ActiveVersion, body)
             served = state.models.get(active.model, Served())
             return _with(state, active.model, replace(served, active=active.version, cause=cause))
@@ -189,13 +200,25 @@ def wanted_plan(state: State, name: str, params: Params) -> Plan | None:
     if served.active not in served.max_batch_sizes:
         return None
     rules = [state.rules[key] for key in sorted(state.rules)]
+    policy = served.policy or ServingPolicy(name)
     return Plan(
         model=name,
         versions=(VersionWeight(served.active, 100),),
         max_batch_size=bounded_by(rules, name, "max_batch_size", served.max_batch_sizes[served.active]),
         timeout_ms=bounded_by(rules, name, "timeout_ms", params.timeout_ms),
         lane=SLOW if served.is_slow else HASHED,
+        fallbacks=tuple(version for version in policy.fallbacks if _may_stand_in(served, version)),
+        max_attempts=policy.max_attempts,
+        hedge=policy.hedge,
     )
+
+
+def _may_stand_in(served: Served, version: str) -> bool:
+    """Whether a version is another one than the active and takes the same inputs."""
+    if version == served.active or version not in served.max_batch_sizes:
+        return False
+    mine, active = served.inputs.get(version, ""), served.inputs.get(served.active, "")
+    return mine == active or not (mine and active)  # unknown of what an older release noted; checked when it was set
 
 
 def _proposal(served: Served, plan: Plan, now_us: int) -> PlanProposal:
@@ -205,6 +228,10 @@ def _proposal(served: Served, plan: Plan, now_us: int) -> PlanProposal:
     reason = f"{plan.model} {what}: {served.active} is active, batch {plan.max_batch_size}, {plan.timeout_ms} ms"
     if served.is_slow:
         reason += ", slow lane"
+    if plan.fallbacks:
+        reason += f", falls back to {', '.join(plan.fallbacks)}"
+    if plan.hedge:
+        reason += ", hedged"
     causes = () if served.cause is None else (served.cause,)
     return PlanProposal(identity, plan, served.plan_version, reason, causes, now_us)
 

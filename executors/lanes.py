@@ -61,8 +61,8 @@ def planned_versions(memory: MemoryView, num_lanes: int, num_slow: int, *, slow:
     for name in models(memory):
         effective = plan(memory, name)
         if effective is not None and lane_for(name, effective.lane, num_lanes, num_slow) in mine:
-            for share in effective.versions:
-                yield name, share.version
+            for version in (*(share.version for share in effective.versions), *effective.fallbacks):
+                yield name, version
 
 
 def assignor(num_slow: int, *, slow: bool) -> type[RoundRobinPartitionAssignor]:

@@ -67,8 +67,9 @@ class ModelLoader:
         """Ask for every version that an effective plan names."""
         for name in models(memory):
             effective = plan(memory, name)
-            for share in () if effective is None else effective.versions:
-                self.want(name, share.version)
+            if effective is not None:
+                for version in (*(share.version for share in effective.versions), *effective.fallbacks):
+                    self.want(name, version)
 
     def take_failed(self) -> list[tuple[Version, str]]:
         """Versions whose load failed within the last seconds, with the reason; rows for them cannot be served now."""
