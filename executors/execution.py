@@ -213,6 +213,8 @@ class Execution:
         while (batch := self.batcher.next_batch(now_us, self._loaded.profiles, max_time_us)) is not None:
             for row_slice in batch.expired:
                 self.outbox.end(row_slice, EXPIRED, "deadline_exceeded", LATE)
+            if batch.expired and not batch.slices and batch.expired[-1].earliest_us > now_us:
+                self._give_up((batch.key.model, batch.key.version))
             made = self._run_of(batch) if batch.slices else None
             if made is not None:
                 self.batcher.busy.add(made.version)
@@ -293,13 +295,23 @@ class Execution:
             self.batcher.busy.discard(version)
 
     def _observe(self, version: Version, session: Session, num_items: int, run_us: int) -> None:
-        times = self._times.get(version)
-        if times is None or times.measured is not session.profile:
-            times = self._times[version] = ServiceTime(session.profile)
+        times = self._times_of(version, session)
         self.utilisation.observe(num_items, run_us, session.profile)
         corrected = times.observe(num_items, run_us)
         if corrected is not None:
             self._loaded.profiles[version] = corrected
+
+    def _give_up(self, version: Version) -> None:
+        """A batch that is still in time was too slow for it by its profile alone."""
+        corrected = self._times_of(version, self._loaded.sessions[version]).give_up()
+        if corrected is not None:
+            self._loaded.profiles[version] = corrected
+
+    def _times_of(self, version: Version, session: Session) -> ServiceTime:
+        times = self._times.get(version)
+        if times is None or times.measured is not session.profile:
+            times = self._times[version] = ServiceTime(session.profile)
+        return times
 
     def _isolate(self, run: Run, error: ExecutionError) -> None:
         """A failed batch runs again in halves, so that only the rows at fault get the error."""

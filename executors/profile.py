@@ -15,6 +15,9 @@ from typing import Final
 FIXED_SHARE: Final = 0.05
 MIN_BATCH_US: Final = 8_000.0
 """Below it a batch may always grow: what starts one costs some tenths of a millisecond where it runs in a thread."""
+LONG_SHARE: Final = 0.2
+LONG_BATCH_US: Final = 50_000.0
+"""Above it a fixed part of ``LONG_SHARE`` is small enough: it is also what a measurement of one row errs by."""
 RIDE_SHARE: Final = 0.5
 MIN_RIDE_US: Final = 1_000.0
 
@@ -27,8 +30,9 @@ class Profile:
     """Service time of a session, t(n) = fixed_us + per_item_us * n, and its limits; ``weight`` is its share.
 
     ``cap``: items of the largest batch to make, at most ``max_batch_size``: the fewest of which the fixed part is at
-    most ``FIXED_SHARE`` and that take at least ``MIN_BATCH_US``. ``ride_cap``: up to so many items a batch takes less
-    urgent rows along, which cost its urgent ones next to nothing: by ``RIDE_SHARE`` and ``MIN_RIDE_US``.
+    most ``FIXED_SHARE`` (``LONG_SHARE`` of a long batch) and that take at least ``MIN_BATCH_US``. ``ride_cap``: up to
+    so many items a batch takes less urgent rows along, which cost its urgent ones next to nothing: by ``RIDE_SHARE``
+    and ``MIN_RIDE_US``.
     """
 
     fixed_us: float
@@ -40,15 +44,16 @@ class Profile:
 
     def __post_init__(self) -> None:
         """Derive the caps once: they are asked for with every batch."""
-        object.__setattr__(self, "cap", self._fewest(FIXED_SHARE, MIN_BATCH_US))
-        object.__setattr__(self, "ride_cap", self._fewest(RIDE_SHARE, MIN_RIDE_US))
+        object.__setattr__(self, "cap", self._fewest(self._worth_us))
+        object.__setattr__(self, "ride_cap", self._fewest(max(self.fixed_us / RIDE_SHARE, MIN_RIDE_US)))
 
-    def _fewest(self, share: float, least_us: float) -> int:
-        """The fewest items whose fixed part is at most ``share`` and whose batch takes ``least_us``, within the limit.
+    @property
+    def _worth_us(self) -> float:
+        long_us = max(self.fixed_us / LONG_SHARE, LONG_BATCH_US)
+        return max(min(self.fixed_us / FIXED_SHARE, long_us), MIN_BATCH_US)
 
-        Where the time per item is next to nothing, that is the limit.
-        """
-        wanted_us = max(self.fixed_us / share, least_us)
+    def _fewest(self, wanted_us: float) -> int:
+        """The fewest items that take ``wanted_us``; the limit, where the time per item is next to nothing."""
         if self.time_us(self.max_batch_size) <= wanted_us:
             return self.max_batch_size
         return min(self.max_batch_size, max(1, ceil((wanted_us - self.fixed_us) / self.per_item_us)))

@@ -3,6 +3,9 @@
 t(n) = factor x (fixed + per item x n). The factor follows the measured times slowly (an exponential mean) and each
 measurement counts at most by ``MAX_RATIO``, so that a process that was put aside for a moment does not make its models
 slow. A corrected profile is handed out when it differs from the last one by more than ``STEP``.
+
+What is thought too slow for its deadlines never runs, so that no measurement would ever say otherwise: each batch that
+was given up for it makes the session count as a little faster, until one is tried again.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ SHARE: Final = 0.05
 MAX_RATIO: Final = 3.0
 BOUNDS: Final = (0.25, 20.0)
 STEP: Final = 0.15
+RELIEF: Final = 0.01
+"""By so much one given-up batch lowers a factor of at most 1; a larger one it lowers by ``SHARE``."""
 
 
 @dataclass(slots=True)
@@ -33,7 +38,14 @@ class ServiceTime:
         if expected <= 0.0:
             return None
         ratio = min(max(run_us / expected, 1.0 / MAX_RATIO), MAX_RATIO)
-        self.factor = min(max(self.factor * (1.0 + SHARE * (ratio - 1.0)), BOUNDS[0]), BOUNDS[1])
+        return self._moved(self.factor * (1.0 + SHARE * (ratio - 1.0)))
+
+    def give_up(self) -> Profile | None:
+        """Note that a batch did not run because it would have come too late; the profile as from ``observe``."""
+        return self._moved(self.factor * (1.0 - (SHARE if self.factor > 1.0 else RELIEF)))
+
+    def _moved(self, factor: float) -> Profile | None:
+        self.factor = min(max(factor, BOUNDS[0]), BOUNDS[1])
         if abs(self.factor / self.given - 1.0) < STEP:
             return None
         self.given = self.factor

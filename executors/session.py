@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 # Before the library itself: it switches telemetry off.
-from executors.runtime import RUNTIME_ERRORS, sentence_of  # isort: skip
+from executors.runtime import CPU, RUNTIME_ERRORS, sentence_of  # isort: skip
 import numpy as np
 import onnxruntime
 
@@ -29,6 +29,10 @@ MAX_ROW_ITEMS: Final = 128
 """Items of the largest row; such a row runs as a batch by itself even where ``max_batch_size`` is lower."""
 
 _PROFILE_BUDGET_S: Final = 0.3
+_WARM_RUN_S: Final = 0.1
+_WARM_GROWTH: Final = 1.5
+"""On a CPU no larger batch is warmed behind one that took so long and so much longer than half of it: all sizes up to 128
+items at 80 ms kept a model from serving for half a minute, and batches of such a model are small (``Profile.cap``)."""
 
 _LOAD_ERRORS: Final[tuple[type[Exception], ...]] = (*RUNTIME_ERRORS, IsosError)
 _RUN_ERRORS: Final[tuple[type[Exception], ...]] = (*RUNTIME_ERRORS, KernelError)
@@ -152,10 +156,14 @@ class ModelSession:
         return True
 
     def warm(self) -> None:
-        """Run every bucket once (kernels, allocator, shapes, graphs), then measure t(n)."""
-        for size in self.buckets():
-            self.run(self.blanks(size))
-        self.profile = self._measure()
+        """Run every bucket once (kernels, allocator, shapes, graphs) as far as that is short, then measure t(n)."""
+        largest, before_s = 1, math.inf
+        for largest in self.buckets():
+            took_s = self._time_s(largest)
+            if self.provider == CPU and took_s > max(_WARM_RUN_S, _WARM_GROWTH * before_s):
+                break
+            before_s = took_s
+        self.profile = self._measure(largest)
 
     def buckets(self) -> tuple[int, ...]:
         """Batch sizes to warm: powers of two below the maximum, and the maximum."""
@@ -208,17 +216,20 @@ class ModelSession:
             raise ExecutionError("batch_too_large", f"{num_items} items in one batch")
         return num_items
 
-    def _measure(self) -> Profile:
-        """Least squares of t(n) = a + c n over the best time per bucket, within a time budget; both at least 0."""
+    def _time_s(self, num_items: int) -> float:
+        blanks = self.blanks(num_items)
+        start = time.perf_counter()
+        self.run(blanks)
+        return time.perf_counter() - start
+
+    def _measure(self, largest: int) -> Profile:
+        """Least squares of t(n) = a + c n over the best times of batches of at most ``largest``; both at least 0."""
         stop = time.perf_counter() + _PROFILE_BUDGET_S
-        sizes = sorted({1, self.model.max_batch_size, max(1, self.model.max_batch_size // 4)})
+        sizes = sorted({1, largest, max(1, largest // 4)})
         best = dict.fromkeys(sizes, math.inf)
         for _ in range(20):
             for size in sizes:
-                blank = self.blanks(size)
-                start = time.perf_counter_ns()
-                self.run(blank)
-                best[size] = min(best[size], (time.perf_counter_ns() - start) / 1000)
+                best[size] = min(best[size], self._time_s(size) * 1e6)
             if time.perf_counter() > stop:
                 break
         if len(sizes) == 1:

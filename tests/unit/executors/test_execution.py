@@ -201,3 +201,15 @@ def test_what_takes_longer_than_profiled_is_corrected() -> None:
         execution.add(work_of(frame([row(at, version="v1.0.0", deadline_us=FAR)])), T)
         run_all(execution)
     assert loaded.profiles["digits", "v1.0.0"].fixed_us > 0.001
+
+
+def test_what_was_measured_too_slow_for_its_deadlines_is_tried_again() -> None:
+    session = Session(fixed_us=1_000.0)
+    execution = execution_of(Loaded(**{"v1.0.0": session}))
+    statuses: list[int] = []
+    while OK not in statuses:
+        execution.add(work_of(frame([row(len(statuses), version="v1.0.0", deadline_us=T + 500)])), T)
+        run_all(execution)
+        statuses += [status for status, _, _ in ended(execution).values()]
+        assert len(statuses) < 200
+    assert statuses[0] == EXPIRED

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executors.profile import FIXED_SHARE, MIN_BATCH_US, Profile
+from executors.profile import FIXED_SHARE, LONG_BATCH_US, LONG_SHARE, MIN_BATCH_US, Profile
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,9 @@ from executors.profile import FIXED_SHARE, MIN_BATCH_US, Profile
         (0.0, 0.0, 128, 128),  # not measured yet
         (20.0, 3_000.0, 3, 1),  # 3 ms a row
         (20.0, 80_000.0, 1, 1),
+        (5_600.0, 77_000.0, 1, 1),  # the same, as a measurement errs
         (1_000.0, 200.0, 95, 5),  # 1 ms of 20 ms is 5 %, of 2 ms it is half
+        (20_000.0, 10_000.0, 8, 2),  # 20 ms of 100 ms: long enough
     ],
 )
 def test_a_batch_is_as_large_as_pays(fixed_us: float, per_item_us: float, cap: int, ride_cap: int) -> None:
@@ -32,4 +34,5 @@ def test_a_batch_below_the_models_own_limit_is_worth_its_time(fixed: float, per_
     assert 1 <= profile.ride_cap <= profile.cap <= limit
     if profile.cap < limit:
         assert profile.full_batch_us >= MIN_BATCH_US * (1 - 1e-9)
-        assert fixed <= FIXED_SHARE * profile.full_batch_us * (1 + 1e-9)
+        share = FIXED_SHARE if profile.full_batch_us < LONG_BATCH_US else LONG_SHARE
+        assert fixed <= share * profile.full_batch_us * (1 + 1e-9)

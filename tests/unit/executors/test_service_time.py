@@ -37,5 +37,17 @@ def test_the_correction_is_bounded() -> None:
     assert times.factor == BOUNDS[1]
 
 
+def test_who_is_given_up_as_too_slow_is_tried_again() -> None:
+    times = ServiceTime(Profile(100.0, 0.0, 8))
+    while times.factor < 3.0:
+        times.observe(1, 1e9)
+    handed = [made for _ in range(25) if (made := times.give_up()) is not None]
+    assert handed[-1].fixed_us < 120.0  # soon as it was measured
+    assert times.give_up() is None
+    for _ in range(1000):
+        times.give_up()
+    assert times.factor == BOUNDS[0]
+
+
 def test_a_profile_of_nothing_stays() -> None:
     assert ServiceTime(Profile(0.0, 0.0, 8)).observe(1, 5.0) is None

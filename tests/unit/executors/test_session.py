@@ -130,6 +130,29 @@ def test_buckets_are_powers_of_two_and_the_maximum(top: int) -> None:
     assert list(buckets) == sorted(set(buckets))
 
 
+@pytest.mark.parametrize(
+    ("fixed_s", "item_s", "largest"),
+    [(0.0, 0.001, 128), (0.0, 0.08, 2), (0.001, 0.003, 64), (0.5, 0.0, 128)],  # a GPU's profile warms all
+)
+def test_no_model_is_warmed_for_minutes(
+    monkeypatch: pytest.MonkeyPatch, fixed_s: float, item_s: float, largest: int
+) -> None:
+    ran: list[int] = []
+
+    def timed(session: ModelSession, num_items: int) -> float:
+        del session
+        ran.append(num_items)
+        return fixed_s + item_s * num_items
+
+    monkeypatch.setattr(ModelSession, "_time_s", timed)
+    blob = models.identity()
+    profile = ModelSession.load(blob, models.version_of(blob, max_batch_size=128), "cpu").profile
+    assert max(ran) == largest
+    assert ran[: ran.index(largest)] == [1 << power for power in range(ran.index(largest))]
+    assert profile.time_us(1) == pytest.approx((fixed_s + item_s) * 1e6)
+    assert profile.time_us(128) == pytest.approx((fixed_s + 128 * item_s) * 1e6)
+
+
 def test_wrong_arrays_are_refused_with_a_code() -> None:
     blob = models.identity()
     session = ModelSession.load(blob, models.version_of(blob), "cpu")
