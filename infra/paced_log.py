@@ -32,7 +32,8 @@ class _Kind:
 class PacedHandler(logging.StreamHandler[TextIO]):
     """Writes a kind of line once in ``EVERY_S``; ``clock_s`` in seconds, monotonic.
 
-    What was held back is told with the next line of any kind that comes after that time, and at the end.
+    The last of those held back is written, with their number, when the next line of any kind comes after that time, and
+    at the end.
     """
 
     def __init__(self, stream: TextIO | None = None, clock_s: Callable[[], float] = time.monotonic) -> None:
@@ -44,19 +45,18 @@ class PacedHandler(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record, or count it."""
         now_s = self._clock_s()
-        if now_s >= self._next_look_s:
-            self._tell(now_s - EVERY_S)
-            self._next_look_s = now_s + EVERY_S
         key = _key(record)
         kind = self._kinds.get(key)
-        if kind is not None and now_s < kind.written_s + EVERY_S:
+        if now_s >= self._next_look_s or (kind is not None and now_s >= kind.written_s + EVERY_S):
+            self._tell(now_s)
+            self._next_look_s = now_s + EVERY_S
+        kind = self._kinds.get(key)
+        if kind is not None:
             kind.num_held += 1
             kind.record = record
             return
-        if kind is not None and kind.num_held:
-            self._say_held(kind)
         if len(self._kinds) >= MAX_KINDS:
-            self._tell(now_s)
+            self._tell(now_s, forget=True)
         self._kinds[key] = _Kind(record, now_s)
         super().emit(record)
 
@@ -64,18 +64,23 @@ class PacedHandler(logging.StreamHandler[TextIO]):
         """Tell what is held back still."""
         self.acquire()
         try:
-            self._tell(float("inf"))
+            self._tell(0.0, forget=True)
         finally:
             self.release()
         super().close()
 
-    def _tell(self, before_s: float) -> None:
-        """Tell of every kind last written at ``before_s`` or earlier what was held back, and forget it."""
+    def _tell(self, now_s: float, *, forget: bool = False) -> None:
+        """Write what was held back of every kind that was written a while ago, or of all; forget what did not recur."""
         for key, kind in list(self._kinds.items()):
-            if kind.written_s <= before_s:
+            if not forget and now_s < kind.written_s + EVERY_S:
+                continue
+            if kind.num_held:
+                self._say_held(kind)
+                kind.written_s, kind.num_held = now_s, 0
+            else:
                 del self._kinds[key]
-                if kind.num_held:
-                    self._say_held(kind)
+        if forget:
+            self._kinds.clear()
 
     def _say_held(self, kind: _Kind) -> None:
         last = kind.record
