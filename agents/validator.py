@@ -6,7 +6,7 @@ and ``inference.ledger-checkpoints`` through the fenced writer.
 Invariants: a coordinate whose bit is pending or set gets no second result; a bit is set only when the result is
 acknowledged; the checkpoint holds set bits only, together with the results offset up to which they are folded. The
 reaper ends what nobody answered: past the longest timeout and grace a request is EXPIRED, or ERROR ``lost`` when later
-ones of its partition were answered.
+ones of its partition were answered. A hedge, a row's copy to another lane, counts only where it is OK behind the gate.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from streams.cache.fill import fills
 from streams.columns import (
     ERROR,
     EXPIRED,
+    HEDGE,
     NUMPY_DTYPES,
     OK,
     PRIMARY,
@@ -98,9 +99,11 @@ def _gate(
     if frame.topic_id != state.topic_id or frame.partition != state.partition:
         return state, ()  # a re-created requests topic: its coordinates are not this ledger's
     columns = Columns.of(frame)
-    terminals, rows = state.terminals.mark_gaps(columns.offsets, columns.gaps).begin(
-        columns.offsets, columns.roles == PRIMARY
-    )
+    counts = columns.roles == PRIMARY
+    if HEDGE in frame.roles:
+        frame = gate(frame, memory)
+        counts |= (columns.roles == HEDGE) & (np.frombuffer(frame.statuses, "|u1") == OK)
+    terminals, rows = state.terminals.mark_gaps(columns.offsets, columns.gaps).begin(columns.offsets, counts)
     state = replace(state, terminals=terminals)
     if not len(rows):
         return state, ()

@@ -13,6 +13,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 
 from agents.admission import AdmissionPolicy, admit
+from agents.hedge import hedged_models
 from agents.router import ROUTER, RouterParams
 from agents.validator import VALIDATOR, ValidatorParams, ValidatorState
 from infra.cache import open_cache
@@ -21,6 +22,7 @@ from infra.roles import RoleContext, together
 from schemas.frame import InferenceFrame
 from streams.codec import Codec
 from streams.connection import FETCH_MAX_WAIT_MS, consumer, producer, start, stop_quietly
+from streams.executed_news import ExecutedNews
 from streams.faust_app import METADATA_MAX_AGE_MS, create_app
 from streams.interpreter import FrameInterpreter
 from streams.lane_class import executor_group
@@ -35,6 +37,7 @@ from streams.topics import MAX_LETTER_BYTES, full_name
 from streams.watch import MemoryWatch
 
 REQUESTS: Final = "inference.requests"
+ADMITTED: Final = "inference.admitted"
 ROUTED: Final = "inference.routed"
 START_S: Final = 60.0
 EXECUTOR_TICK_MS: Final = 4
@@ -199,7 +202,14 @@ async def router(context: RoleContext) -> None:
             schemas=parts.schemas,
         )
         telemetry = partial(cache.window, context.role, context.instance)
-        await _serve(context, app, interpreter, _pulse(context, parts, telemetry=telemetry))
+        news = ExecutedNews(
+            context.connection,
+            parts.codec,
+            parts.schemas,
+            lambda: [each for each in interpreter.takeover.held.values() if each.topic == full_name(ADMITTED)],
+            lambda: bool(hedged_models(parts.memory.view)),
+        )
+        await _serve(context, app, interpreter, _pulse(context, parts, telemetry=telemetry), news.run())
 
 
 async def validator(context: RoleContext) -> None:
