@@ -90,6 +90,7 @@ class Manifest(BaseModel):
     postprocess: Kernels = ()
     max_batch_size: Annotated[int, Field(ge=1, le=128)] = 128
     deterministic: bool = True
+    ordered: bool = False
     description: str = ""
     labels: tuple[str, ...] = ()
 
@@ -123,6 +124,7 @@ class Manifest(BaseModel):
             model, version, digest_of(blob), len(blob),
             tuple(entry.spec() for entry in self.inputs), tuple(entry.spec() for entry in self.outputs),
             self.preprocess, self.postprocess, self.max_batch_size, self.deterministic,
+            self.ordered,
         )  # fmt: skip
 
 

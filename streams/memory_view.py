@@ -165,7 +165,7 @@ def cached_models(view: MemoryView) -> frozenset[str]:
 
 
 def cache_scope(view: MemoryView, model: str, version: str) -> CacheScope | None:
-    """What a version's answers are cached under; None where they are not: by policy, or as not deterministic."""
+    """What a version's answers are cached under; None where they are not: by policy, as not deterministic or as ordered."""
     return _cached(view, ("cache", model, version), lambda: _cache_scope(view, model, version))
 
 
@@ -182,6 +182,14 @@ def breakers(view: MemoryView, model: str) -> Mapping[str, Breaker]:
 def all_breakers(view: MemoryView) -> Mapping[str, Mapping[str, Breaker]]:
     """Breakers that are not closed, by model and version."""
     return _cached(view, "breakers", lambda: _breakers(view))
+
+
+def ordered_models(view: MemoryView) -> frozenset[str]:
+    """Models whose results keep the order of a routing key: by the manifest of a version that is active or planned.
+
+    Where nothing is active or planned yet, by that of any registered one.
+    """
+    return _cached(view, "ordered", lambda: frozenset(name for name in models(view) if _is_ordered(view, name)))
 
 
 def active_version(view: MemoryView, model: str) -> str | None:
@@ -205,10 +213,24 @@ def derived(view: MemoryView, key: tuple[Any, ...], make: Callable[[], _T]) -> _
     return _cached(view, key, make)
 
 
+def _is_ordered(view: MemoryView, model: str) -> bool:
+    ordered = {facts.version for facts in models(view)[model] if facts.ordered}
+    if not ordered:
+        return False
+    effective = plan(view, model)
+    serving = {share.version for share in effective.versions} if effective is not None else set()
+    active = active_version(view, model)
+    if active is not None:
+        serving.add(active)
+    return not serving or not ordered.isdisjoint(serving)
+
+
 def _cache_scope(view: MemoryView, model: str, version: str) -> CacheScope | None:
     policy, facts = cache_policy(view, model), model_version(view, model, version)
     if policy is None or not policy.enabled or facts is None or not facts.deterministic:
         return None
+    if model in ordered_models(view):
+        return None  # an answer at once would pass the rows of its key that are under way
     since = view.entries[f"cache/{model}"].sequence
     return CacheScope(scope_of(facts, policy.epoch), policy.ttl_s * 1_000_000, since)
 

@@ -218,3 +218,5 @@ def _print(found: tuple[ModelVersion, ...], view: MemoryView) -> None:
         typer.echo(f"  outputs {_signature(facts.outputs)}")
         kernels = " -> ".join((*facts.preprocess, "session", *facts.postprocess))
         typer.echo(f"  runs    {kernels}; at most {facts.max_batch_size} items in a batch")
+        if facts.ordered:
+            typer.echo("  order   OK results of a routing key stand in the order of its requests")

@@ -21,3 +21,4 @@ def test_defaults_of_a_version() -> None:
         128,
         True,
     )
+    assert not version.ordered
