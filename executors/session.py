@@ -31,8 +31,8 @@ MAX_ROW_ITEMS: Final = 128
 _PROFILE_BUDGET_S: Final = 0.3
 _WARM_RUN_S: Final = 0.1
 _WARM_GROWTH: Final = 1.5
-"""On a CPU no larger batch is warmed behind one that took so long and so much longer than half of it: all sizes up to 128
-items at 80 ms kept a model from serving for half a minute, and batches of such a model are small (``Profile.cap``)."""
+"""On a CPU no larger batch is warmed behind one that took so long and so much longer than half of it: all sizes up to
+128 items at 80 ms kept a model from serving for half a minute, and batches of such a model are small."""
 
 _LOAD_ERRORS: Final[tuple[type[Exception], ...]] = (*RUNTIME_ERRORS, IsosError)
 _RUN_ERRORS: Final[tuple[type[Exception], ...]] = (*RUNTIME_ERRORS, KernelError)
