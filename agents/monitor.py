@@ -1,13 +1,15 @@
 """Monitor: what every process and model does, and an alert when a process falls silent.
 
-Consumes ``control.heartbeats`` and ``control.telemetry``; emits ``control.alerts`` (key = subject). State: each process
-as heard last, the newest telemetry windows per stage, when it began to listen.
+Consumes ``control.heartbeats`` and ``control.telemetry``, watches ``memory.events``; emits ``control.alerts`` (key =
+subject) and ``memory.commands``. State: each process as heard last, the newest telemetry windows per stage, when it
+began to listen, what the breakers of model versions are judged by.
 
 Rules: a process unheard for ``silent_us`` raises one ``process_silent`` alert with its evidence; heard again, the same
 alert is resolved. Silence counts only while the Monitor itself listened: after a pause of its own (a restart, a broker
 that was away) the count begins anew. A process silent for ``forget_us`` is forgotten and its alert resolved.
 A stage that met cached values which this stack did not write raises one ``cache_forged`` alert, resolved when none was
 met for ``quiet_us``.
+Breakers: see ``agents.breaker_machine``; it asks for their moves and raises an alert while one is not closed.
 
 ``isos status`` folds the same topics through ``fold_heartbeat`` and ``fold_telemetry`` and shows ``model_rates``.
 """
@@ -18,7 +20,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from agents.breaker_machine import BreakerParams, Breakers, alert_of, hear, learn, moves
 from schemas.coordinate import RecordCoordinate
+from schemas.memory import MemoryEvent
 from schemas.telemetry import Alert, Heartbeat, LoadedModel, Telemetry
 from streams.agent import NO_EFFECTS, AgentSpec, Effects, Event, Publish, Tick
 from streams.canonical import to_json
@@ -37,6 +41,7 @@ class Params:
     pause_us: int = 2_500_000
     forget_us: int = 600_000_000
     quiet_us: int = 60_000_000
+    breaker: BreakerParams = field(default_factory=BreakerParams)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ class State:
     listening_us: int = 0
     last_us: int = 0
     forgeries: Mapping[str, Forgery] = field(default_factory=dict)
+    breakers: Breakers = field(default_factory=Breakers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +116,34 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
             folded = fold_heartbeat(state, heartbeat, event.now_us, event.coordinate)
             return _resolve_heard(folded, process_name(heartbeat), event.now_us, params)
         case Telemetry() as window:
-            return _note_forgery(fold_telemetry(state, window), window, event)
+            state, effects = _note_forgery(fold_telemetry(state, window), window, event)
+            heard = hear(state.breakers, window, event.now_us, params.breaker)
+            state, asked = _move(replace(state, breakers=heard), event.now_us, params)
+            return state, (*effects, *asked)
+        case MemoryEvent() as change:
+            return _learn(state, change, event)
         case Tick():
             state, effects = _judge(state, event.now_us, params)
             state, gone = _forgeries_gone(state, event.now_us, params)
-            return state, (*effects, *gone)
+            state, asked = _move(state, event.now_us, params)
+            return state, (*effects, *gone, *asked)
     return state, NO_EFFECTS
+
+
+def _move(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
+    """Ask for the moves of breakers that are due."""
+    breakers, commands = moves(state.breakers, now_us, params.breaker)
+    if breakers is not state.breakers:
+        state = replace(state, breakers=breakers)
+    return state, tuple(Publish("memory.commands", each.key.encode(), each) for each in commands)
+
+
+def _learn(state: State, change: MemoryEvent, event: Event) -> tuple[State, Effects]:
+    """Follow memory; a breaker that is not closed is an alert."""
+    breakers = learn(state.breakers, change, event.answers)
+    alert = alert_of(state.breakers, breakers, change, event.coordinate)
+    effects = NO_EFFECTS if alert is None else (Publish("control.alerts", alert.subject.encode(), alert),)
+    return replace(state, breakers=breakers), effects
 
 
 def process_name(heartbeat: Heartbeat) -> str:
@@ -278,7 +306,8 @@ def _alert(status: ProcessStatus, message: str, now_us: int, silence: int, *, re
 MONITOR: Final = AgentSpec(
     name="monitor",
     consumes=("control.heartbeats", "control.telemetry"),
-    emits=("control.alerts",),
+    watches=("memory.events",),
+    emits=("control.alerts", "memory.commands"),
     tick_ms=1_000,
     gather_ms=400,
     initial=lambda params: State(),
