@@ -1,6 +1,8 @@
 """Runs a data-plane agent on Faust: decode, decide, send, confirm, acknowledge in order.
 
-One ``decide`` state per source partition, rebuilt with each generation (``streams.takeover``). A frame's Faust event is
+One ``decide`` state per source partition, rebuilt with each generation (``streams.takeover``). An agent without a
+ledger may consume several topics that are partitioned alike: each of their partitions has a run and acknowledgements of
+its own, and those of one number share the state. A frame's Faust event is
 acknowledged when every effect it caused is confirmed by the broker, and only in offset order. A failed or unknown send
 gives the partition up: claim again, rebuild, and take the unfinished events from the front (``streams.partition_run``).
 """
@@ -22,10 +24,10 @@ from streams.codec import Codec
 from streams.errors import InvariantError, PoisonRecordError
 from streams.frame_check import checked
 from streams.ledger_log import LedgerLog
-from streams.partition_run import PartitionRun
+from streams.partition_run import PartitionRun, SourceState
 from streams.registry.schema_watch import SchemaWatch, decode_or_learn
 from streams.takeover import HeldPartition, Takeover
-from streams.topics import full_name
+from streams.topics import TOPICS, full_name
 
 MEMORY: Final = "memory.events"
 
@@ -75,8 +77,9 @@ class FrameInterpreter:
         dead_letter: Callable[[Any, PoisonRecordError], Awaitable[None]],
         schemas: SchemaWatch | None = None,
     ) -> None:
-        if len(spec.consumes) != 1 or set(spec.watches) - {MEMORY}:
-            raise InvariantError(f"{spec.name}: a frame agent consumes one topic and watches memory")
+        records = {TOPICS[name].record for name in spec.consumes}
+        if len(records) != 1 or (ledger_of is not None and len(spec.consumes) > 1) or set(spec.watches) - {MEMORY}:
+            raise InvariantError(f"{spec.name}: a frame agent consumes topics of one record and watches memory")
         self.spec = spec
         self.app = app
         self.producer = producer
@@ -92,7 +95,9 @@ class FrameInterpreter:
         self._schemas = schemas
         self.takeover = Takeover(app, self._own, on_defect)
         self._consumed = spec.consumes[0]
-        topic = app.topic(full_name(self._consumed), value_type=bytes, value_serializer="raw", key_serializer="raw")
+        self._shared: dict[int, tuple[int, SourceState]] = {}
+        names = [full_name(name) for name in spec.consumes]
+        topic = app.topic(*names, value_type=bytes, value_serializer="raw", key_serializer="raw")
         app.agent(topic, name=f"isos-{spec.name}")(self._agent)
 
     async def _agent(self, stream: Any) -> None:
@@ -103,10 +108,20 @@ class FrameInterpreter:
         if self._schemas is not None:
             await self._schemas.catch_up()  # a predecessor may have written with a newer schema
         async with self._ledger(held.partition) as (ledger, rebuilt):
-            state = self._initial(held.partition, rebuilt)
+            state = self._state_for(held, self._initial(held.partition, rebuilt))
             self.counts.num_takeovers += 1
             held.ready.set()
             await PartitionRun(self, held, ledger, state).run()
+
+    def _state_for(self, held: HeldPartition, fresh: Any) -> SourceState:
+        """The state of a run: a new one, but for a further topic that of the partition's other run."""
+        generation, known = self._shared.get(held.partition, (-1, SourceState(None)))
+        if generation != held.generation or len(self.spec.consumes) == 1:
+            known = SourceState(fresh)
+            self._shared[held.partition] = (held.generation, known)
+        elif held.topic == full_name(self._consumed):
+            known.value = fresh
+        return known
 
     @contextlib.asynccontextmanager
     async def _ledger(self, partition: int) -> AsyncIterator[tuple[LedgerLog | None, Any]]:

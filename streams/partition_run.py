@@ -5,13 +5,17 @@ and only in order. Any failed or unknown send ends the run with the unfinished e
 the next run begins after its take-over: nothing is retried in place. A checkpoint is decided from confirmed results
 only, and confirmations are taken in the order of the log, so that it is never ahead of its bits.
 
+Frames that are deferred wait in a heap by their time and are acknowledged late, with what is sent for them then. Where
+an agent consumes two topics, the runs of a source partition share its state (``SourceState``).
+
 Two bounds: ``WINDOW`` for the frames whose sends are under way, and a wider one for all that is not acknowledged, for
-frames that wait (for a plan) hold up the acknowledgement of those behind them, but not their work.
+frames that wait (for a plan, for another try) hold up the acknowledgement of those behind them, but not their work.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import time
 from collections import deque
@@ -52,11 +56,23 @@ class SendFailedError(RetriableError):
 
 
 @dataclass(slots=True)
+class SourceState:
+    """The state of a source partition, for all runs that feed it."""
+
+    value: Any
+
+
+@dataclass(eq=False, slots=True)
 class _Deferred:
-    frame: InferenceFrame
+    """``number`` tells those of one time apart, in the order they came."""
+
     until_us: int
-    sequence: int
+    number: int
+    frame: InferenceFrame
     entry: Entry[Any]
+
+    def __lt__(self, other: _Deferred) -> bool:
+        return (self.until_us, self.number) < (other.until_us, other.number)
 
 
 @dataclass(slots=True)
@@ -79,20 +95,30 @@ class PartitionRun:
         self.shell = interpreter
         self.held = held
         self.ledger = ledger
-        self.state = state
+        self._source = state if isinstance(state, SourceState) else SourceState(state)
         self.window: InOrder[Any] = InOrder()
         held.unfinished = lambda: len(self.window)
-        self.deferred: deque[_Deferred] = deque()
+        self.deferred: list[_Deferred] = []
         self.answers: list[_Answered] = []
         self.failure: BaseException | None = None
         self._writing = False
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._next_tick_us = 0
-        self._next_look_us = 0
+        self._num_deferred = 0
+        self._decided_at = NEVER
         self._looked_at = NEVER
         self._sending: dict[Entry[Any], int] = {}
         self._unfinished_bytes = 0
         self._blocked = False
+
+    @property
+    def state(self) -> Any:
+        """The source partition's state."""
+        return self._source.value
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._source.value = state
 
     @property
     def num_sending(self) -> int:
@@ -135,11 +161,12 @@ class PartitionRun:
 
     def _patience_s(self) -> float:
         """How long there is nothing to do if nothing happens."""
-        if self.deferred:
-            return WAKE_S
         left_s = (self._next_tick_us - now_us()) / 1e6 if self.shell.spec.tick_ms else LOOK_S
         if self.shell.spec.due is not None:
             left_s = min(left_s, (self.shell.spec.due(self.state) - now_us()) / 1e6)
+        if self.deferred:  # memory is looked at; what has no room is woken when there is some
+            due_s = (self.deferred[0].until_us - now_us()) / 1e6
+            left_s = min(left_s, WAKE_S if self._looked_at == NEVER else min(due_s, WAKE_S))
         return min(max(left_s, 0.0), LOOK_S)
 
     def _raise_failure(self) -> None:
@@ -168,6 +195,7 @@ class PartitionRun:
 
     async def _step(self, record: Any, coordinate: RecordCoordinate, entry: Entry[Any] | None) -> None:
         memory = self.shell.memory.view
+        self._decided_at = memory.sequence
         looked_up = await self._looked_up(record, memory) if self.shell.look_up is not None else None
         event = Event(record, coordinate, now_us(), answers=memory, looked_up=looked_up)
         self.state, effects = self.shell.spec.decide(self.state, event, self.shell.spec.params)
@@ -252,7 +280,10 @@ class PartitionRun:
         if entry is None:
             raise InvariantError("only a frame of an event can be deferred")
         self._hold(entry)
-        self.deferred.append(_Deferred(effect.frame, effect.until_us, self.shell.memory.view.sequence, entry))
+        if not self.deferred:
+            self._looked_at = self._decided_at
+        self._num_deferred += 1
+        heapq.heappush(self.deferred, _Deferred(effect.until_us, self._num_deferred, effect.frame, entry))
 
     def _answer(self, effect: Answer, entry: Entry[Any] | None) -> None:
         self._hold(entry)
@@ -322,24 +353,27 @@ class PartitionRun:
             await self._look_at_deferred(now)
 
     async def _look_at_deferred(self, now: int) -> None:
-        """Decide again on frames whose time or memory has come: each ``WAKE_S``, and at once when memory changed.
+        """Decide again on frames whose time has come, and on all when memory changed.
 
         Those for whose sends there is no room yet come with the next look, which is the next round.
         """
-        sequence, look_us = self.shell.memory.view.sequence, int(WAKE_S * 1e6)
-        if sequence == self._looked_at and self._next_look_us - look_us <= now < self._next_look_us:
-            return
-        self._looked_at, self._next_look_us = sequence, now + look_us
-        for _ in range(len(self.deferred)):
-            held = self.deferred.popleft()
-            due = held.until_us <= now or held.sequence != sequence
-            if due and len(self._sending) < WINDOW:
-                await self._step(held.frame, TICK, held.entry)
-                self._finish(held.entry)
-                continue
-            self.deferred.append(held)
-            if due:
+        sequence = self.shell.memory.view.sequence
+        if sequence != self._looked_at:
+            waiting, self.deferred = self.deferred, []
+            waiting.sort()
+        else:
+            waiting = []
+            while self.deferred and self.deferred[0].until_us <= now:
+                waiting.append(heapq.heappop(self.deferred))
+        self._looked_at = sequence
+        for at, held in enumerate(waiting):
+            if len(self._sending) >= WINDOW:
                 self._looked_at = NEVER
+                for each in waiting[at:]:
+                    heapq.heappush(self.deferred, each)
+                return
+            await self._step(held.frame, TICK, held.entry)
+            self._finish(held.entry)
 
     def _hold(self, entry: Entry[Any] | None) -> None:
         if entry is not None:

@@ -26,9 +26,9 @@ def read_from(record: _S, wire: memoryview) -> _S:
     return record
 
 
-def served_by(segment: Segment, version: str) -> Segment:
-    """The segment, not yet executed, with a version."""
-    made = Segment(segment.model, version, segment.cohort, segment.num_rows, segment.inputs, (), blob=segment.blob)
+def served_by(segment: Segment, version: str, cohort: str) -> Segment:
+    """The segment, not yet executed, with a version and a cohort."""
+    made = Segment(segment.model, version, cohort, segment.num_rows, segment.inputs, (), blob=segment.blob)
     wire = wire_of(segment)
     return made if wire is None else read_from(made, wire)
 

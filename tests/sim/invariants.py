@@ -49,7 +49,7 @@ Coordinate = tuple[int, int]
 AFTER = {
     "edge": ("inference.admitted", "inference.executed"),
     "router": ("inference.routed", "inference.executed"),
-    "executor": ("inference.executed",),
+    "executor": ("inference.executed", "inference.retries"),
     "validator": ("inference.results",),
 }
 

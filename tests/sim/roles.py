@@ -189,7 +189,7 @@ class WatchedRun(PartitionRun):
         super().__init__(interpreter, held, ledger, state)
         self.checked: Any = None
         self.process: Process = interpreter.app.process
-        self.process.runs[held.partition] = self
+        self.process.runs[held.partition if ledger is not None else (held.topic, held.partition)] = self
 
 
 class RouterProcess(FrameProcess):

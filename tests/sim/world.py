@@ -32,6 +32,7 @@ TOPICS: Final = {
     "inference.requests": REQUEST_PARTITIONS,
     "inference.admitted": REQUEST_PARTITIONS,
     "inference.routed": LANES,
+    "inference.retries": REQUEST_PARTITIONS,
     "inference.executed": REQUEST_PARTITIONS,
     "inference.results": REQUEST_PARTITIONS,
     "inference.ledger-checkpoints": REQUEST_PARTITIONS,
@@ -47,7 +48,7 @@ TOPICS: Final = {
 }
 GROUPS: Final = {
     "edge": ("inference.requests",),
-    "router": ("inference.admitted",),
+    "router": ("inference.admitted", "inference.retries"),
     "executor": ("inference.routed",),
     "validator": ("inference.executed",),
     "orchestrator": ("memory.commands", "control.plans", "control.alerts"),

@@ -107,9 +107,9 @@ class FakeApp:
         self.topics: list[str] = []
         self.agents: list[str] = []
 
-    def topic(self, name: str, **_: Any) -> str:
-        self.topics.append(name)
-        return name
+    def topic(self, *names: str, **_: Any) -> str:
+        self.topics += names
+        return names[0]
 
     def agent(self, _topic: str, name: str) -> Callable[[Any], Any]:
         self.agents.append(name)

@@ -131,7 +131,7 @@ async def test_a_frame_that_contradicts_itself_is_poison() -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        {"consumes": (TOPIC, "inference.executed")},
+        {"consumes": (TOPIC, "control.plans")},
         {"watches": ("control.alerts",)},
     ],
 )
@@ -149,3 +149,44 @@ def test_a_declaration_that_nothing_here_carries_out_is_refused(given: dict[str,
             AgentSpec(**declared), FakeApp(), FakeProducer(), CODEC, SimpleNamespace(view=None),  # type: ignore[arg-type]
             on_defect=print, dead_letter=print,  # type: ignore[arg-type]
         )  # fmt: skip
+
+
+def test_a_ledger_has_one_topic() -> None:
+    spec = AgentSpec("tester", (TOPIC, "inference.retries"), (), lambda _p: None, print)  # type: ignore[arg-type]
+    with pytest.raises(InvariantError, match="a frame agent"):
+        FrameInterpreter(
+            spec, FakeApp(), FakeProducer(), CODEC, SimpleNamespace(view=None),  # type: ignore[arg-type]
+            ledger_of=lambda _partition: FakeLedger(), on_defect=print, dead_letter=print,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+
+async def test_two_topics_feed_one_state_per_partition_and_acknowledge_each_for_itself() -> None:
+    app, seen, made = FakeApp(), [], frame([row(1)])
+    topics = ("isos.inference.admitted.v1", "isos.inference.retries.v1")
+
+    def decide(state: int, event: Any, params: Any) -> tuple[int, tuple[()]]:
+        seen.append((event.coordinate.topic, event.coordinate.partition, state))
+        return state + 1, ()
+
+    spec = AgentSpec("tester", (TOPIC, "inference.retries"), (), lambda _p: 0, decide)
+    shell = FrameInterpreter(
+        spec, app, FakeProducer(), CODEC, SimpleNamespace(view=memory(MODEL)),  # type: ignore[arg-type]
+        on_defect=lambda error: pytest.fail(repr(error)), dead_letter=lambda *_: asyncio.sleep(0),
+    )  # fmt: skip
+    assert app.topics == list(topics)
+    await app.assign(*[(topic, partition) for topic in topics for partition in (0, 1)])
+    events = []
+    for number, (topic, partition) in enumerate([(topics[0], 1), (topics[1], 1), (topics[0], 1), (topics[1], 0)]):
+        event = FakeEvent(CODEC.encode(TOPIC, made), number)
+        event.message.topic, event.message.partition = topic, partition
+        events.append(event)
+        await shell.takeover.feed(event)
+        await until(lambda: events[-1].acks)
+    assert seen == [(topics[0], 1, 0), (topics[1], 1, 1), (topics[0], 1, 2), (topics[1], 0, 0)]
+    await app.assign((topics[0], 1), (topics[1], 1))  # a generation later everything begins anew
+    event = FakeEvent(CODEC.encode(TOPIC, made), 9)
+    event.message.topic, event.message.partition = topics[1], 1
+    await shell.takeover.feed(event)
+    await until(lambda: event.acks)
+    assert seen[-1] == (topics[1], 1, 0)
+    await shell.takeover.stop()

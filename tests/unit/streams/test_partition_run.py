@@ -270,6 +270,31 @@ async def test_a_deferred_frame_holds_its_event_until_memory_changes() -> None:
         assert not bench.run.deferred
 
 
+async def test_deferred_frames_come_back_by_their_time_and_each_but_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at the next look, and in the order of their times, however they came."""
+    clock, decided = [1_000_000], []
+    monkeypatch.setattr("streams.partition_run.now_us", lambda: clock[0])
+    due = {1: 1_030_000, 2: 1_010_000, 3: 1_020_000}
+
+    def decide(state: int, event: Event, params: None) -> tuple[int, Effects]:
+        offset = int(Columns.of(event.record).offsets[0])
+        decided.append((offset, event.now_us))
+        return state, (Defer(event.record, due[offset]),) if event.now_us < due[offset] else ()
+
+    spec = AgentSpec("sender", ("inference.admitted",), (), lambda _: 0, decide)
+    async with ended(Bench(spec, "inference.admitted", None, 0)) as bench:
+        events = [await bench.feed(frame([row(n)]), n) for n in due]
+        await until(lambda: len(bench.run.deferred) == 3)
+        assert decided == [(1, 1_000_000), (2, 1_000_000), (3, 1_000_000)]
+        assert bench.run._patience_s() == pytest.approx(0.01)
+        for clock[0], back in ((1_010_000, 2), (1_020_000, 3), (1_030_000, 1)):
+            bench.held.events.wake()
+            await until(partial(_as_long_as, decided, len(decided) + 1))
+            assert decided[-1] == (back, clock[0])
+        await until(lambda: all(event.acks for event in events))
+        assert len(decided) == 6
+
+
 async def test_the_window_bounds_what_is_under_way() -> None:
     async with sender() as bench:
         for n in range(WINDOW + 5):

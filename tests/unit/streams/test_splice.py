@@ -16,7 +16,7 @@ from tests.support.frames import executed, frame, random_frame, row
 @given(st.integers(0, 10_000), st.integers(1, 30), st.booleans())
 def test_a_spliced_frame_has_the_bytes_of_one_that_is_written_anew(seed: int, size: int, blobs: bool) -> None:
     read = decode_frame(encode_frame(random_frame(seed, size, blobs=blobs)), 0)
-    segments = tuple(served_by(segment, "v7.0.0") for segment in read.segments)
+    segments = tuple(served_by(segment, "v7.0.0", "pinned") for segment in read.segments)
     made = routed(read, segments, 41, 1_700_000_000_000_123)
     bare = replace(made, segments=tuple(replace(segment) for segment in made.segments))
     assert wire_of(made) is not None
@@ -31,7 +31,7 @@ def test_only_what_was_not_executed_is_spliced() -> None:
     assert all(wire_of(segment) is not None for segment in read.segments)
     ran = decode_frame(encode_frame(executed(2)), 0)
     assert [wire_of(segment) for segment in ran.segments] == [None]
-    assert served_by(ran.segments[0], "v2").outputs == ()
+    assert served_by(ran.segments[0], "v2", "").outputs == ()
 
 
 def test_a_copy_with_other_fields_forgets_its_bytes() -> None:
