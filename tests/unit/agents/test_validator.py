@@ -25,7 +25,7 @@ from schemas.frame import InferenceFrame, TensorBlock
 from schemas.ledger import LedgerCheckpoint
 from schemas.model import TensorSpec
 from streams.agent import TICK, Effects, Event, Tick
-from streams.columns import ERROR, EXPIRED, OK, SHADOW, Columns, num_rows
+from streams.columns import ERROR, EXPIRED, HEDGE, OK, SHADOW, Columns, num_rows
 from streams.frame_effects import Answer, Confirmed, Scanned, ScanRequests, WriteCheckpoint
 from streams.memory_view import MemoryView
 from streams.terminals import Terminals
@@ -100,6 +100,37 @@ def test_a_shadow_row_is_not_answered_and_hides_no_primary_row() -> None:
     state, (answer,) = step(FRESH, made)
     assert offsets_of(answer) == [100]
     assert state.terminals.num_pending == 1
+
+
+@pytest.mark.parametrize("status", [ERROR, EXPIRED])
+def test_a_hedge_that_did_not_end_well_leaves_its_request_open(status: int) -> None:
+    state, effects = step(FRESH, replace(executed(2, status=status), roles=bytes([HEDGE] * 2)))
+    assert effects == ()
+    assert state.terminals.num_pending == 0
+    _, (answer,) = step(state, executed(2))
+    assert offsets_of(answer) == [100, 101]
+
+
+def test_a_hedge_that_fails_the_gate_leaves_its_request_open_and_the_others_of_its_frame_count() -> None:
+    made = replace(executed(3), roles=bytes([HEDGE] * 3))
+    data = bytearray(made.segments[0].outputs[0].data)
+    data[12:16] = np.float32(np.nan).tobytes()
+    block = replace(made.segments[0].outputs[0], data=bytes(data))
+    made = replace(made, segments=(replace(made.segments[0], outputs=(block,)),))
+    state, (answer,) = step(FRESH, made)
+    assert offsets_of(answer) == [100, 102]
+    assert Columns.of(answer.frame).statuses.tolist() == [OK, OK]
+    _, (late,) = step(state, executed(3, status=ERROR))
+    assert offsets_of(late) == [101]
+
+
+def test_the_first_of_row_and_hedge_counts_and_the_other_is_dropped() -> None:
+    hedged = replace(executed(3), roles=bytes([HEDGE] * 3))
+    state, (answer,) = step(FRESH, hedged)
+    assert offsets_of(answer) == [100, 101, 102]
+    assert step(state, executed(3, status=ERROR))[1] == ()
+    state, _ = step(FRESH, executed(3, status=ERROR))
+    assert step(state, hedged)[1] == ()
 
 
 def test_gaps_become_terminal_even_when_no_row_is_open() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.plan import HASHED, SLOW
-from streams.lane_class import executor_group, lane_for, lanes_of
+from streams.lane_class import executor_group, lane_for, lanes_beside, lanes_of
 
 numbers = st.integers(1, 12)
 
@@ -38,3 +38,14 @@ def test_no_lanes_at_all_are_none_of_either_class() -> None:
 
 def test_the_classes_are_groups_of_their_own() -> None:
     assert executor_group(slow=False) != executor_group(slow=True)
+
+
+@given(numbers, st.integers(0, 12))
+def test_beside_a_lane_are_the_others_of_its_class_the_next_first(num_lanes: int, num_slow: int) -> None:
+    for slow in (False, True):
+        lanes = lanes_of(num_lanes, num_slow, slow=slow)
+        for lane in lanes:
+            beside = lanes_beside(lane, num_lanes, num_slow)
+            assert sorted((lane, *beside)) == list(lanes)
+            assert beside[:1] == ((lane + 1 if lane + 1 in lanes else lanes[0]),)[: len(lanes) - 1]
+    assert lanes_beside(num_lanes, num_lanes, num_slow) == ()
