@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
+import numpy as np
+
+from schemas.frame import InferenceFrame, RowError
 from schemas.plan import Plan
 from schemas.serving import Breaker
+from streams.columns import ERROR, end_rows, take
+from streams.frame_effects import SendFrame
 
 PROBE_PERMILLE: Final = 50
 """Share of the rows that a half-open breaker lets through."""
@@ -70,3 +76,21 @@ def retry_after_ms(breakers: Mapping[str, Breaker], planned: str, now_us: int) -
 def _admits(breakers: Mapping[str, Breaker], version: str, request_id: bytes) -> bool:
     breaker = breakers.get(version)
     return breaker is None or (breaker.state == "half_open" and is_probe(request_id))
+
+
+def refusal(frame: InferenceFrame, refused: Mapping[int, tuple[str, int]], now_us: int) -> SendFrame:
+    """The rows that may go nowhere, by their number: they end with what they failed with before, else ``circuit_open``.
+
+    Of each the version that it was planned for, and when it may be sent again (milliseconds).
+    """
+    rows = np.asarray(sorted(refused), np.int64)
+    part = take(frame, rows)
+    known = {error.row: error for error in part.errors}
+    errors = [known.get(at) or _circuit_open(at, *refused[row]) for at, row in enumerate(rows.tolist())]
+    ended = replace(end_rows(part, ERROR, errors), routed_us=now_us, attempt=0, not_before_us=0)
+    return SendFrame("inference.executed", frame.partition, ended)
+
+
+def _circuit_open(row: int, version: str, after_ms: int) -> RowError:
+    sentence = f"version {version} failed most of its rows lately, and no other version may serve in its stead"
+    return RowError(row, "circuit_open", sentence, after_ms)

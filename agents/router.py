@@ -9,13 +9,13 @@ Rule: routing = f(frame, memory at the sequence noted in the routed frame, the f
 guesses: a row whose model has no effective plan waits at most ``hold_us`` or until its deadline, then ends with
 ``no_plan``, while the others of its frame go on. Nothing is kept beside what ``Defer`` gives back to the interpreter.
 
+Rows that their version may not take, or failed on before, go to another (``agents.breaker``) or end here.
 Rows of cached models are looked up before ``decide`` (``lookups``); those with an earlier answer end here with it, the
 others carry the digest of their input, by which the Validator caches their answer.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -23,17 +23,17 @@ from typing import Final
 import numpy as np
 
 from agents import hedge
+from agents.breaker import refusal
 from agents.retry import cohort_of, first_tries, pinned_version, retried
+from agents.route import Route, Texts, cuts_of, refused_rows, routes_of
 from schemas.frame import InferenceFrame, RowError, Segment
-from schemas.plan import Plan
 from streams.agent import AgentSpec, Effects, Event, Tick
 from streams.arrange import Cut, arranged
 from streams.cache.keys import NO_DIGEST, CacheScope, input_digests
 from streams.cache.lookup import Asked, Lookup, answered
-from streams.columns import ERROR, EXPIRED, Array, end_rows, num_rows, request_ids, routing_keys, take
+from streams.columns import ERROR, EXPIRED, Array, end_rows, num_rows, take
 from streams.frame_effects import Answered, Defer, Followed, SendFrame
-from streams.lane_class import lane_for
-from streams.memory_view import MemoryView, cache_scope, cached_models, derived, plan
+from streams.memory_view import MemoryView, all_breakers, cache_scope, cached_models
 from streams.retry_budget import Tokens
 from streams.splice import routed, served_by
 
@@ -111,7 +111,7 @@ def _route(
             _ended(left, late, EXPIRED, "deadline_exceeded", "the deadline passed before it was routed", now_us)
         )
         left = _without(left, late)
-    routes = [] if left is None else _routes(left, memory, params)
+    routes = [] if left is None else routes_of(left, memory, params.num_lanes, params.num_slow_lanes)
     if left is not None and None in routes:
         waiting, num_held = _planless(left, routes, now_us, params.hold_us)
         effects += waiting
@@ -119,6 +119,13 @@ def _route(
         num_ended += num_rows(left)
         left = _without(left, np.repeat(planless, [segment.num_rows for segment in left.segments]))
         num_ended -= num_held + (0 if left is None else num_rows(left))
+    if left is not None and (left.attempt or all_breakers(memory)):
+        refused = refused_rows(left, [route for route in routes if route is not None], now_us)
+        if refused:
+            effects.append(refusal(left, refused, now_us))
+            num_ended += len(refused)
+            left = _without(left, np.isin(np.arange(num_rows(left)), list(refused)))
+            routes = [] if left is None else routes_of(left, memory, params.num_lanes, params.num_slow_lanes)
     num_sent = 0
     if left is not None:
         effects += _sent(left, [route for route in routes if route is not None], memory.sequence, now_us)
@@ -156,7 +163,7 @@ def _without(frame: InferenceFrame, mask: Array) -> InferenceFrame | None:
 
 
 def _planless(
-    frame: InferenceFrame, routes: Sequence[_Route | None], now_us: int, hold_us: int
+    frame: InferenceFrame, routes: Sequence[Route | None], now_us: int, hold_us: int
 ) -> tuple[list[SendFrame | Defer], int]:
     """What becomes of the rows without a plan, none of them late: some have waited long enough, the others wait."""
     planless = np.repeat([route is None for route in routes], [segment.num_rows for segment in frame.segments])
@@ -173,59 +180,18 @@ def _planless(
     return effects, len(held)
 
 
-@dataclass(frozen=True, slots=True)
-class _Route:
-    """Where the rows of a model go. ``version`` is that of all of them, or empty where weights decide."""
-
-    lane: int
-    version: str
-    effective: Plan
-
-
-def _routes(frame: InferenceFrame, memory: MemoryView, params: RouterParams) -> list[_Route | None]:
-    """Per segment; what memory says of a model is looked up once."""
-    known: dict[str, _Route] = derived(memory, ("routes", params.num_lanes, params.num_slow_lanes), dict)
-    routes: list[_Route | None] = []
-    for segment in frame.segments:
-        route = known.get(segment.model)
-        if route is None:
-            effective = plan(memory, segment.model)
-            if effective is not None:
-                version = effective.versions[0].version if len(effective.versions) == 1 else ""
-                lane = home_lane(effective, params.num_lanes, params.num_slow_lanes)
-                route = known[segment.model] = _Route(lane, version, effective)
-        routes.append(route)
-    return routes
-
-
-def home_lane(effective: Plan, num_lanes: int, num_slow: int = 0) -> int:
-    """The lane of a model: the plan's, else a hash of its name among its class's, so that its batches stay full."""
-    return lane_for(effective.model, effective.lane, num_lanes, num_slow)
-
-
-def version_for(effective: Plan, key: bytes) -> str:
-    """The version of a sticky key: CRC-32 of model and key, modulo 100, against the summed weights."""
-    point = zlib.crc32(key, zlib.crc32(effective.model.encode())) % 100
-    for share in effective.versions:
-        point -= share.weight_percent
-        if point < 0:
-            return share.version
-    return effective.versions[-1].version
-
-
-def _sent(frame: InferenceFrame, routes: Sequence[_Route], sequence: int, now_us: int) -> list[SendFrame | Defer]:
+def _sent(frame: InferenceFrame, routes: Sequence[Route], sequence: int, now_us: int) -> list[SendFrame | Defer]:
     """One frame per lane, each segment with its version; one whose rows go to several versions is split by them."""
     lanes: dict[int, list[tuple[Cut, str]]] = {}
-    keys: list[bytes] = []
+    texts: Texts = []
     first = 0
     for number, (segment, route) in enumerate(zip(frame.segments, routes, strict=True)):
-        version = pinned_version(frame, segment) or route.version
         cuts = lanes.setdefault(route.lane, [])
-        if version:
+        version = pinned_version(frame, segment) or route.version
+        if version and not (route.breakers or frame.attempt):
             cuts.append((Cut(number), version))
         else:
-            keys = keys or _cohort_keys(frame)
-            cuts += _by_version(number, route.effective, keys[first : first + segment.num_rows])
+            cuts += cuts_of(frame, number, first, route, texts)
         first += segment.num_rows
     effects: list[SendFrame | Defer] = []
     for lane, cuts in sorted(lanes.items()):
@@ -246,19 +212,15 @@ def lookups(frame: InferenceFrame, memory: MemoryView, params: RouterParams) -> 
     asked: list[Asked] = []
     digests = [NO_DIGEST] * num_rows(frame)
     row_items = np.frombuffer(frame.row_items, "<u2").tolist()
-    keys: list[bytes] = []
+    texts: Texts = []
     first = 0
-    for number, (segment, route) in enumerate(zip(frame.segments, _routes(frame, memory, params), strict=True)):
+    routes = routes_of(frame, memory, params.num_lanes, params.num_slow_lanes)
+    for number, (segment, route) in enumerate(zip(frame.segments, routes, strict=True)):
         rows = slice(first, first + segment.num_rows)
         first = rows.stop
         if route is None or segment.model not in cached:
             continue
-        version = segment.version or route.version
-        if version:
-            cuts = [(Cut(number), version)]
-        else:
-            keys = keys or _cohort_keys(frame)
-            cuts = _by_version(number, route.effective, keys[rows])
+        cuts = cuts_of(frame, number, rows.start, route, texts)
         scopes = [(cut, version, cache_scope(memory, segment.model, version)) for cut, version in cuts]
         if all(scope is None for _, _, scope in scopes):
             continue
@@ -275,20 +237,6 @@ def _ask(cut: Cut, segment: Segment, version: str, scope: CacheScope, digests: S
     rows = tuple(range(segment.num_rows)) if cut.rows is None else cut.rows
     fields = tuple([scope.scope + digests[row] for row in rows])
     return Asked(cut.segment, segment.model, version, rows, fields, scope.ttl_us)
-
-
-def _cohort_keys(frame: InferenceFrame) -> list[bytes]:
-    return [key or request_id for key, request_id in zip(routing_keys(frame), request_ids(frame), strict=True)]
-
-
-def _by_version(number: int, effective: Plan, keys: Sequence[bytes]) -> list[tuple[Cut, str]]:
-    """A segment's rows by their versions, each version's in the order that they stood in."""
-    rows: dict[str, list[int]] = {}
-    for row, key in enumerate(keys):
-        rows.setdefault(version_for(effective, key), []).append(row)
-    if len(rows) == 1:
-        return [(Cut(number), version) for version in rows]
-    return [(Cut(number, tuple(mine)), version) for version, mine in rows.items()]
 
 
 def _ended(frame: InferenceFrame, mask: Array, status: int, code: str, message: str, now_us: int) -> SendFrame:

@@ -9,7 +9,7 @@ from bisect import bisect_left
 
 import numpy as np
 
-from agents.router import home_lane
+from agents.route import home_lane
 from schemas.frame import InferenceFrame
 from schemas.ledger import LedgerCheckpoint
 from schemas.result import InferenceResult

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 from aiokafka.errors import KafkaError
 
+import agents.route
 import agents.router
 import streams.cache.fill
 import streams.control.control_loop
@@ -316,7 +317,7 @@ PLANTED: Final[dict[str, Planted]] = {
         PartitionRun, "run", _forgets_its_backlog, (COMMIT, ONE_RESULT, DRAINED)
     ),
     "the executor ends a row twice": Planted(Outbox, "end", _ends_twice, (COMMIT, DRAINED, DEFECT)),
-    "the Router guesses where memory has no plan": Planted(agents.router, "plan", _guesses, (PLANNED,)),
+    "the Router guesses where memory has no plan": Planted(agents.route, "plan", _guesses, (PLANNED,)),
     "a redelivered request is a duplicate of itself": Planted(RequestIds, "claim", _is_its_own_duplicate, (OUTPUTS,)),
     "an id's holder is refused for its own repetition": Planted(
         RequestIds,

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.router import ROUTER, RouterParams, RouterState, decide, home_lane, lookups, version_for
+from agents.route import home_lane, version_for
+from agents.router import ROUTER, RouterParams, RouterState, decide, lookups
 from schemas.coordinate import RecordCoordinate
 from schemas.frame import InferenceFrame
 from streams.agent import Effects, Event, Tick
