@@ -517,3 +517,43 @@ async def test_answers_to_be_cached_are_handed_over_and_hold_nothing_back() -> N
         await bench.feed(made, 0)
         await until(lambda: handed != [])
     assert [field[16:] for field, _ in handed[0]] == [cached.digests_of(routed)]
+
+
+def listening() -> Any:
+    """An agent whose state is what it heard and when it wants the next tick; it sends what it is told to."""
+
+    def decide(state: tuple[list[Any], int], event: Event, params: None) -> tuple[tuple[list[Any], int], Effects]:
+        heard, due_us = state
+        if isinstance(event.record, Tick):
+            return ([*heard, "tick"], FAR_US), ()
+        if isinstance(event.record, InferenceFrame):
+            return ([*heard, "frame"], due_us), ()
+        return ([*heard, event.record], event.now_us + 5_000), (SendFrame("inference.routed", 0, frame([row(1)])),)
+
+    spec = AgentSpec(
+        "listener", ("inference.admitted",), ("inference.routed",), lambda _: None, decide, due=lambda state: state[1]
+    )
+    return ended(Bench(spec, "inference.admitted", None, ([], FAR_US)))
+
+
+async def test_news_are_decided_on_and_hold_no_event_up() -> None:
+    async with listening() as bench:
+        bench.held.tell("first")
+        bench.held.tell("second")
+        await until(lambda: len(bench.shell.producer.sent) == 2)  # whose confirmations nobody gives
+        event = await bench.feed(frame([row(1)]), 0)
+        await until(lambda: event.acked)
+        assert [each for each in bench.run.state[0] if each != "tick"] == ["first", "second", "frame"]
+        bench.shell.producer.sent[0].future.set_exception(NotLeaderForPartitionError())
+        assert isinstance(await bench.failure(), SendFailedError)
+
+
+async def test_a_tick_comes_when_the_state_wants_it_and_not_before() -> None:
+    async with listening() as bench:
+        await turns()
+        assert bench.run.state[0] == []
+        before_us = time.time_ns() // 1000
+        bench.held.tell("news")
+        await until(lambda: "tick" in bench.run.state[0])
+        assert time.time_ns() // 1000 - before_us >= 5_000
+        assert bench.run.state == (["news", "tick"], FAR_US)

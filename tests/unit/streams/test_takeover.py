@@ -129,6 +129,37 @@ async def test_a_runner_that_gives_up_starts_again_with_its_backlog() -> None:
     await bench.takeover.stop()
 
 
+async def test_news_wake_the_reader_and_are_lost_with_the_run() -> None:
+    found: list[list[object]] = []
+
+    async def runner(held: HeldPartition) -> None:
+        held.ready.set()
+        await held.events.sleep(60)
+        found.append(list(held.news))
+        if len(found) < 2:
+            raise RetriableError("fenced")
+
+    bench = Bench(runner)
+    await bench.app.assign(("t", 1))
+    (held,) = bench.takeover.held.values()
+    await until(lambda: held.num_runs == 1)
+    await turns()
+    held.tell("one")
+    await until(lambda: held.num_runs == 2)
+    await turns()
+    held.tell("two")
+    await until(lambda: len(found) == 2)
+    assert found == [["one"], ["two"]]
+    await bench.takeover.stop()
+
+
+async def test_of_too_many_news_the_oldest_are_dropped() -> None:
+    held = HeldPartition("t", 1, 1)
+    for number in range(takeover.MAX_NEWS + 3):
+        held.tell(number)
+    assert (len(held.news), held.news[0]) == (takeover.MAX_NEWS, 3)
+
+
 async def test_backoff_doubles_and_begins_anew_after_serving(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(takeover, "FIRST_BACKOFF_S", 1.0)
     monkeypatch.setattr(takeover, "MAX_BACKOFF_S", 4.0)
