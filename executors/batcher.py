@@ -21,7 +21,7 @@ Invariant: every row added comes back exactly once, in a batch, as expired, or f
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, prod
 from typing import Any, Final, NamedTuple
@@ -161,6 +161,14 @@ class Batcher:
                 self._put(queue, piece)
         return None
 
+    def put(self, key: BatchKey, row_slice: RowSlice) -> None:
+        """Queue rows of one priority, without a bound: whoever has them counted them."""
+        self._put(self._queues.get(key) or self._open(key), row_slice)
+
+    def holds(self, model: str) -> bool:
+        """Whether rows of a model wait here."""
+        return model in self._loads
+
     def next_batch(
         self, now_us: int, profiles: Mapping[Version, Profile], max_time_us: float = inf
     ) -> Batch | None:  # fmt: skip
@@ -193,6 +201,17 @@ class Batcher:
     def waiting(self) -> Mapping[BatchKey, int]:
         """Items waiting per key."""
         return {key: queue.num_items for key, queue in self._queues.items()}
+
+    def queued(self) -> Iterator[tuple[Version, int, int]]:
+        """Version, priority and items of what waits; versions and priorities may come several times."""
+        for queue in self._queues.values():
+            rest = queue.num_items
+            *others, last = queue.lanes
+            for priority in others:
+                num_items = sum([row_slice.num_items for row_slice in queue.lanes[priority]])
+                rest -= num_items
+                yield queue.of, priority, num_items
+            yield queue.of, last, rest
 
     def drop(self, model: str, version: str) -> list[RowSlice]:
         """Take out every row of a version, for the caller to answer: it could not be loaded."""

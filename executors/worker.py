@@ -14,7 +14,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
@@ -24,8 +24,10 @@ from executors.blob_fetch import BlobFetcher, Claim, NotFetched
 from executors.executed import Work
 from executors.execution import Execution, Run, Sessions, WorkerCounts
 from executors.lanes import ROUTED, Lanes
-from executors.row_slice import RowSlice
+from executors.load_report import LoadReport
+from executors.profile import Version
 from executors.utilisation import Utilisation
+from schemas.load import ExecutorLoad
 from streams.blobs.blob_store import BlobStore
 from streams.codec import Codec
 from streams.columns import STATUSES
@@ -75,6 +77,7 @@ class Worker:
         name: str,
         tick_ms: int,
         schemas: SchemaWatch | None = None,
+        ordered: Callable[[], Collection[str]] = frozenset,
     ) -> None:
         self._lanes = Lanes(consumer, self._forget)
         self._producer = producer
@@ -85,9 +88,11 @@ class Worker:
         self._tick_s = tick_ms / 1000
         self._frame_bytes = 0
         self._blobs = BlobFetcher(blobs)
-        self._execution = Execution(name, loader, self._blobs.release)
+        self._execution = Execution(name, loader, self._blobs.release, ordered)
         self._threads = ThreadPoolExecutor(MAX_THREADS, f"{name}-batch", _yield_to_others)
         self._long: set[asyncio.Task[None]] = set()
+        self._load = LoadReport(name, MAX_THREADS, INLINE_US)
+        self._under_way: dict[Version, Run] = {}
         self._reading: asyncio.Task[tuple[int, dict[Any, list[Any]]]] | None = None
         self._wake = asyncio.Event()
         self._ran = False
@@ -96,6 +101,11 @@ class Worker:
     def counts(self) -> WorkerCounts:
         """What was done since the start."""
         return self._execution.counts
+
+    @property
+    def lanes(self) -> Lanes:
+        """Its membership in the group."""
+        return self._lanes
 
     @property
     def joined(self) -> asyncio.Event:
@@ -110,7 +120,7 @@ class Worker:
     @property
     def queue_depth(self) -> int:
         """Items waiting for a batch or for their blob."""
-        return self._execution.batcher.queued_items + self._blobs.num_items
+        return self._execution.queued_items + self._blobs.num_items
 
     @property
     def held_bytes(self) -> int:
@@ -121,6 +131,14 @@ class Worker:
         self._frame_bytes = 0
         self._execution.clear()
         self._blobs.stop()
+
+    def load(self, now_us: int) -> ExecutorLoad | None:
+        """What is to be said of the load; None where nothing changed since the last report."""
+        running = {
+            version: max(1.0, run.time_us - max(0, now_us - (run.started_us or now_us)))
+            for version, run in self._under_way.items()
+        }
+        return self._load.make(self._execution.batcher, self._loader.profiles, running, now_us)
 
     async def drain(self) -> None:
         """Take no more frames, finish those at hand, commit."""
@@ -187,7 +205,7 @@ class Worker:
             return 0
         if self._blobs.is_busy:
             return BLOB_MS
-        if self._execution.outbox.is_empty and not self._execution.batcher.queued_items:
+        if self._execution.outbox.is_empty and not self._execution.queued_items:
             return IDLE_MS
         return max(1, int(self._tick_s * 1000))  # rows wait for a model that is loaded, or for others of their frame
 
@@ -227,6 +245,7 @@ class Worker:
     def _add(self, work: Work, *, alone: bool) -> None:
         work.lane.window.add(work.entry)
         self._frame_bytes += work.num_bytes
+        self._load.took(work.frame)
         now_us = time.time_ns() // 1000
         if alone and self._execution.run_alone(work, now_us, SLICE_US):
             return
@@ -239,9 +258,8 @@ class Worker:
         now_us = time.time_ns() // 1000
         for claim, outcome in self._blobs.take():
             if isinstance(outcome, NotFetched):
-                self.counts.num_failed_rows += 1
                 status = STATUSES.index(CODES[outcome.code].status)
-                self._execution.outbox.end(_row_of(claim), status, outcome.code, outcome.message)
+                self._execution.fail_fetch(claim, status, outcome.code, outcome.message)
                 continue
             self.counts.num_blobs += 1
             claim.work.fetched[claim.segment] = outcome
@@ -264,7 +282,11 @@ class Worker:
     async def _run_long(self, run: Run) -> None:
         generation = self._lanes.generation
         run.prepare()
-        await asyncio.get_running_loop().run_in_executor(self._threads, run.compute)
+        self._under_way[run.version] = run
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._threads, run.compute)
+        finally:
+            self._under_way.pop(run.version, None)
         if generation == self._lanes.generation:
             self._execution.done(run)
         else:
@@ -291,11 +313,6 @@ class Worker:
 def _yield_to_others() -> None:
     """Lower this thread's priority: what takes long anyway lets the short things of this machine go first."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-
-
-def _row_of(claim: Claim) -> RowSlice:
-    """The only row of a segment with a blob."""
-    return RowSlice(claim.work, claim.segment, 0, 1, 0, claim.items, 0, 0, claim.due_us, [claim.items], [claim.due_us])
 
 
 __all__ = ["ROUTED", "Worker", "WorkerCounts"]

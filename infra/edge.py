@@ -16,8 +16,10 @@ from streams.committed import CommittedConsumer
 from streams.connection import Connection, start, stop_quietly
 from streams.edge.earlier import EarlierResults
 from streams.edge.edge import REQUESTS, Edge
+from streams.edge.forecast import Forecast
 from streams.edge.id_restore import IdRestore
 from streams.edge.late_rows import LateRows
+from streams.edge.load_watch import LoadWatch
 from streams.edge.quota import QuotaStore
 from streams.edge.request_ids import RequestIds
 from streams.edge.request_reader import RequestReader
@@ -46,10 +48,11 @@ class EdgeInputs:
 
 @dataclass(frozen=True, slots=True)
 class OpenEdge:
-    """An edge whose consumer has started. Run ``loop`` and ``restore`` side by side."""
+    """An edge whose consumer has started. Run ``loop``, ``restore`` and ``loads`` side by side."""
 
     loop: Edge
     restore: IdRestore
+    loads: LoadWatch
     source: CommittedConsumer
     ids: RequestIds
     late: LateRows
@@ -59,6 +62,7 @@ class OpenEdge:
 async def open_edge(settings: Settings, given: EdgeInputs) -> AsyncIterator[OpenEdge]:
     """Open an edge and close all of it. Raises RetriableError when the broker cannot be reached."""
     codec, topic_id = given.schemas.codec, given.topic_id
+    forecast = Forecast()
     doubt = Doubt(given.watch)
     source = CommittedConsumer(given.reader, REQUESTS)
     quota = QuotaStore(settings.redis_address, topic_id, settings.tenant_rate_per_s, settings.tenant_burst)
@@ -84,12 +88,14 @@ async def open_edge(settings: Settings, given: EdgeInputs) -> AsyncIterator[Open
         tick_ms=settings.tick_ms,
         blob_bytes=settings.blob_threshold_bytes,
         doubt=doubt,
+        forecast=forecast,
     )
     try:
         await start(given.reader, "starting the edge's consumer")
         doubt.follow(given.reader)
         source.ask = deliver_columns(given.reader, on_demand=True)
-        yield OpenEdge(loop, IdRestore(given.connection, topic_id, ids), source, ids, late)
+        loads = LoadWatch(given.connection, given.schemas, forecast)
+        yield OpenEdge(loop, IdRestore(given.connection, topic_id, ids), loads, source, ids, late)
     finally:
         await stop_quietly(given.reader)
         await quota.close()

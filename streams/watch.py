@@ -63,6 +63,7 @@ class WatchTimeoutError(RetriableError):
 class PartitionWatch:
     """Follows one partition from offset ``first``; ``on_batch`` runs in the loop and must not block.
 
+    ``from_end``: only what is written from now on.
     ``prepare`` is awaited with each batch before; when it raises RetriableError the batch is read again.
     """
 
@@ -74,9 +75,11 @@ class PartitionWatch:
         *,
         partition: int = 0,
         first: int = 0,
+        from_end: bool = False,
         prepare: Prepare | None = None,
     ) -> None:
         self._connection = connection
+        self._from_end = from_end
         self._place = TopicPartition(topic, partition)
         self._on_batch = on_batch
         self._prepare = prepare
@@ -133,7 +136,7 @@ class PartitionWatch:
         client.assign([place])
         begin = (await bounded(client.beginning_offsets([place]), CALL_TIMEOUT_S, "asking for the start"))[place]
         end = (await bounded(client.end_offsets([place]), CALL_TIMEOUT_S, "asking for the end"))[place]
-        self.position = max(self.position, begin)
+        self.position = max(self.position, end if self._from_end and not self.is_ready else begin)
         client.seek(place, self.position)
         while True:
             # Position against end offset: the log may end in a marker that no reader sees.

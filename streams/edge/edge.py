@@ -4,8 +4,8 @@ A tick's records of one source partition become frames on ``inference.admitted``
 ``inference.executed`` (rows that ended here), on the same partition number. Dead letters stand before the frames are
 sent, and offsets are committed only behind frames that the broker has acknowledged; a redelivered request makes a row
 again, which the Validator drops by its coordinate. Rows that met an earlier request with their id, and large ones, wait
-beside the loop (``late_rows``). Reads ``read_committed``: markers and aborted records are gaps, noted in the
-row after them.
+beside the loop (``late_rows``); what would be done too late is refused (``screen``). Reads ``read_committed``: markers
+and aborted records are gaps, noted in the row after them.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from typing import Final
 
 import numpy as np
 from aiokafka import TopicPartition
-from numpy.typing import NDArray
 
-from streams.columns import Row
-from streams.committed import CommittedConsumer, Progress
+from streams.committed import CommittedConsumer
+from streams.edge.forecast import Forecast
 from streams.edge.late_rows import LateRow, LateRows, late_row
 from streams.edge.pace import Pace
-from streams.edge.quota import Charges, QuotaStore, charges_of
-from streams.edge.request_batch import RequestBatch
+from streams.edge.quota import QuotaStore
 from streams.edge.request_ids import CLAIM, Claim, RequestIds, Span
 from streams.edge.request_reader import RequestReader
-from streams.edge.request_row import end, input_digest, row_bytes
+from streams.edge.request_row import input_digest, row_bytes
 from streams.edge.row_outlet import RowOutlet
+from streams.edge.screen import too_late
+from streams.edge.tick_part import TickPart
 from streams.letters.letter import Letter
 from streams.record_columns import RecordColumns, columns_of
 from streams.topic_watch import Doubt
@@ -55,41 +55,7 @@ class EdgeCounts:
     num_refused: int = 0
 
 
-@dataclass(slots=True)
-class _Part:
-    """A partition's share of the tick under way. ``passed``: whether each request has (bool [n]).
-
-    ``rows``: those that are rows, by index; others are columns of ``batch``.
-    """
-
-    progress: Progress
-    batch: RequestBatch
-    span: Span
-    passed: NDArray[np.bool_]
-    rows: dict[int, Row]
-
-    @classmethod
-    def of(cls, progress: Progress, batch: RequestBatch, span: Span) -> _Part:
-        passed = np.ones(len(batch), np.bool_)
-        for at, (_, has_passed) in batch.rows.items():
-            passed[at] = has_passed
-        return cls(progress, batch, span, passed, {at: row for at, (row, _) in batch.rows.items()})
-
-    def row(self, at: int) -> Row:
-        """The request as a row from now on."""
-        found = self.rows.get(at)
-        if found is None:
-            found = self.rows[at] = self.batch.row(at)
-        return found
-
-    def columnar(self) -> NDArray[np.int64]:
-        """Indexes of those that are columns still."""
-        columnar = self.batch.signature >= 0
-        columnar[list(self.rows)] = False
-        return np.flatnonzero(columnar)
-
-
-_Claimed = tuple[_Part, int, bytes, bytes]
+_Claimed = tuple[TickPart, int, bytes, bytes]
 """A request that claims its id: its part of the tick, index there, key and packed claim. One per request: a tuple."""
 
 
@@ -109,9 +75,11 @@ class Edge:
         tick_ms: int,
         blob_bytes: int,
         doubt: Doubt | None = None,
+        forecast: Forecast | None = None,
     ) -> None:
         self._source = source
         self._doubt = doubt
+        self._forecast = Forecast() if forecast is None else forecast
         self._requests = requests
         self._quota = quota
         self._ids = ids
@@ -178,7 +146,7 @@ class Edge:
     async def _take(self, fetched: Mapping[TopicPartition, RecordColumns]) -> None:
         """Make the frames of one fetch. A rebalance meanwhile voids it: everything is read again."""
         generation = self._source.generation
-        parts: list[_Part] = []
+        parts: list[TickPart] = []
         letters: list[Letter] = []
         for place, records in fetched.items():
             first = await self._position(place, records.first, generation)
@@ -187,10 +155,11 @@ class Edge:
             progress = self._source.progress(place)
             self._expected[place] = records.end
             batch = await self._requests.batch(records, first, letters, self._blob_bytes)
-            parts.append(_Part.of(progress, batch, Span(first, records.end)))
+            parts.append(TickPart.of(progress, batch, Span(first, records.end)))
         if letters:
             await self._write_letters(letters)
         await self._charge(parts)
+        self._screen(parts)
         claimed, large = self._claims(parts)
         spans = {part.batch.partition: part.span for part in parts}
         met = await self._ids.claim([(key, claim) for _, _, key, claim in claimed], spans)
@@ -213,21 +182,27 @@ class Edge:
                 self._ids.forget([place.partition])
         return expected
 
-    async def _charge(self, parts: Sequence[_Part]) -> None:
+    async def _charge(self, parts: Sequence[TickPart]) -> None:
         """End the rows whose tenant is above its rate."""
         asked = [(part, chosen) for part in parts if len(chosen := np.flatnonzero(part.passed))]
-        waits = await self._quota.charge([_charges(part, chosen) for part, chosen in asked])
+        waits = await self._quota.charge([part.charges(chosen) for part, chosen in asked])
         for (part, chosen), refused in zip(asked, waits, strict=True):
             for index, wait in refused.items():
                 at = int(chosen[index])
-                row = part.row(at)
-                end(row, "quota_exceeded", f"tenant {row.tenant} is above its request rate", -(-wait // 1000))
-                part.passed[at] = False
+                message = f"tenant {part.row(at).tenant} is above its request rate"
+                part.refuse(at, "quota_exceeded", message, -(-wait // 1000))
 
-    def _claims(self, parts: Sequence[_Part]) -> tuple[list[_Claimed], list[tuple[_Part, int, bytes]]]:
+    def _screen(self, parts: Sequence[TickPart]) -> None:
+        """End the rows that would be done too late."""
+        now_us = time.time_ns() // 1000
+        for part in parts:
+            for at, message, retry_after_ms in too_late(part.batch, part.passed, part.rows, self._forecast, now_us):
+                part.refuse(at, "overloaded", message, retry_after_ms)
+
+    def _claims(self, parts: Sequence[TickPart]) -> tuple[list[_Claimed], list[tuple[TickPart, int, bytes]]]:
         """The claims of the rows that passed, in the order of their offsets; part, index and key of large rows."""
         claimed: list[_Claimed] = []
-        large: list[tuple[_Part, int, bytes]] = []
+        large: list[tuple[TickPart, int, bytes]] = []
         key_of, pack = self._ids.key, CLAIM.pack
         for part in parts:
             batch, partition = part.batch, part.batch.partition
@@ -257,9 +232,9 @@ class Edge:
 
     async def _flush(
         self,
-        parts: Sequence[_Part],
+        parts: Sequence[TickPart],
         met: Mapping[int, tuple[_Claimed, Claim]],
-        large: Sequence[tuple[_Part, int, bytes]],
+        large: Sequence[tuple[TickPart, int, bytes]],
     ) -> None:
         """Send the tick's rows; what must wait keeps its partition's entry open."""
         holders = {part.batch.partition: (part.progress, part.progress.window.start(part.span.end)) for part in parts}
@@ -281,18 +256,3 @@ class Edge:
             self.counts.num_refused += sum([row.error is not None for row in rows])
             await self._outlet.send_batch(part.batch, part.columnar(), rows, [holder])
             holder[0].finish(holder[1])
-
-
-def _charges(part: _Part, chosen: NDArray[np.int64]) -> Charges:
-    """What the requests at some indexes are charged."""
-    batch = part.batch
-    names = dict.fromkeys([each.tenant for each in batch.signatures])
-    for row in part.rows.values():
-        names.setdefault(row.tenant)
-    place = {name: at for at, name in enumerate(names)}
-    tenants = np.array([*[place[each.tenant] for each in batch.signatures], 0], np.int64)[batch.signature]
-    for at, row in part.rows.items():
-        tenants[at] = place[row.tenant]
-    return charges_of(
-        batch.partition, batch.offsets[chosen], batch.received_us[chosen], tenants[chosen], list(names)
-    )  # fmt: skip

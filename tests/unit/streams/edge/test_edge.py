@@ -24,6 +24,7 @@ from streams.edge.late_rows import LateRow
 from streams.edge.quota import Charges
 from streams.edge.request_ids import Claim, Span
 from streams.edge.request_reader import RequestReader
+from streams.edge.request_row import end
 from streams.edge.row_outlet import RowOutlet
 from streams.errors import RetriableError
 from streams.letters.letter import Letter
@@ -100,7 +101,7 @@ class FakeLate:
 
     def wait(self, late: LateRow) -> bool:
         if self.full:
-            late.row.error = edge.end(late.row, "duplicate_in_flight", "full", 1000) or late.row.error
+            late.row.error = end(late.row, "duplicate_in_flight", "full", 1000) or late.row.error
             return False
         late.holder[0].window.add(late.holder[1])
         self.waiting.append(late)

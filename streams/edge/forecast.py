@@ -1,0 +1,268 @@
+"""When a row would be done if it were admitted now, by what executors say of their load; pure.
+
+An executor's report says what waits there and how fast it is served. What this edge admitted since and the report does
+not know yet is counted here, per version and priority (``_Sent``); how much of that the executor really takes, and what
+other edges send it, is learned from the rows that it took (``ratio``). The time since the report is work that is done,
+as far as there was any.
+
+The model is that of ``executors/batcher.py``. More urgent rows go first; the versions that wait in a class share the
+time, so that a version's own rows wait no longer than all that waits, and no longer than its own queue times the number
+of versions. Short batches run one after the other, long ones up to ``num_threads`` at a time, one per version. That a
+row rises with its age, and that rows expire while they wait, is left out: who is admitted in error is dropped by the
+executor before it costs anything. Without a report, or with an old one only, there is no forecast and all are admitted.
+
+Bounds: a state per version that a report named; of rows admitted, what a silent executor is remembered for.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.load import ExecutorLoad, VersionLoad
+
+FORGET_US: Final = 3_000_000
+"""A report that is older says nothing. An executor that has work sends four a second."""
+MAX_DRAIN_US: Final = 500_000
+"""At most so much is taken for done since a report of an executor that had work: it may stand still."""
+MAX_LAG_US: Final = 500_000
+"""How old a report may be when it comes; beyond that its executor's clock is off."""
+MARGIN_US: Final = 10_000
+"""Time on the way, and a share of the wait for what is not known."""
+MARGIN_SHARE: Final = 1 / 16
+SURE_US: Final = 50_000
+"""Waits below it are near no limit that is worth a closer look."""
+PRIORITIES: Final = 10
+PRIOR_ROWS: Final = 16.0
+DECAY: Final = 0.8
+MAX_RATIO: Final = 20.0
+
+Version = tuple[str, str]
+Array = NDArray[Any]
+
+
+@dataclass(eq=False, slots=True)
+class _Sent:
+    """Rows of one version and priority admitted here since the newest frame that the executor had taken."""
+
+    times_us: deque[tuple[int, int, int]] = field(default_factory=deque)
+    num_items: int = 0
+
+    def add(self, now_us: int, num_rows: int, num_items: int) -> None:
+        self.times_us.append((now_us, num_rows, num_items))
+        self.num_items += num_items
+
+    def taken_until(self, newest_us: int) -> int:
+        """Forget what the executor has taken; how many rows that were."""
+        num_rows = 0
+        while self.times_us and self.times_us[0][0] <= newest_us:
+            _, rows, items = self.times_us.popleft()
+            num_rows += rows
+            self.num_items -= items
+        return num_rows
+
+
+@dataclass(slots=True)
+class _Executor:
+    """An executor's newest report: when it was made by this process's clock, when it came, what it says.
+
+    ``num_taken``: rows of each version, by the newest report that names it.
+    """
+
+    at_us: int
+    came_us: int
+    load: ExecutorLoad
+    is_idle: bool
+    versions: dict[Version, VersionLoad]
+    num_taken: dict[Version, int]
+
+    def drained_us(self, now_us: int) -> float:
+        """Work that is done since the report."""
+        since = max(0, now_us - self.at_us)
+        return since if self.is_idle else min(since, MAX_DRAIN_US)
+
+
+@dataclass(frozen=True, slots=True)
+class _Queue:
+    """What stands before a row of one version and priority by the newest report; times in microseconds.
+
+    ``num_own``: items of its own version; ``running``: what is left of its version's batch; ``before``: more urgent
+    rows of other versions; ``peers``: their rows of the same class, of ``num_peers`` versions; ``width``: how many
+    batches run side by side.
+    """
+
+    num_own: int
+    running: float
+    before: float
+    peers: float
+    num_peers: int
+    width: int
+
+
+@dataclass(eq=False, slots=True)
+class Service:
+    """What is known of one version: who serves it and how fast, and what was admitted for it."""
+
+    load: VersionLoad
+    executor: _Executor
+    sent: dict[int, _Sent] = field(default_factory=dict)
+    queues: dict[int, _Queue] = field(default_factory=dict)
+    num_taken: int = 0
+    rows_taken: float = PRIOR_ROWS
+    rows_sent: float = PRIOR_ROWS
+    sure_items: float = 0.0
+
+    @property
+    def ratio(self) -> float:
+        """Rows that the executor takes for each row of it that this edge admits."""
+        return min(self.rows_taken / self.rows_sent, MAX_RATIO)
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether no rows of it came for so long that nothing worth keeping is known."""
+        return self.rows_taken < PRIOR_ROWS + 0.5 and not any(sent.times_us for sent in self.sent.values())
+
+    def admitted(self, priority: int, num_rows: int, num_items: int, now_us: int) -> None:
+        """Count rows that were admitted."""
+        sent = self.sent.get(priority)
+        if sent is None:
+            sent = self.sent[priority] = _Sent()
+        sent.add(now_us, num_rows, num_items)
+        self.sure_items -= num_items
+
+    def finish_us(self, priority: int, ahead: Array, items: Array, now_us: int) -> tuple[Array, Array]:
+        """When rows would be done, with a margin, and how long each would wait (0: it would not).
+
+        ``ahead``: items of this tick and version that go before each; ``items``: its own. Both float64 or int64 [n].
+        """
+        load, queue = self.load, self._queue(priority)
+        pending = self.ratio * sum([sent.num_items for p, sent in self.sent.items() if p <= priority])
+        total = queue.num_own + pending + ahead + items
+        batches = np.ceil(total / load.max_batch_size)
+        ride = load.fixed_us + load.per_item_us * np.minimum(total, load.max_batch_size)
+        own = queue.running + batches * ride
+        shared = np.minimum(own + queue.peers, own * (1 + queue.num_peers))
+        wait = np.maximum(own, (queue.before + shared) / queue.width)
+        wait = np.maximum(wait - self.executor.drained_us(now_us) - ride, 0.0)
+        return now_us + ride + wait + np.minimum(wait, MARGIN_US) + wait * MARGIN_SHARE, wait
+
+    def _queue(self, priority: int) -> _Queue:
+        found = self.queues.get(priority)
+        if found is None:
+            found = self.queues[priority] = _queue_of(self.load, self.executor, priority)
+        return found
+
+    def renew(self, load: VersionLoad, executor: _Executor, *, counts: bool) -> None:
+        """Take a newer report; ``counts``: it follows the last one closely, so that rows taken say something."""
+        num_sent = sum([sent.taken_until(executor.load.newest_us) for sent in self.sent.values()])
+        num_taken, self.num_taken = load.num_taken - self.num_taken, load.num_taken
+        if counts and num_taken >= 0:
+            self.rows_taken = DECAY * self.rows_taken + (1 - DECAY) * PRIOR_ROWS + num_taken
+            self.rows_sent = DECAY * self.rows_sent + (1 - DECAY) * PRIOR_ROWS + num_sent
+        self.load, self.executor = load, executor
+        self.queues.clear()
+        last = self._queue(PRIORITIES - 1)
+        waits = max(last.running + load.fixed_us, last.before + last.peers) + _time_us(load, last.num_own)
+        pending = self.ratio * sum([sent.num_items for sent in self.sent.values()])
+        each = (load.per_item_us + load.fixed_us / load.max_batch_size) * (1 + last.num_peers)
+        self.sure_items = (SURE_US - waits) / max(each, 1e-3) / max(self.ratio, 1.0) - pending
+
+
+def _time_us(load: VersionLoad, num_items: float) -> float:
+    """Time of the batches of so many items."""
+    if num_items <= 0:
+        return 0.0
+    return max(1.0, num_items / load.max_batch_size) * load.fixed_us + num_items * load.per_item_us
+
+
+def _queue_of(own: VersionLoad, executor: _Executor, priority: int) -> _Queue:
+    before = peers = 0.0
+    num_before = num_peers = 0
+    for each in executor.versions.values():
+        if each.is_long != own.is_long or (each.model, each.version) == (own.model, own.version):
+            continue
+        urgent = sum(each.waiting_items[:priority])
+        if urgent or each.running_us:
+            before += _time_us(each, urgent) + each.running_us
+            num_before += 1
+        same = sum(each.waiting_items[priority : priority + 1])
+        if same:
+            peers += _time_us(each, same)
+            num_peers += 1
+    width = min(executor.load.num_threads, 1 + max(num_before, num_peers)) if own.is_long else 1
+    return _Queue(sum(own.waiting_items[: priority + 1]), own.running_us, before, peers, num_peers, max(1, width))
+
+
+class Forecast:
+    """The newest reports of all executors, and the services by version that they make up."""
+
+    def __init__(self) -> None:
+        self._executors: dict[str, _Executor] = {}
+        self._services: dict[Version, Service] = {}
+        self._main: dict[str, Service] = {}
+        """By model the version that takes most rows: where rows go that pin none."""
+
+    def take(self, load: ExecutorLoad, now_us: int) -> None:
+        """Take a report that has just come."""
+        last = self._executors.get(load.executor)
+        versions = {(each.model, each.version): each for each in load.versions}
+        before = {} if last is None else last.num_taken
+        made_us = min(max(load.sent_us, now_us - MAX_LAG_US), now_us)
+        is_idle = not any(each.running_us or any(each.waiting_items) for each in load.versions)
+        num_taken = before | {version: each.num_taken for version, each in versions.items()}
+        executor = self._executors[load.executor] = _Executor(made_us, now_us, load, is_idle, versions, num_taken)
+        counts = last is not None and now_us - last.came_us < FORGET_US
+        for version, service in list(self._services.items()):
+            if service.executor is last and version not in versions:
+                service.renew(_empty(service.load), executor, counts=counts)
+                if service.is_forgotten:
+                    self._forget(version, service)
+        for version, each in versions.items():
+            known = self._services.get(version)
+            if known is not None and known.executor is not last and each.num_taken == before.get(version, 0):
+                continue  # only copies of its rows are here
+            service = self._services.setdefault(version, known or Service(each, executor))
+            service.renew(each, executor, counts=counts and service is known and service.executor is last)
+            main = self._main.get(each.model)
+            if main is None or main.rows_taken <= service.rows_taken or main.executor.came_us + FORGET_US < now_us:
+                self._main[each.model] = service
+
+    def _forget(self, version: Version, service: Service) -> None:
+        del self._services[version]
+        if self._main.get(version[0]) is service:
+            del self._main[version[0]]
+
+    def service(self, model: str, version: str, now_us: int) -> Service | None:
+        """Who serves rows of a model that pin a version (or "" for none); None where nothing new is known."""
+        found = self._services.get((model, version)) if version else self._main.get(model)
+        if found is None:
+            return None
+        if now_us - found.executor.came_us > FORGET_US:
+            if found.sent:
+                found.sent.clear()
+            return None
+        return found
+
+    def waits_us(self, now_us: int, priority: int = PRIORITIES - 1) -> Iterator[tuple[Version, float]]:
+        """How long a row of each version would wait now, of those of which something is known."""
+        one = np.ones(1)
+        for version, service in self._services.items():
+            if now_us - service.executor.came_us <= FORGET_US:
+                yield version, float(service.finish_us(priority, 0 * one, one, now_us)[1][0])
+
+    @property
+    def executors(self) -> Mapping[str, ExecutorLoad]:
+        """The newest report of each executor."""
+        return {name: executor.load for name, executor in self._executors.items()}
+
+
+def _empty(load: VersionLoad) -> VersionLoad:
+    return VersionLoad(
+        load.model, load.version, load.fixed_us, load.per_item_us, load.max_batch_size, load.is_long, 0.0,
+        load.num_taken, (),
+    )  # fmt: skip
