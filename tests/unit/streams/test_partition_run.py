@@ -542,7 +542,7 @@ async def test_news_are_decided_on_and_hold_no_event_up() -> None:
         bench.held.tell("second")
         await until(lambda: len(bench.shell.producer.sent) == 2)  # whose confirmations nobody gives
         event = await bench.feed(frame([row(1)]), 0)
-        await until(lambda: event.acked)
+        await until(lambda: event.acks)
         assert [each for each in bench.run.state[0] if each != "tick"] == ["first", "second", "frame"]
         bench.shell.producer.sent[0].future.set_exception(NotLeaderForPartitionError())
         assert isinstance(await bench.failure(), SendFailedError)
