@@ -48,7 +48,8 @@ class Work:
 
     ``starts``: first row per segment; ``left``: rows that stand in no executed frame yet; ``unfinished``: rows that are
     in no piece yet; ``pieces``: rows finished since the last flush; ``fetched``: inputs of unfinished segments with a
-    blob; ``bare``: the frame without tensors, once it left in parts. ``lane`` and ``entry`` are the worker's own.
+    blob; ``bare``: the frame without tensors, once it left in parts; ``turn``: its number among those that keep an order,
+    0 for none. ``lane`` and ``entry`` are the worker's own.
     """
 
     frame: InferenceFrame
@@ -61,6 +62,7 @@ class Work:
     pieces: list[Piece] = field(default_factory=list)
     fetched: dict[int, Fetched] = field(default_factory=dict)
     bare: InferenceFrame | None = None
+    turn: int = 0
 
     @classmethod
     def of(cls, frame: InferenceFrame, lane: Any, entry: Any, num_bytes: int) -> Work:

@@ -9,27 +9,29 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final, Protocol
 
 import numpy as np
 
-from executors.batcher import Batch, Batcher, BatchKey
+from executors.batcher import PRIORITIES, Batch, Batcher, BatchKey
 from executors.blob_fetch import Claim
 from executors.coalesce import coalesced
 from executors.direct import distinct_items, outputs_of, planned, run_all
 from executors.executed import Work, gather, halves
+from executors.lines import Group, Lines
 from executors.outbox import BatchFacts, Outbox
 from executors.profile import Profile, Version
 from executors.row_slice import RowSlice
 from executors.service_time import ServiceTime
 from executors.session import ExecutionError, Session
 from executors.utilisation import Utilisation
-from schemas.frame import TensorBlock
+from schemas.frame import RowError, TensorBlock
 from streams.columns import DATATYPE_BYTES, ERROR, EXPIRED, REJECTED, Array
 from streams.errors import CODES
+from streams.key_order import has_ended_rows
 
 TEXT_BYTES: Final = 16
 """What an element of a text counts as, for the bound of queued bytes."""
@@ -105,14 +107,26 @@ class Run:
 
 
 class Execution:
-    """Queues, batches and finished rows of one executor. ``freed`` hears of the bytes of blobs that are done with."""
+    """Queues, batches and finished rows of one executor. ``freed`` hears of the bytes of blobs that are done with.
 
-    def __init__(self, name: str, loaded: Sessions, freed: Callable[[int], None]) -> None:
+    ``ordered``: models whose rows are served in the order they come (``executors/lines.py``).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        loaded: Sessions,
+        freed: Callable[[int], None],
+        ordered: Callable[[], Collection[str]] = frozenset,
+    ) -> None:
         self._loaded = loaded
         self._times: dict[Version, ServiceTime] = {}
         self._again: deque[Run] = deque()
         self._running: set[Version] = set()
+        self._ordered = ordered
+        self._places: dict[tuple[Work, int], Group] = {}
         self.batcher = Batcher()
+        self.lines = Lines()
         self.outbox = Outbox(name, freed)
         self.counts = WorkerCounts()
         self.utilisation = Utilisation(time.time_ns() / 1000)
@@ -121,6 +135,8 @@ class Execution:
         """Forget everything under way: a rebalance voided it."""
         self._again.clear()
         self.batcher = Batcher()
+        self.lines = Lines()
+        self._places.clear()
         self.batcher.busy |= self._running  # what a thread still computes has its session until ``abandon``
         self.outbox.clear()
 
@@ -132,12 +148,22 @@ class Execution:
         row_items: list[int] = np.frombuffer(frame.row_items, "<u2").tolist()
         deadlines_us: list[int] = np.frombuffer(frame.deadlines_us, "<i8").tolist()
         claims: list[Claim] = []
+        ordered = self._ordered()
+        if ordered and any(segment.model in ordered for segment in frame.segments):
+            self.outbox.keep_order(work)
+        ended = has_ended_rows(frame)
         for number, segment in enumerate(frame.segments):
+            first, end = starts[number], starts[number + 1]
+            if ended and frame.statuses[first]:
+                self._pass_on(work, number)
+                continue
             if (segment.model, segment.version) not in profiles:
                 self._loaded.want(segment.model, segment.version)
-            first, end = starts[number], starts[number + 1]
             if segment.blob is not None:
                 claims.append(Claim(work, number, segment.blob, segment.inputs, row_items[first], deadlines_us[first]))
+                if segment.model in ordered:
+                    key = BatchKey(segment.model, segment.version, ())
+                    self._places[work, number] = self.lines.reserve(key)
                 continue
             self._queue(
                 work, number, segment.inputs, frame.priorities[first:end], row_items[first:end],
@@ -145,9 +171,22 @@ class Execution:
             )  # fmt: skip
         return claims
 
+    def _pass_on(self, work: Work, number: int) -> None:
+        """Rows that ended before they came here, and travel in the place that they have (``streams/key_order.py``)."""
+        first, end, status = work.starts[number], work.starts[number + 1], work.frame.statuses
+        errors = {error.row: error for error in work.frame.errors if first <= error.row < end}
+        unknown = RowError(0, "internal", "nothing says why the row ended")
+        for row in range(first, end):
+            error = errors.get(row, unknown)
+            ended = RowSlice(work, number, row - first, 1, 0, 0, 0, 0, 0, [0], [0])
+            self.outbox.end(ended, max(status[row], ERROR), error.code, error.message, error.retry_after_ms)
+
     def run_alone(self, work: Work, now_us: int, budget_us: float) -> bool:
         """Run a frame at once, as it is; False, and nothing done, where the queues must have a say in it."""
-        if self.batcher.queued_items or self._again:
+        if self.batcher.queued_items or self._again or has_ended_rows(work.frame):
+            return False
+        ordered = self._ordered()
+        if ordered and any(segment.model in ordered for segment in work.frame.segments):
             return False
         if self._running and not self._running.isdisjoint([(each.model, each.version) for each in work.frame.segments]):
             return False
@@ -190,14 +229,54 @@ class Execution:
         if len(signature) > 1:
             signature.sort()  # by name: a blob's order is its client's, and rows of both kinds ride together
         key = BatchKey(segment.model, segment.version, tuple(signature))
+        if segment.model in self._ordered() or (work, number) in self._places:
+            self._queue_in_line(key, work, number, priorities[0], row_items, deadlines_us, now_us)
+            return
         refused = self.batcher.add(key, work, number, priorities, row_items, deadlines_us, now_us)
         if refused is not None:
             self.counts.num_refused_rows += refused.num_rows
             self.outbox.end(refused, REJECTED, "overloaded", FULL, RETRY_AFTER_MS)
 
+    def _queue_in_line(
+        self, key: BatchKey, work: Work, number: int, priority: int, row_items: list[int], deadlines_us: list[int],
+        now_us: int,
+    ) -> None:  # fmt: skip
+        rows = RowSlice(
+            work, number, 0, len(row_items), 0, sum(row_items), min(priority, PRIORITIES - 1), now_us,
+            min(deadlines_us), row_items, deadlines_us,
+        )  # fmt: skip
+        place = self._places.pop((work, number), None)
+        if place is not None:
+            self.lines.fill(place, key, rows)
+        elif not self.lines.put(key, rows):
+            self.counts.num_refused_rows += rows.num_rows
+            self.outbox.end(rows, REJECTED, "overloaded", FULL, RETRY_AFTER_MS)
+
+    def fail_fetch(self, claim: Claim, status: int, code: str, message: str) -> None:
+        """End the row of a claim whose inputs cannot be had."""
+        place = self._places.pop((claim.work, claim.segment), None)
+        if place is not None:
+            self.lines.leave(place)
+        row = RowSlice(
+            claim.work, claim.segment, 0, 1, 0, claim.items, 0, 0, claim.due_us, [claim.items], [claim.due_us]
+        )
+        self.counts.num_failed_rows += 1
+        self.outbox.end(row, status, code, message)
+
+    def _feed(self) -> None:
+        """Give the batcher the next rows of the lines whose last ones have ended."""
+        under_way = {version[0] for version in self._running} | {run.version[0] for run in self._again}
+        for key, rows in self.lines.feed(lambda model: not (model in under_way or self.batcher.holds(model))):
+            self.batcher.put(key, rows)
+
+    @property
+    def queued_items(self) -> int:
+        """Items that wait for a batch."""
+        return self.batcher.queued_items + self.lines.num_items
+
     def drop(self, model: str, version: str, reason: str) -> None:
         """End the rows of a version that cannot be loaded."""
-        for row_slice in self.batcher.drop(model, version):
+        for row_slice in (*self.batcher.drop(model, version), *self.lines.drop((model, version))):
             self.outbox.end(row_slice, ERROR, "model_unavailable", reason)
 
     def next(self, now_us: int, max_time_us: float = inf) -> Run | None:
@@ -210,6 +289,8 @@ class Execution:
                 self._again.remove(run)
                 self._running.add(run.version)
                 return run
+        if self.lines:
+            self._feed()
         while (batch := self.batcher.next_batch(now_us, self._loaded.profiles, max_time_us)) is not None:
             for row_slice in batch.expired:
                 self.outbox.end(row_slice, EXPIRED, "deadline_exceeded", LATE)

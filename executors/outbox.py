@@ -2,13 +2,16 @@
 
 A row is given to ``end`` or ``finish`` exactly once; ``flush`` makes frames of what finished since, any models mixed:
 of frames whose last row is finished at once, of the others on the executor's tick, so that a slow model never holds a
-frame's other rows back.
+frame's other rows back. Works that keep an order (``keep_order``) leave in it: where a later one leaves, what is
+finished of the earlier ones leaves before it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import Final
 
 from executors.executed import MAX_FRAME_BYTES, MAX_OUTPUT_BYTES, Piece, Work, cut, executed_frames
 from executors.row_slice import RowSlice
@@ -36,6 +39,12 @@ class Outbox:
         self._freed = freed
         self._complete: list[Work] = []
         self._partial: dict[Work, None] = {}
+        self._turns = 0
+
+    def keep_order(self, work: Work) -> None:
+        """Let a work's rows leave behind what was finished of the works before it that were told so."""
+        self._turns += 1
+        work.turn = self._turns
 
     @property
     def is_empty(self) -> bool:
@@ -121,6 +130,9 @@ class Outbox:
         if partial and self._partial:
             touched += self._partial
             self._partial = {}
+        if self._turns and (last := max([work.turn for work in touched], default=0)):
+            yield from self._in_turn([work for work in touched if work.turn], last, now_us)
+            touched = [work for work in touched if not work.turn]
         for work in touched:
             if not work.pieces:  # finished by a thread while others left, and left with them
                 continue
@@ -128,6 +140,22 @@ class Outbox:
                 yield work, frame
             if work.left == 0:
                 yield work, None
+
+    def _in_turn(self, works: list[Work], last: int, now_us: int) -> list[tuple[Work, InferenceFrame | None]]:
+        """Frames of works that keep an order, and of what is finished of those before ``last``.
+
+        Made at once: what finishes while the first ones are sent must not leave with the later ones.
+        """
+        before = [work for work in self._partial if 0 < work.turn < last]
+        for work in before:
+            del self._partial[work]
+        leaving: list[tuple[Work, InferenceFrame | None]] = []
+        for work in sorted([*works, *before], key=_turn):
+            if work.pieces:
+                leaving += [(work, frame) for frame in executed_frames(work, now_us)]
+                if work.left == 0:
+                    leaving.append((work, None))
+        return leaving
 
     def _put(self, row_slice: RowSlice, piece: Piece) -> None:
         work: Work = row_slice.frame
@@ -145,6 +173,9 @@ class Outbox:
             self._complete.append(work)
         else:
             self._partial[work] = None
+
+
+_turn: Final = attrgetter("turn")
 
 
 def _block(name: str, datatype: str, shape: tuple[int, ...], array: Array, start: int, end: int) -> TensorBlock:

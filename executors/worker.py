@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from executors.blob_fetch import BlobFetcher, Claim, NotFetched
+from executors.blob_fetch import BlobFetcher, NotFetched
 from executors.executed import Work
 from executors.execution import Execution, Run, Sessions, WorkerCounts
 from executors.lanes import ROUTED, Lanes
