@@ -1,0 +1,34 @@
+"""What an executor tells of how rows fared with a version."""
+
+from __future__ import annotations
+
+from executors.attempts import Attempts
+from schemas.telemetry import ModelWindow
+
+V1, V2 = ("digits", "v1.0.0"), ("digits", "v2.0.0")
+
+
+def test_a_window_counts_rows_by_version_and_begins_anew() -> None:
+    attempts = Attempts()
+    attempts.passed(V2, 3)
+    attempts.passed(V1, 8)
+    attempts.passed(V1, 4)
+    attempts.failed(V1, 2, "execution_failed")
+    attempts.failed(V1, 1, "model_unavailable")
+    window = attempts.close(1, 7)
+    assert window is not None
+    assert (window.stage, window.instance, window.queue_depth) == ("executor", 1, 7)
+    assert window.models == (
+        ModelWindow(*V1, 15, 12, 3, 0, 0, 0, 0),
+        ModelWindow(*V2, 3, 3, 0, 0, 0, 0, 0),
+    )
+    attempts.passed(V2, 1)
+    later = attempts.close(1, 0)
+    assert later is not None
+    assert later.window_start_us == window.window_start_us + window.window_us
+
+
+def test_what_a_client_sent_wrong_is_no_fault() -> None:
+    attempts = Attempts()
+    attempts.failed(V1, 5, "wrong_shape")
+    assert attempts.close(0, 0) is None
