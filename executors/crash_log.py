@@ -3,8 +3,9 @@
 Before a session runs, its version is written into a slot of a file in memory, which costs a microsecond and outlives
 the process. Python's fault handler leaves its report in a second file when the process dies of a segmentation fault, an
 abort, a bus or an arithmetic error; a process that was killed leaves none, and nothing is held against its models. A
-version that ran in two such deaths within ``FORGET_S`` is *suspect*: from then on it runs in a throw-away process
-(``executors/isolated.py``).
+version that ran in two such deaths within ``FORGET_S``, of whichever executors in the folder, is *suspect*: from then
+on it runs in a throw-away process (``executors/isolated.py``). The row that kills goes from one to the next, so what
+each would have to learn by its own deaths would cost two of every one.
 """
 
 from __future__ import annotations
@@ -43,9 +44,11 @@ class CrashLog:
         self._running, self._fatal, self._crashes = (
             folder / f"{name}.{end}" for end in ("running", "fatal", "crashes")
         )
+        self._folder = folder
         self._clock_s = clock_s
-        self._deaths = self._read()
+        self._deaths: dict[str, list[float]] = {}
         self._note_predecessor()
+        self.renew()
         self._running.write_bytes(_FREE * SLOTS)
         with self._running.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), 0)
@@ -64,6 +67,13 @@ class CrashLog:
     def is_suspect(self, version: Version) -> bool:
         """Whether a version runs apart."""
         return len(self._deaths.get(" ".join(version), ())) >= DEATHS
+
+    def renew(self) -> None:
+        """Read what all processes in the folder know by now; cheap, and meant for when a row may come again."""
+        self._deaths = {}
+        for path in sorted(self._folder.glob("*.crashes")):
+            for label, times in self._read(path).items():
+                self._deaths[label] = [*self._deaths.get(label, ()), *times]
 
     def guarded(self, session: Session) -> GuardedSession:
         """The session, noted here whenever it runs."""
@@ -86,18 +96,20 @@ class CrashLog:
     def _note_predecessor(self) -> None:
         if not (self._fatal.is_file() and self._fatal.stat().st_size and self._running.is_file()):
             return
-        data, now_s = self._running.read_bytes(), self._clock_s()
+        data, now_s, deaths = self._running.read_bytes(), self._clock_s(), self._read(self._crashes)
         for start in range(0, len(data), SLOT_BYTES):
             label = data[start : start + SLOT_BYTES].partition(b"\n")[0].decode(errors="replace")
             if label and label[0] != "\0":
-                self._deaths[label] = [*self._deaths.get(label, ()), now_s]
-                log.error("the last process died while %s ran (%d times lately)", label, len(self._deaths[label]))
-        self._crashes.write_text(json.dumps(self._deaths))
+                deaths[label] = [*deaths.get(label, ()), now_s]
+                log.error("the last process died while %s ran (%d times lately)", label, len(deaths[label]))
+        partial = self._crashes.with_suffix(".crashes-new")
+        partial.write_text(json.dumps(deaths))
+        partial.replace(self._crashes)  # whole at any time: the others read it
 
-    def _read(self) -> dict[str, list[float]]:
+    def _read(self, path: Path) -> dict[str, list[float]]:
         """Deaths that are not forgotten; what cannot be read is none."""
         with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-            plain = json.loads(self._crashes.read_text())
+            plain = json.loads(path.read_text())
             since = self._clock_s() - FORGET_S
             return {str(name): [float(at) for at in times if float(at) > since] for name, times in plain.items()}
         return {}

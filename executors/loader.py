@@ -79,6 +79,16 @@ class ModelLoader:
         self._failed = {key: failed for key, failed in self._failed.items() if now - failed[1] < RETRY_S}
         return [(key, reason) for key, (reason, _) in self._failed.items()]
 
+    def renew(self) -> None:
+        """Load anew, apart, what took down another executor by now: its row may be among those that come again."""
+        if self._crashes is None:
+            return
+        self._crashes.renew()
+        for key, session in list(self.sessions.items()):
+            if self._crashes.is_suspect(key) and not isinstance(session, IsolatedSession):
+                del self.sessions[key], self.profiles[key]
+                self.want(*key)
+
     @property
     def is_settled(self) -> bool:
         """Whether everything asked for is loaded or has failed."""

@@ -28,6 +28,7 @@ from streams.interpreter import FrameInterpreter
 from streams.lane_class import executor_group
 from streams.ledger_log import LedgerLog, Rebuilt
 from streams.letters.deadletter import DeadLetters
+from streams.predecessor import MemberNote
 from streams.provision import topic_ids, topic_partitions
 from streams.pulse import Pulse, TelemetryWindow
 from streams.registry.schema_watch import SchemaWatch
@@ -41,6 +42,8 @@ ADMITTED: Final = "inference.admitted"
 ROUTED: Final = "inference.routed"
 START_S: Final = 60.0
 EXECUTOR_TICK_MS: Final = 4
+HEARTBEAT_MS: Final = 1_000
+"""A member hears of a rebalance with its next heartbeat, and all wait for it."""
 SLOW_FETCH_MS: Final = 500
 """A waiting fetch of the slow lane returns when data arrives; an idle one costs little this way."""
 
@@ -88,19 +91,28 @@ def _group(context: RoleContext, group: str, **settings: Any) -> Any:
         context.connection,
         group_id=group,
         session_timeout_ms=session_ms,
-        heartbeat_interval_ms=min(2000, session_ms // 3),
+        heartbeat_interval_ms=min(HEARTBEAT_MS, session_ms // 3),
         max_poll_interval_ms=300_000,
         metadata_max_age_ms=METADATA_MAX_AGE_MS,
         **settings,
     )
 
 
+async def _goodbye(context: RoleContext) -> MemberNote:
+    """Take the process before this one out of its group, where it died; the note for this one."""
+    note = MemberNote(context.settings.run_dir / f"{context.name}.member")
+    await note.leave(context.connection)
+    return note
+
+
 async def edge(context: RoleContext) -> None:
     """Requests become frames."""
     settings = context.settings
     policy = AdmissionPolicy(settings.default_timeout_ms, settings.max_timeout_ms)
+    note = await _goodbye(context)
     async with _parts(context) as parts:
-        reader = _group(context, edge_group(parts.topic_id), isolation_level="read_committed", max_poll_records=5_000)
+        group = edge_group(parts.topic_id)
+        reader = _group(context, group, isolation_level="read_committed", max_poll_records=5_000)
         watch = TopicWatch(context.connection, REQUESTS, parts.topic_id)
         given = EdgeInputs(
             context.connection,
@@ -116,14 +128,16 @@ async def edge(context: RoleContext) -> None:
         pulse = _pulse(context, parts)
         async with open_edge(settings, given) as opened:
             context.drains.append(opened.source.drain)
+            opened.source.on_assigned = partial(note.write, group)
             ready = _when(opened.source.joined, context)
-            await together(opened.loop.run(), opened.restore.run(), pulse.run(), watch.run(), ready)
+            await together(opened.loop.run(), opened.restore.run(), opened.loads.run(), pulse.run(), watch.run(), ready)
 
 
 async def executor(context: RoleContext) -> None:
     """Routed frames are executed."""
     from executors.crash_log import CrashLog
     from executors.lanes import assignor, planned_versions
+    from executors.load_report import send_reports
     from executors.loader import ModelLoader
     from executors.model_store import ModelStore
     from executors.provider import require
@@ -142,16 +156,18 @@ async def executor(context: RoleContext) -> None:
             for version in planned_versions(view, lanes, num_slow, slow=slow):
                 each.want(*version)
 
+    crashes = CrashLog(settings.run_dir, context.name)  # before the goodbye: whoever gets the lanes then reads it
+    crashes.watch()
+    note, group = await _goodbye(context), executor_group(slow=slow)
+
     async with _parts(context, changed) as parts:
-        crashes = CrashLog(settings.run_dir, context.name)
-        crashes.watch()
         loader = ModelLoader(ModelStore(settings.data_dir), settings.device, lambda: parts.memory.view, crashes=crashes)
         loaders.append(loader)
         changed(parts.memory.view)
         loading = asyncio.ensure_future(loader.run())
         reader = _group(
             context,
-            executor_group(slow=slow),
+            group,
             max_poll_records=1_000,
             partition_assignment_strategy=(assignor(num_slow, slow=slow),),  # one: see there
             fetch_max_wait_ms=SLOW_FETCH_MS if slow else FETCH_MAX_WAIT_MS,
@@ -168,16 +184,25 @@ async def executor(context: RoleContext) -> None:
             schemas=parts.schemas,
         )
 
+        def assigned(member_id: str) -> None:
+            note.write(group, member_id)
+            loader.renew()
+
+        loop.lanes.on_assigned = assigned
+
         def load() -> tuple[str, str, float, float, float]:
             return settings.device, provider, *loop.utilisation.close(time.time_ns() / 1000)
 
-        pulse = _pulse(context, parts, models=loader.loaded, load=load)
+        pulse = _pulse(
+            context, parts, models=loader.loaded, load=load, telemetry=partial(loop.attempts, context.instance)
+        )
         try:
             while not (loader.is_settled or loading.done()):  # a lane is taken only when the planned models are warm
                 await asyncio.sleep(0.02)
             await start(reader, "starting the executor's consumer")
             context.drains.append(loop.drain)
-            await together(loop.run(), pulse.run(), loading, _when(loop.joined, context))
+            reports = send_reports(parts.producer, parts.codec, loop.load)
+            await together(loop.run(), pulse.run(), reports, loading, _when(loop.joined, context))
         finally:
             loading.cancel()
             await stop_quietly(reader)

@@ -51,7 +51,8 @@ Holder = tuple[Progress, Entry[int]]
 class CommittedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
     """Assignment, sends and commits of one process. ``generation`` counts rebalances.
 
-    ``ask`` is called before each read, for consumers that fetch on demand (``column_fetch``).
+    ``ask`` is called before each read, for consumers that fetch on demand (``column_fetch``), ``on_assigned`` with each
+    assignment, before anything of it is read, with this member's id in the group.
     """
 
     def __init__(self, consumer: AIOKafkaConsumer, topic: str) -> None:
@@ -61,6 +62,7 @@ class CommittedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         self.in_flight = 0
         self.joined = asyncio.Event()
         self.ask: Callable[[], None] = _nothing
+        self.on_assigned: Callable[[str], None] | None = None
         self.partitions: dict[TopicPartition, Progress] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._failure: BaseException | None = None
@@ -80,6 +82,8 @@ class CommittedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         """Begin anew at the committed offsets."""
         await self.on_partitions_revoked(assigned)
         self._committed = {}
+        if self.on_assigned is not None:
+            self.on_assigned(self.consumer._coordinator.member_id)  # aiokafka 0.14.0 says it nowhere else
         self.joined.set()
         log.info("assigned %s", sorted(each.partition for each in assigned))
 

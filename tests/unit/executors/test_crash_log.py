@@ -21,7 +21,7 @@ DIES = """
 import ctypes, os, signal, sys
 from pathlib import Path
 from executors.crash_log import CrashLog
-log = CrashLog(Path(sys.argv[1]), "executor-0")
+log = CrashLog(Path(sys.argv[1]), sys.argv[3])
 log.watch()
 log.leave(log.enter(b"innocent v1.0.0\\n"))
 log.enter(b"model v1.0.0\\n")
@@ -45,8 +45,10 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         log.close()
 
 
-def die(folder: Path, name: str) -> None:
-    done = subprocess.run([sys.executable, "-c", DIES, str(folder), name], stderr=subprocess.PIPE, check=False)
+def die(folder: Path, name: str, executor: str = "executor-0") -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DIES, str(folder), name, executor], stderr=subprocess.PIPE, check=False
+    )
     assert done.returncode == -getattr(signal, name), done.stderr
 
 
@@ -59,7 +61,20 @@ def test_a_version_that_ran_in_two_fatal_deaths_is_suspect_and_no_other(tmp_path
     assert found.is_suspect(VERSION)
     assert not found.is_suspect(("innocent", "v1.0.0"))
     assert CrashLog(tmp_path, "executor-0").is_suspect(VERSION)  # a clean start changes nothing
-    assert not CrashLog(tmp_path, "executor-1").is_suspect(VERSION)
+    assert CrashLog(tmp_path, "executor-1").is_suspect(VERSION)  # it would be the next one
+
+
+def test_deaths_of_two_executors_count_together_also_for_one_that_runs(tmp_path: Path) -> None:
+    running = CrashLog(tmp_path, "executor-2")
+    for name in ("executor-0", "executor-1"):
+        CrashLog(tmp_path, name)
+        die(tmp_path, "SIGABRT", name)
+        running.renew()
+        assert not running.is_suspect(VERSION)  # its successor tells
+        CrashLog(tmp_path, name)
+        running.renew()
+    assert running.is_suspect(VERSION)
+    assert not running.is_suspect(("innocent", "v1.0.0"))
 
 
 def test_who_was_killed_holds_nothing_against_its_models(tmp_path: Path) -> None:

@@ -118,3 +118,60 @@ async def test_a_version_that_nobody_registers_fails_in_the_end() -> None:
         loader.want(*KEY)
         await until(lambda: loader.is_settled)
         assert loader.take_failed() == [(KEY, "digits v1.0.0 is not registered")]
+
+
+class Deaths:
+    """A crash log of which the test says what it knows."""
+
+    def __init__(self) -> None:
+        self.known: set[Any] = set()
+        self.suspects: set[Any] = set()
+
+    def renew(self) -> None:
+        self.known = set(self.suspects)
+
+    def is_suspect(self, key: Any) -> bool:
+        return key in self.known
+
+    def guarded(self, session: Any) -> Any:
+        return session
+
+
+async def test_what_took_another_executor_down_is_loaded_anew_and_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+
+    class Apart:
+        provider, profile, fallback = "apart", PROFILE, None
+
+        def __init__(self, _blob: bytes, version: Any, _device: str) -> None:
+            self.model = version
+            made.append(self)
+
+    monkeypatch.setattr(loader_module, "IsolatedSession", Apart)
+    view, deaths = memory(MODEL, plan("digits", ("v1.0.0", 100))), Deaths()
+    loader = ModelLoader(Store(), "cpu", lambda: view, crashes=deaths)  # type: ignore[arg-type]
+    task = asyncio.ensure_future(loader.run())
+    try:
+        loader.want(*KEY)
+        await until(lambda: loader.is_settled)
+        before = loader.sessions[KEY]
+        loader.renew()
+        assert loader.sessions[KEY] is before
+        deaths.suspects.add(KEY)
+        loader.renew()
+        assert (KEY in loader.sessions, KEY in loader.profiles) == (False, False)  # nothing runs in it meanwhile
+        await until(lambda: loader.is_settled)
+        loader.renew()
+        assert [loader.sessions[KEY]] == made
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def test_without_a_crash_log_nothing_is_loaded_anew() -> None:
+    view = memory(MODEL, plan("digits", ("v1.0.0", 100)))
+    async with running(Store(), [view]) as loader:
+        loader.want(*KEY)
+        await until(lambda: loader.is_settled)
+        loader.renew()
+        assert KEY in loader.sessions
