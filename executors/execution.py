@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from executors.attempts import Attempts
 from executors.batcher import PRIORITIES, Batch, Batcher, BatchKey
 from executors.blob_fetch import Claim
 from executors.coalesce import coalesced
@@ -129,6 +130,7 @@ class Execution:
         self.lines = Lines()
         self.outbox = Outbox(name, freed)
         self.counts = WorkerCounts()
+        self.attempts = Attempts()
         self.utilisation = Utilisation(time.time_ns() / 1000)
 
     def clear(self) -> None:
@@ -208,6 +210,7 @@ class Execution:
             outputs = outputs_of(run)
             if not self.outbox.finish_segment(work, run.number, run.session, outputs, facts, now_us):
                 self.outbox.finish([_whole(work, run.number, now_us)], run.session, outputs, facts)
+            self.attempts.passed((run.segment.model, run.segment.version), run.segment.num_rows)
             num_run = distinct_items(run)
             counts.num_coalesced += run.num_items - num_run
             if counts.num_batches % OBSERVED == 0:
@@ -277,6 +280,7 @@ class Execution:
     def drop(self, model: str, version: str, reason: str) -> None:
         """End the rows of a version that cannot be loaded."""
         for row_slice in (*self.batcher.drop(model, version), *self.lines.drop((model, version))):
+            self.attempts.failed((model, version), row_slice.num_rows, "model_unavailable")
             self.outbox.end(row_slice, ERROR, "model_unavailable", reason)
 
     def next(self, now_us: int, max_time_us: float = inf) -> Run | None:
@@ -363,6 +367,7 @@ class Execution:
         self.counts.num_coalesced += run.num_coalesced
         facts = BatchFacts(self.counts.num_batches, run.num_items, run.started_us, run.run_us)
         self.outbox.finish(run.slices, run.session, run.outputs, facts)
+        self.attempts.passed(run.version, sum([each.num_rows for each in run.slices]))
         self._release(run.version)
         self._observe(run.version, run.session, run.num_items - run.num_coalesced, run.run_us)
 
@@ -399,6 +404,7 @@ class Execution:
         slices = run.slices
         if len(slices) == 1 and slices[0].num_rows == 1:
             self.counts.num_failed_rows += 1
+            self.attempts.failed(run.version, 1, error.code)
             # what admission let through and the session refuses is our defect, whatever the session calls it
             code = error.code if CODES[error.code].status == "ERROR" else "internal"
             self.outbox.end(slices[0], ERROR, code, error.problem)

@@ -28,6 +28,7 @@ from executors.load_report import LoadReport
 from executors.profile import Version
 from executors.utilisation import Utilisation
 from schemas.load import ExecutorLoad
+from schemas.telemetry import Telemetry
 from streams.blobs.blob_store import BlobStore
 from streams.codec import Codec
 from streams.columns import STATUSES
@@ -111,6 +112,10 @@ class Worker:
     def joined(self) -> asyncio.Event:
         """Set once lanes were assigned."""
         return self._lanes.joined
+
+    def attempts(self, instance: int) -> Telemetry | None:
+        """How rows fared with each version since the last call; None where none was tried."""
+        return self._execution.attempts.close(instance, self.queue_depth)
 
     @property
     def utilisation(self) -> Utilisation:
