@@ -28,6 +28,7 @@ from streams.interpreter import FrameInterpreter
 from streams.lane_class import executor_group
 from streams.ledger_log import LedgerLog, Rebuilt
 from streams.letters.deadletter import DeadLetters
+from streams.memory_view import ordered_models
 from streams.predecessor import MemberNote
 from streams.provision import topic_ids, topic_partitions
 from streams.pulse import Pulse, TelemetryWindow
@@ -124,6 +125,7 @@ async def edge(context: RoleContext) -> None:
             lambda request: admit(request, parts.memory.view, policy),
             lambda: parts.memory.view.sequence,
             watch,
+            lambda: ordered_models(parts.memory.view),
         )
         pulse = _pulse(context, parts)
         async with open_edge(settings, given) as opened:
@@ -182,6 +184,7 @@ async def executor(context: RoleContext) -> None:
             name=f"executor-{context.instance}",
             tick_ms=min(settings.tick_ms, EXECUTOR_TICK_MS),
             schemas=parts.schemas,
+            ordered=lambda: ordered_models(parts.memory.view),
         )
 
         def assigned(member_id: str) -> None:
@@ -280,7 +283,8 @@ async def validator(context: RoleContext) -> None:
         )
         interpreter.counts.answered = window.add
         telemetry = partial(window.close, context.role, context.instance, 0)
-        await _serve(context, app, interpreter, _pulse(context, parts, telemetry=telemetry), watch.run())
+        pulse = _pulse(context, parts, telemetry=telemetry, faults=partial(window.close_faults, context.instance))
+        await _serve(context, app, interpreter, pulse, watch.run())
 
 
 def _pulse(context: RoleContext, parts: _Parts, **more: Any) -> Pulse:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -20,6 +21,7 @@ from aiokafka.errors import KafkaError
 from schemas.frame import InferenceFrame
 from schemas.telemetry import Heartbeat, LoadedModel, ModelWindow, Telemetry
 from streams.codec import Codec
+from streams.columns import segment_starts
 from streams.topics import full_name
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 INTERVAL_S: Final = 1.0
 SEND_TIMEOUT_S: Final = 5.0
 MOST_NOTED: Final = 256
+GATE: Final = "gate"
+FAULT: Final = "output_invalid"
 
 
 class _Answered(NamedTuple):
@@ -49,14 +53,27 @@ class TelemetryWindow:
     num_frames: int = 0
     started_us: int = field(default_factory=lambda: time.time_ns() // 1000)
     noted: list[_Answered] = field(default_factory=list)
+    faults: dict[tuple[str, str], int] = field(default_factory=dict)
+    faults_us: int = field(default_factory=lambda: time.time_ns() // 1000)
 
     def add(self, frame: InferenceFrame, completed_us: int) -> None:
         """Note an answered frame: rows, outcome, time from the broker's timestamp to the result."""
         self.num_frames += 1
+        if frame.errors:
+            self._note_faults(frame)
         segments = tuple([(segment.model, segment.version, segment.num_rows) for segment in frame.segments])
         self.noted.append(_Answered(segments, frame.statuses, frame.received_us, completed_us))
         if len(self.noted) >= MOST_NOTED:
             self._count()
+
+    def _note_faults(self, frame: InferenceFrame) -> None:
+        """Count the outputs that failed the gate: what the executor that made them cannot know of."""
+        rows = [error.row for error in frame.errors if error.code == FAULT]
+        starts = segment_starts(frame) if rows else ()
+        for row in rows:
+            segment = frame.segments[bisect_right(starts, row) - 1]
+            version = (segment.model, segment.version)
+            self.faults[version] = self.faults.get(version, 0) + 1
 
     def _count(self) -> None:
         """Count what is noted."""
@@ -95,6 +112,13 @@ class TelemetryWindow:
         self.counts, self.num_frames, self.started_us = {}, 0, now
         return record
 
+    def close_faults(self, instance: int) -> Telemetry | None:
+        """What failed the gate since the last call, as the window of a stage of its own; None where nothing did."""
+        since_us, now = self.faults_us, time.time_ns() // 1000
+        faults, self.faults, self.faults_us = self.faults, {}, now
+        models = tuple(ModelWindow(*key, num, 0, num, 0, 0, 0, 0) for key, num in sorted(faults.items()))
+        return Telemetry(GATE, instance, since_us, now - since_us, 0, 0, models) if models else None
+
 
 class Pulse:
     """Sends a process's heartbeat and telemetry until cancelled."""
@@ -110,6 +134,7 @@ class Pulse:
         models: Callable[[], tuple[LoadedModel, ...]] = tuple,
         load: Callable[[], tuple[str, str, float, float, float]] = lambda: ("", "", 0.0, 0.0, 0.0),
         telemetry: Callable[[], Telemetry | None] | None = None,
+        faults: Callable[[], Telemetry | None] | None = None,
     ) -> None:
         self._producer = producer
         self._codec = codec
@@ -118,7 +143,7 @@ class Pulse:
         self._memory_sequence = memory_sequence
         self._models = models
         self._load = load
-        self._telemetry = telemetry
+        self._windows = [window for window in (telemetry, faults) if window is not None]
         self._started_us = time.time_ns() // 1000
 
     async def run(self) -> None:
@@ -133,9 +158,10 @@ class Pulse:
             self._memory_sequence(), self._models(), *self._load(),
         )  # fmt: skip
         await self._send("control.heartbeats", beat)
-        window = None if self._telemetry is None else self._telemetry()
-        if window is not None:
-            await self._send("control.telemetry", window)
+        for close in self._windows:
+            window = close()
+            if window is not None:
+                await self._send("control.telemetry", window)
 
     async def _send(self, topic: str, record: Any) -> None:
         key = f"{self._role}-{self._instance}".encode()
