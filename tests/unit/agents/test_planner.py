@@ -9,13 +9,15 @@ from hypothesis import strategies as st
 
 from agents import orchestrator, planner
 from agents.planner import Params, Pending, State, decide, ignores
-from schemas.memory import MemoryEvent
+from schemas.memory import MemoryCommand, MemoryEvent
+from schemas.model import TensorSpec
 from schemas.plan import HASHED, SLOW, Plan, PlanProposal, VersionWeight
 from schemas.review import ContextSignal
+from schemas.serving import ServingPolicy
 from schemas.telemetry import Heartbeat, LoadedModel
 from streams.agent import Effects, Publish
 from streams.canonical import digest, to_json
-from streams.memory_view import MemoryHead, StoredEvent
+from streams.memory_view import ActiveVersion, MemoryHead, StoredEvent
 from tests.support.control import HERE, SECOND, at, chained, model_version, tick
 from tests.unit.agents.test_orchestrator import register
 
@@ -180,3 +182,55 @@ def test_heartbeats_that_tell_nothing_new_are_ignored_and_change_nothing() -> No
         assert decide(state, at(record), PARAMS) == (state, ())
     assert not ignores(state, heard(5_001.0))
     assert not ignores(state, TIGHT)
+
+
+V2 = replace(model_version(version="v2.0.0", digest="cd" * 32), max_batch_size=32)
+
+
+def chain_of(*commands: object) -> list[StoredEvent]:
+    """Memory after commands to the Orchestrator."""
+    memory, effects = orchestrator.State(), []
+    for command in commands:
+        memory, made = orchestrator.decide(memory, at(command), None)
+        effects += made
+    return chained(tuple(effects))
+
+
+def serving(policy: ServingPolicy) -> MemoryCommand:
+    return MemoryCommand("s1", "cli", "SetServingPolicy", f"serving/{policy.model}", -1, to_json(policy), "", (), 5)
+
+
+def activated(version: str) -> MemoryCommand:
+    body = to_json(ActiveVersion("digits", version))
+    return MemoryCommand(f"a-{version}", "cli", "ActivateVersion", "active/digits", -1, body, "", (), 5)
+
+
+def test_the_serving_policy_goes_into_the_plan() -> None:
+    policy = ServingPolicy("digits", ("v2.0.0",), 3, True)
+    events = chain_of(register(model_version()), register(V2, "r2"), serving(policy))
+    state, _ = learn(State(), events)
+    wanted = replace(PLAN, fallbacks=("v2.0.0",), max_attempts=3, hedge=True)
+    assert planner.wanted_plan(state, "digits", PARAMS) == wanted
+
+
+def test_an_activated_version_is_planned_also_after_a_roll_back_and_never_falls_back_to_itself() -> None:
+    policy = serving(ServingPolicy("digits", ("v1.0.0", "v2.0.0")))
+    events = chain_of(register(model_version()), register(V2, "r2"), policy, activated("v2.0.0"), activated("v1.0.0"))
+    assert events[-1].event.kind == "VersionRolledBack"
+    upgraded, _ = learn(State(), events[:-1])
+    assert planner.wanted_plan(upgraded, "digits", PARAMS) == Plan(
+        "digits", (VersionWeight("v2.0.0", 100),), 32, 30_000, fallbacks=("v1.0.0",)
+    )
+    rolled_back, _ = learn(State(), events)
+    assert planner.wanted_plan(rolled_back, "digits", PARAMS) == replace(PLAN, fallbacks=("v2.0.0",))
+
+
+def test_a_fallback_that_takes_other_inputs_than_the_active_version_is_left_out() -> None:
+    other = replace(V2, inputs=(TensorSpec("x", "FP32", (4,)),))
+    policy = serving(ServingPolicy("digits", ("v2.0.0",)))
+    later = replace(model_version(version="v3.0.0", digest="ef" * 32), inputs=other.inputs)
+    events = chain_of(register(model_version()), register(V2, "r2"), policy, register(later, "r3"), activated("v3.0.0"))
+    state, _ = learn(State(), events)
+    plan = planner.wanted_plan(state, "digits", PARAMS)
+    assert plan is not None
+    assert (plan.versions[0].version, plan.fallbacks) == ("v3.0.0", ())

@@ -56,6 +56,18 @@ def test_a_window_of_many_frames_counts_each_model_by_itself() -> None:
     assert found == expected
 
 
+def test_outputs_that_failed_the_gate_are_told_by_version() -> None:
+    window = TelemetryWindow()
+    wrong = tuple(RowError(row, "output_invalid" if row else "execution_failed", "x") for row in (0, 1, 2))
+    window.add(replace(executed(3), statuses=bytes([2, 2, 2]), errors=wrong), T)
+    faults = window.close_faults(3)
+    assert faults is not None
+    assert (faults.stage, faults.instance, len(faults.models)) == ("gate", 3, 1)
+    assert list(vars_of(faults.models[0]).values()) == ["digits", "v1.0.0", 2, 0, 2, 0, 0, 0, 0]
+    assert window.close_faults(3) is None
+    assert window.close("validator", 3, 0).models[0].num_error == 3
+
+
 def vars_of(record: object) -> dict[str, object]:
     return {name: getattr(record, name) for name in record.__dataclass_fields__}  # type: ignore[attr-defined]
 
