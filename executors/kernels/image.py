@@ -33,22 +33,25 @@ def image_to_float(x: Array, levels: Array, out: Array) -> None:
 
 
 @compiled
+def _between(i: int, size: int, wanted: int) -> tuple[int, int, np.float32]:
+    """Between which two of ``size`` pixels the i-th of ``wanted`` lies, and how far from the first to the second."""
+    at = min(max((i + 0.5) * size / wanted - 0.5, 0.0), size - 1.0)
+    first = int(at)
+    return first, min(first + 1, size - 1), np.float32(at - first)
+
+
+@compiled
 def resize_bilinear(x: Array, out: Array) -> None:
     """Write planes of another size: each pixel from its four neighbours, weighted by nearness; no anti-aliasing.
 
     The source of pixel i is (i + 0.5) h / H - 0.5, clamped to the plane: ONNX Resize, mode linear, half_pixel, which is
     also PyTorch's align_corners=False. x: float32 [n, h, w], out: float32 [n, H, W]; no axis is empty.
     """
-    height, width = x.shape[1], x.shape[2]
     for i in range(out.shape[0]):
         for row in range(out.shape[1]):
-            y = min(max((row + 0.5) * height / out.shape[1] - 0.5, 0.0), height - 1.0)
-            top = int(y)
-            bottom, down = min(top + 1, height - 1), np.float32(y - top)
+            top, bottom, down = _between(row, x.shape[1], out.shape[1])
             for column in range(out.shape[2]):
-                z = min(max((column + 0.5) * width / out.shape[2] - 0.5, 0.0), width - 1.0)
-                left = int(z)
-                right, across = min(left + 1, width - 1), np.float32(z - left)
+                left, right, across = _between(column, x.shape[2], out.shape[2])
                 above = x[i, top, left] + across * (x[i, top, right] - x[i, top, left])
                 below = x[i, bottom, left] + across * (x[i, bottom, right] - x[i, bottom, left])
                 out[i, row, column] = above + down * (below - above)
@@ -57,16 +60,11 @@ def resize_bilinear(x: Array, out: Array) -> None:
 @compiled
 def resize_bilinear_u8(x: Array, out: Array) -> None:
     """As ``resize_bilinear``, rounded to the nearest, halves up; x: uint8 [n, h, w, c], out: uint8 [n, H, W, c]."""
-    height, width = x.shape[1], x.shape[2]
     for i in range(out.shape[0]):
         for row in range(out.shape[1]):
-            y = min(max((row + 0.5) * height / out.shape[1] - 0.5, 0.0), height - 1.0)
-            top = int(y)
-            bottom, down = min(top + 1, height - 1), np.float32(y - top)
+            top, bottom, down = _between(row, x.shape[1], out.shape[1])
             for column in range(out.shape[2]):
-                z = min(max((column + 0.5) * width / out.shape[2] - 0.5, 0.0), width - 1.0)
-                left = int(z)
-                right, across = min(left + 1, width - 1), np.float32(z - left)
+                left, right, across = _between(column, x.shape[2], out.shape[2])
                 for c in range(x.shape[3]):
                     first, third = np.float32(x[i, top, left, c]), np.float32(x[i, bottom, left, c])
                     above = first + across * (np.float32(x[i, top, right, c]) - first)

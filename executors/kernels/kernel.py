@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
 
 import numba
 import numpy as np
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 
 from schemas.model import TensorSpec
 from streams.errors import IsosError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 Array = NDArray[Any]
 Numbers = tuple[float, ...]
@@ -63,9 +66,9 @@ class Kernel:
         return self.most if self.most >= 0 else self.required + len(self.defaults)
 
 
-def compiled(function: Callable[..., None]) -> Callable[..., None]:
+def compiled(function: Callable[P, T]) -> Callable[P, T]:
     """Compile when first called, once per machine: the code is cached under NUMBA_CACHE_DIR."""
-    made: Callable[..., None] = numba.njit(cache=True, nogil=True)(function)
+    made: Callable[P, T] = numba.njit(cache=True, nogil=True)(function)
     return made
 
 

@@ -32,13 +32,25 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
         time.sleep(0.02)
 
 
+def own_ports() -> dict[str, Any]:
+    """Settings of free ports for all servers of a stack: another one may stand on the default ones."""
+    names = ("broker_port", "controller_port", "redis_port", "registry_port")
+    return dict(zip(names, free_ports(len(names)), strict=True))
+
+
 def stack_settings(folder: Path, **flags: Any) -> Settings:
     """Settings of a stack of its own in ``folder``, on free ports."""
-    broker, controller, redis, registry = free_ports(4)
-    ports = {"broker_port": broker, "controller_port": controller, "redis_port": redis, "registry_port": registry}
     return load_settings(
         data_dir=folder / "data",
-        **{**ports, "partitions": 2, "device": "cpu", "brokers": "", "redis_url": "", "slow_executors": 0, **flags},
+        **{
+            **own_ports(),
+            "partitions": 2,
+            "device": "cpu",
+            "brokers": "",
+            "redis_url": "",
+            "slow_executors": 0,
+            **flags,
+        },
     )
 
 

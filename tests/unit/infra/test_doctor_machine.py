@@ -16,13 +16,13 @@ from infra import doctor_machine as machine
 from infra.process import process_state
 from infra.settings import Settings, load_settings
 from infra.stack_state import claim
+from tests.support.stack import own_ports
 
 
 @pytest.fixture
 def given(tmp_path: Path) -> Settings:
-    return load_settings(
-        data_dir=tmp_path / "data", tools_dir=tmp_path / "tools", device="auto", brokers="", redis_url=""
-    )
+    folders = {"data_dir": tmp_path / "data", "tools_dir": tmp_path / "tools"}
+    return load_settings(**folders, **own_ports(), device="auto", brokers="", redis_url="")
 
 
 def test_settings_that_are_well_and_settings_that_are_not(given: Settings) -> None:

@@ -12,11 +12,12 @@ import pytest
 from infra.doctor_check import Check
 from infra.settings import Settings, StartError, load_settings
 from infra.stack_check import check_before_start, check_device, check_disk, check_ports, check_reachable, check_writable
+from tests.support.stack import own_ports
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return load_settings(data_dir=tmp_path, tools_dir=tmp_path / "tools")
+    return load_settings(data_dir=tmp_path, tools_dir=tmp_path / "tools", **own_ports())
 
 
 def refused(caught: pytest.ExceptionInfo[StartError], *words: str) -> None:
@@ -51,10 +52,10 @@ def test_a_taken_port(tmp_path: Path, name: str) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(StartError) as caught:
-            check_ports(load_settings(data_dir=tmp_path, **{name: port}))
+            check_ports(load_settings(data_dir=tmp_path, **{**own_ports(), name: port}))
         refused(caught, str(port), name)
         other = {"brokers": "k:1", "redis_url": "redis://r", "registry_url": "http://r"}
-        check_ports(load_settings(data_dir=tmp_path, **{name: port, **other}))
+        check_ports(load_settings(data_dir=tmp_path, **{**own_ports(), name: port, **other}))
 
 
 def test_no_java(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,13 +10,14 @@ import pytest
 from infra.commands.up import up_detached
 from infra.settings import StartError, load_settings
 from infra.stack_state import is_running
+from tests.support.stack import own_ports
 
 
 def test_the_supervisors_sentence_and_code_are_passed_on(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        settings = load_settings(data_dir=tmp_path, redis_port=taken.getsockname()[1])
+        settings = load_settings(data_dir=tmp_path, **{**own_ports(), "redis_port": taken.getsockname()[1]})
         with pytest.raises(StartError, match="redis_port") as caught:
             up_detached(settings)
     assert caught.value.exit_code == 6
