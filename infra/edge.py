@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,6 +44,7 @@ class EdgeInputs:
     admit: Callable[[Any], Any]
     memory_sequence: Callable[[], int]
     watch: TopicWatch
+    ordered: Callable[[], Collection[str]] = frozenset
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ async def open_edge(settings: Settings, given: EdgeInputs) -> AsyncIterator[Open
     quota = QuotaStore(settings.redis_address, topic_id, settings.tenant_rate_per_s, settings.tenant_burst)
     ids = RequestIds(settings.redis_address, topic_id, settings.request_id_window_s)
     requests = RequestReader(codec, given.admit, given.schemas, given.memory_sequence)
-    outlet = RowOutlet(source, given.producer, codec, given.memory_sequence, topic_id)
+    outlet = RowOutlet(source, given.producer, codec, given.memory_sequence, topic_id, given.ordered)
     late = LateRows(
         source,
         outlet,

@@ -6,7 +6,7 @@ read-only views of the frame's bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -236,36 +236,49 @@ class FrameBuilder:
         """Append a row; rows of one frame may come in any model order."""
         self.rows.append(row)
 
-    def build(self, frame_id: int, now_us: int, memory_sequence: int) -> list[InferenceFrame]:
-        """Cut and build the frames of all collected rows and empty the builder."""
+    def build(
+        self, frame_id: int, now_us: int, memory_sequence: int, ordered: Collection[str] = ()
+    ) -> list[InferenceFrame]:
+        """Cut and build the frames of all collected rows and empty the builder.
+
+        Rows of models in ``ordered`` stand in the order they were added: a segment for each run of equal ones.
+        """
         rows, self.rows = self.rows, []
         frames: list[InferenceFrame] = []
         start, size = 0, 0
         for at, row in enumerate(rows):
             width = sum(len(block[3]) for block in row.blocks)
             if at > start and size + width > self.max_bytes:
-                frames.append(self._frame(rows[start:at], frame_id + len(frames), now_us, memory_sequence))
+                frames.append(self._frame(rows[start:at], frame_id + len(frames), now_us, memory_sequence, ordered))
                 start, size = at, 0
             size += width
         if start < len(rows):
-            frames.append(self._frame(rows[start:], frame_id + len(frames), now_us, memory_sequence))
+            frames.append(self._frame(rows[start:], frame_id + len(frames), now_us, memory_sequence, ordered))
         return frames
 
-    def _frame(self, rows: list[Row], frame_id: int, now_us: int, memory_sequence: int) -> InferenceFrame:
+    def _frame(
+        self, rows: list[Row], frame_id: int, now_us: int, memory_sequence: int, ordered: Collection[str]
+    ) -> InferenceFrame:
         groups: dict[tuple[Any, ...], list[Row]] = {}
+        runs: dict[str, tuple[Any, int]] = {}
         for row in rows:
             signature = tuple([(block[0], block[1], block[2]) for block in row.blocks])
             alone = -1 if row.blob is None else row.offset
-            groups.setdefault((row.model, row.version, signature, alone), []).append(row)
-        segments, ordered = [], []
-        for (model, version, signature, _), members in groups.items():
+            run = 0
+            if row.model in ordered:
+                last, run = runs.get(row.model, (None, 0))
+                run += last != (row.version, signature, alone, row.status)
+                runs[row.model] = (row.version, signature, alone, row.status), run
+            groups.setdefault((row.model, row.version, signature, alone, run), []).append(row)
+        segments, in_turn = [], []
+        for (model, version, signature, _, _), members in groups.items():
             blocks = tuple(
                 TensorBlock(name, datatype, shape, b"".join([member.blocks[at][3] for member in members]))
                 for at, (name, datatype, shape) in enumerate(signature)
             )
             segments.append(Segment(model, version, "", len(members), blocks, blob=members[0].blob))
-            ordered += members
-        return frame_of_rows(ordered, segments, frame_id, now_us, self.topic_id, self.partition, memory_sequence)
+            in_turn += members
+        return frame_of_rows(in_turn, segments, frame_id, now_us, self.topic_id, self.partition, memory_sequence)
 
 
 def frame_of_rows(

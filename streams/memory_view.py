@@ -165,7 +165,7 @@ def cached_models(view: MemoryView) -> frozenset[str]:
 
 
 def cache_scope(view: MemoryView, model: str, version: str) -> CacheScope | None:
-    """What a version's answers are cached under; None where they are not: by policy, as not deterministic or as ordered."""
+    """What a version's answers are cached under; None where they are not: by policy, not deterministic or ordered."""
     return _cached(view, ("cache", model, version), lambda: _cache_scope(view, model, version))
 
 

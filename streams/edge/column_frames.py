@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final
@@ -32,20 +32,26 @@ class FrameHead:
 
 
 def column_frames(
-    batch: RequestBatch, chosen: Array, head: FrameHead, frame_id: int, *, max_bytes: int = MAX_BYTES
-) -> list[InferenceFrame]:
-    """Frames of some columnar records (ascending indexes, int64), each of at most ``max_bytes`` of tensor data."""
+    batch: RequestBatch, chosen: Array, head: FrameHead, frame_id: int, *, max_bytes: int = MAX_BYTES,
+    ordered: Collection[str] = (),
+) -> list[InferenceFrame]:  # fmt: skip
+    """Frames of some columnar records (ascending indexes, int64), each of at most ``max_bytes`` of tensor data.
+
+    Rows of models in ``ordered`` stand in the order of their offsets: a segment for each run of equal ones.
+    """
     frames: list[InferenceFrame] = []
     ends = np.cumsum(batch.parts[DATA_BYTES, chosen])
     start, before = 0, 0
     while start < len(chosen):
         stop = max(start + 1, int(np.searchsorted(ends, before + max_bytes, side="right")))
-        frames.append(_frame(batch, chosen[start:stop], head, frame_id + len(frames)))
+        frames.append(_frame(batch, chosen[start:stop], head, frame_id + len(frames), ordered))
         start, before = stop, int(ends[stop - 1])
     return frames
 
 
-def _frame(batch: RequestBatch, rows: Array, head: FrameHead, frame_id: int) -> InferenceFrame:
+def _frame(
+    batch: RequestBatch, rows: Array, head: FrameHead, frame_id: int, ordered: Collection[str]
+) -> InferenceFrame:
     numbers = batch.signature[rows]
     used, firsts = np.unique(numbers, return_index=True)
     in_turn = used[np.argsort(firsts)].tolist()
@@ -54,9 +60,11 @@ def _frame(batch: RequestBatch, rows: Array, head: FrameHead, frame_id: int) -> 
     for number in in_turn:
         each = batch.signatures[number]
         segment_of[number] = segments.setdefault((each.model, each.version, each.heads), len(segments))
-    places = segment_of[numbers]
+    places, heads = segment_of[numbers], list(segments)
+    if ordered and len(heads) > 1:
+        places, heads = _in_runs(places, heads, ordered)
     rows = rows[np.argsort(places, kind="stable")]
-    counts = np.bincount(places, minlength=len(segments))
+    counts = np.bincount(places, minlength=len(heads))
     numbers = batch.signature[rows]
     tenants, tenant_of = _tenants(batch.signatures, sorted(in_turn, key=lambda number: int(segment_of[number])))
     data, parts = batch.records.data, batch.parts
@@ -75,7 +83,7 @@ def _frame(batch: RequestBatch, rows: Array, head: FrameHead, frame_id: int) -> 
         admitted_us=head.now_us,
         routed_us=0,
         executed_us=0,
-        segments=_segments(batch, rows, numbers, list(segments), counts),
+        segments=_segments(batch, rows, numbers, heads, counts),
         tenants=tenants,
         errors=(),
         offsets=batch.offsets[rows].tobytes(),
@@ -92,6 +100,25 @@ def _frame(batch: RequestBatch, rows: Array, head: FrameHead, frame_id: int) -> 
         key_lengths=key_lengths.astype("<u2").tobytes(),
         routing_keys=gathered(data, keys, key_ends) if key_lengths.any() else b"",
     )
+
+
+_Head = tuple[str, str, Any]
+
+
+def _in_runs(places: Array, heads: list[_Head], ordered: Collection[str]) -> tuple[Array, list[_Head]]:
+    """The segment of each row, and the segments, where a model in ``ordered`` has one for each run of its rows."""
+    made: list[_Head] = []
+    of: dict[int, int] = {}
+    last: dict[str, int] = {}
+    found: list[int] = []
+    for place in places.tolist():
+        head = heads[place]
+        if place not in of or (head[0] in ordered and last[head[0]] != place):
+            of[place] = len(made)
+            made.append(head)
+        last[head[0]] = place
+        found.append(of[place])
+    return np.array(found, np.int64), made
 
 
 def _columns(signatures: Sequence[Signature]) -> Array:

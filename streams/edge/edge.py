@@ -23,6 +23,7 @@ from aiokafka import TopicPartition
 from streams.committed import CommittedConsumer
 from streams.edge.forecast import Forecast
 from streams.edge.late_rows import LateRow, LateRows, late_row
+from streams.edge.line_up import line_up
 from streams.edge.pace import Pace
 from streams.edge.quota import QuotaStore
 from streams.edge.request_ids import CLAIM, Claim, RequestIds, Span
@@ -238,16 +239,22 @@ class Edge:
     ) -> None:
         """Send the tick's rows; what must wait keeps its partition's entry open."""
         holders = {part.batch.partition: (part.progress, part.progress.window.start(part.span.end)) for part in parts}
-        away: set[tuple[int, int]] = set()
+        away: dict[tuple[int, int], LateRow] = {}
         storing: list[LateRow] = []
         for part, at, key in large:
             number = part.batch.partition
             storing.append(late_row(holders[number], part.row(at), key, number))
-            away.add((number, at))
+            away[number, at] = storing[-1]
         for (part, at, key, claim), held in met.values():
             number = part.batch.partition
-            if self._late.wait(LateRow(holders[number], part.row(at), key, Claim.unpack(claim), held)):
-                away.add((number, at))
+            late = LateRow(holders[number], part.row(at), key, Claim.unpack(claim), held)
+            if self._late.wait(late):
+                away[number, at] = late
+        ordered = self._outlet.ordered()
+        if ordered:
+            self._late.lines.is_open = False  # what waited must not pass the rows of this tick
+            for part in parts:
+                line_up(part, holders[part.batch.partition], away, self._late, ordered)
         self._late.store(storing)
         for part in parts:
             number = part.batch.partition
@@ -256,3 +263,5 @@ class Edge:
             self.counts.num_refused += sum([row.error is not None for row in rows])
             await self._outlet.send_batch(part.batch, part.columnar(), rows, [holder])
             holder[0].finish(holder[1])
+        if ordered:
+            await self._late.resume()

@@ -1,10 +1,11 @@
 """Rows that need more than their tick: those that met an earlier request with their id, and those with a blob.
 
 They wait beside the edge's loop, so that no other request is delayed; their offset is not committed before they have
-left. The rules for a met id: finished OK with the same input, the earlier answer again as a result of the new
-coordinate; still under way, ``duplicate_in_flight``; another input, ``id_conflict``; ended otherwise, the id is free
-and the new request takes it. How many rows wait is bounded; beyond, and when results cannot be read, a row is told to
-come again (``duplicate_in_flight`` with ``retry_after_ms``).
+left. Rows of an ordered model wait in the line of their key (``key_lines``), with those that came behind them. The
+rules for a met id: finished OK with the same input, the earlier answer again as a result of the new coordinate; still
+under way, ``duplicate_in_flight``; another input, ``id_conflict``; ended otherwise, the id is free and the new request
+takes it. How many rows wait is bounded; beyond, and when results cannot be read, a row is told to come again
+(``duplicate_in_flight`` with ``retry_after_ms``).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from streams.columns import Row
 from streams.committed import CommittedConsumer, Holder
 from streams.edge.answered import answer_frames
 from streams.edge.earlier import NOT_FOUND, EarlierResults, Outcome
+from streams.edge.key_lines import KeyLines
 from streams.edge.request_ids import NO_DIGEST, Claim, RequestIds
 from streams.edge.request_row import end, input_data, input_digest, row_bytes
 from streams.edge.row_outlet import RowOutlet
@@ -56,6 +58,8 @@ class LateRow:
     answer: InferenceResult | None = None
     num_holders: int = 0
     num_looks: int = 0
+    is_lined_up: bool = False
+    is_ready: bool = False
 
 
 @dataclass(slots=True)
@@ -96,11 +100,28 @@ class LateRows:
         self._stores = asyncio.Semaphore(MAX_STORES)
         self._tasks: set[asyncio.Task[None]] = set()
         self._said_unreadable = False
+        self.lines = KeyLines()
 
     @property
     def is_full(self) -> bool:
         """Whether so much is on its way into the blob store that nothing new should be read."""
-        return self._storing_bytes >= MAX_STORING_BYTES or len(self._tasks) >= MAX_STORING
+        return (
+            self._storing_bytes >= MAX_STORING_BYTES
+            or len(self._tasks) >= MAX_STORING
+            or self.lines.num_rows >= MAX_WAITING
+            or self.lines.num_bytes >= MAX_WAITING_BYTES
+        )
+
+    def follow(self, late: LateRow) -> None:
+        """Hold a row that waits for nothing but the line of its key."""
+        late.is_ready = True
+        self._hold(late)
+        self.lines.join(late)
+
+    async def resume(self) -> None:
+        """Open the lines after a tick's own rows were sent. Raises RetriableError."""
+        self.lines.is_open = True
+        await self._leave([])
 
     def wait(self, late: LateRow) -> bool:
         """Queue a row that met an earlier claim; False, and the row ended, when too many wait."""
@@ -220,6 +241,15 @@ class LateRows:
         end(late.row, "duplicate_in_flight", message, retry_after_ms)
 
     async def _leave(self, rows: Sequence[LateRow]) -> None:
+        """Send rows that wait for nothing any more, those in lines when their turn comes."""
+        for late in rows:
+            late.is_ready = True
+        await self._send([late for late in rows if not late.is_lined_up])
+        while self.lines and (going := self.lines.take(self._source.is_current)):
+            await self._send(going)
+            self.lines.left(going)
+
+    async def _send(self, rows: Sequence[LateRow]) -> None:
         """Send what passed or ended; a row of an older generation is read again by whoever owns its partition."""
         groups: dict[int, list[LateRow]] = {}
         for late in rows:

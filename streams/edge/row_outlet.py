@@ -1,12 +1,13 @@
 """Where an edge's rows leave: frames of rows that passed go to ``inference.admitted``, of ended ones to ``executed``.
 
 A row is held by an entry of its partition's progress, which is finished when every frame of its group is acknowledged.
+Rows that ended travel on with the others where the order of their key is kept (``streams/key_order.py``).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -22,7 +23,7 @@ from streams.topics import full_name
 
 
 class RowOutlet:
-    """Builds and sends frames of one edge process. ``num_frames`` counts them."""
+    """Builds and sends frames of one edge process. ``num_frames`` counts them, ``ordered`` are the ordered models."""
 
     def __init__(
         self,
@@ -31,7 +32,9 @@ class RowOutlet:
         codec: Codec,
         memory_sequence: Callable[[], int],
         topic_id: bytes,
+        ordered: Callable[[], Collection[str]] = frozenset,
     ) -> None:
+        self.ordered = ordered
         self.topic_id = topic_id
         self.num_frames = 0
         self._source = source
@@ -48,7 +51,10 @@ class RowOutlet:
     ) -> None:
         """Send columnar records that passed (ascending indexes), and rows beside them. Raises RetriableError."""
         await self._send(
-            batch.partition, rows, holders, lambda head: column_frames(batch, chosen, head, self.num_frames)
+            batch.partition,
+            rows,
+            holders,
+            lambda head: column_frames(batch, chosen, head, self.num_frames, ordered=self.ordered()),
         )
 
     async def _send(
@@ -59,11 +65,13 @@ class RowOutlet:
         columnar: Callable[[FrameHead], list[InferenceFrame]],
     ) -> None:
         admitted, ended = FrameBuilder(self.topic_id, partition), FrameBuilder(self.topic_id, partition)
+        ordered = self.ordered()
         for row in rows:
-            (admitted if row.error is None else ended).add(row)
+            stays = row.error is None or (row.routing_key and row.model in ordered)
+            (admitted if stays else ended).add(row)
         head = FrameHead(self.topic_id, partition, time.time_ns() // 1000, self._memory_sequence())
         frames = columnar(head)
-        others = admitted.build(self.num_frames + len(frames), head.now_us, head.memory_sequence)
+        others = admitted.build(self.num_frames + len(frames), head.now_us, head.memory_sequence, ordered)
         if len(frames) == len(others) == 1 and _data_bytes(frames[0]) + _data_bytes(others[0]) <= admitted.max_bytes:
             frames, others = [joined(frames[0], others[0])], []
         for frame in (*frames, *others):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,15 @@ class TickPart:
         columnar = self.batch.signature >= 0
         columnar[list(self.rows)] = False
         return np.flatnonzero(columnar)
+
+    def columnar_of(self, models: Collection[str]) -> list[int]:
+        """Indexes of those of some models that are columns still."""
+        mine = [number for number, each in enumerate(self.batch.signatures) if each.model in models]
+        if not mine:
+            return []
+        columnar = self.columnar()
+        chosen: list[int] = columnar[np.isin(self.batch.signature[columnar], mine)].tolist()
+        return chosen
 
     def refuse(self, at: int, code: str, message: str, retry_after_ms: int) -> None:
         """End a request that had passed, as a row."""
