@@ -13,7 +13,10 @@ class Cursor:
         self.at = at
 
     def long(self) -> int:
-        """An Avro long."""
+        """An Avro long, as ``varint.read_long`` reads it (a test holds them equal).
+
+        Written out: the call would cost 0.1 us per number above 63, and a frame has hundreds.
+        """
         data, at = self.data, self.at
         try:
             byte = data[at]

@@ -51,19 +51,22 @@ def write_array(items: list[bytes]) -> bytes:
 
 
 def read_long(data: bytes | memoryview, at: int) -> tuple[int, int]:
-    """Value of the varint at ``at`` and the index after it. EOFError when cut off, ValueError above 64 bits."""
-    shift = z = 0
-    while True:
-        if at >= len(data):
-            raise EOFError("the record ends inside a number")
+    """Value of the varint at ``at`` (not negative) and the index after it.
+
+    EOFError when cut off, ValueError above 64 bits.
+    """
+    try:
         byte = data[at]
-        at += 1
-        z |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            break
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number is longer than 64 bits")
+        z, shift = byte & 0x7F, 7
+        while byte >= 0x80:
+            if shift > 63:
+                raise ValueError("a number is longer than 64 bits")
+            at += 1
+            byte = data[at]
+            z |= (byte & 0x7F) << shift
+            shift += 7
+    except IndexError:
+        raise EOFError("the record ends inside a number") from None
     if z >> 64:
         raise ValueError("a number is longer than 64 bits")
-    return (z >> 1) ^ -(z & 1), at
+    return (z >> 1) ^ -(z & 1), at + 1
