@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from executors.blob_fetch import Fetched
+from executors.retry import Failed
 from executors.row_slice import RowSlice
 from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
 from streams.columns import OK, Array, item_bytes, items_array, num_rows, segment_starts, take
@@ -48,8 +49,8 @@ class Work:
 
     ``starts``: first row per segment; ``left``: rows that stand in no executed frame yet; ``unfinished``: rows that are
     in no piece yet; ``pieces``: rows finished since the last flush; ``fetched``: inputs of unfinished segments with a
-    blob; ``bare``: the frame without tensors, once it left in parts; ``turn``: its number among those that keep an order,
-    0 for none. ``lane`` and ``entry`` are the worker's own.
+    blob; ``bare``: the frame without tensors, once it left in parts; ``turn``: its number among those that keep order,
+    0 for none; ``again``: rows that are tried elsewhere, since the last flush. ``lane`` and ``entry`` are the worker's own.
     """
 
     frame: InferenceFrame
@@ -63,6 +64,7 @@ class Work:
     fetched: dict[int, Fetched] = field(default_factory=dict)
     bare: InferenceFrame | None = None
     turn: int = 0
+    again: list[Failed] = field(default_factory=list)
 
     @classmethod
     def of(cls, frame: InferenceFrame, lane: Any, entry: Any, num_bytes: int) -> Work:

@@ -25,6 +25,7 @@ from executors.executed import Work, gather, halves
 from executors.lines import Group, Lines
 from executors.outbox import BatchFacts, Outbox
 from executors.profile import Profile, Version
+from executors.retry import MAX_ATTEMPTS, Retries, last_error
 from executors.row_slice import RowSlice
 from executors.service_time import ServiceTime
 from executors.session import ExecutionError, Session
@@ -55,7 +56,10 @@ class Sessions(Protocol):
 
 @dataclass(slots=True)
 class WorkerCounts:
-    """What this executor did since its start. ``num_coalesced``: items that another item of their batch ran for."""
+    """What this executor did since its start. ``num_coalesced``: items that another item of their batch ran for.
+
+    ``num_retried_rows``: rows that left to be tried elsewhere; what ran again here is not counted.
+    """
 
     num_frames: int = 0
     num_rows: int = 0
@@ -64,11 +68,15 @@ class WorkerCounts:
     num_blobs: int = 0
     num_coalesced: int = 0
     num_refused_rows: int = 0
+    num_retried_rows: int = 0
 
 
 @dataclass(eq=False, slots=True)
 class Run:
-    """A batch on its way through a session. ``time_us``: how long it should take; what came of it is filled in."""
+    """A batch on its way through a session. ``time_us``: how long it should take; what came of it is filled in.
+
+    ``is_second``: its only row failed in passing and was paused.
+    """
 
     session: Session
     version: Version
@@ -82,6 +90,7 @@ class Run:
     outputs: dict[str, Array] | None = None
     error: ExecutionError | None = None
     num_coalesced: int = 0
+    is_second: bool = False
 
     def prepare(self) -> None:
         """Gather the inputs, those of identical items once."""
@@ -110,7 +119,8 @@ class Run:
 class Execution:
     """Queues, batches and finished rows of one executor. ``freed`` hears of the bytes of blobs that are done with.
 
-    ``ordered``: models whose rows are served in the order they come (``executors/lines.py``).
+    ``ordered``: models whose rows are served in the order they come (``executors/lines.py``). ``max_attempts``: tries
+    of a model's rows, everywhere.
     """
 
     def __init__(
@@ -119,11 +129,14 @@ class Execution:
         loaded: Sessions,
         freed: Callable[[int], None],
         ordered: Callable[[], Collection[str]] = frozenset,
+        max_attempts: Callable[[str], int] = lambda _model: MAX_ATTEMPTS,
     ) -> None:
         self._loaded = loaded
         self._times: dict[Version, ServiceTime] = {}
         self._again: deque[Run] = deque()
         self._running: set[Version] = set()
+        self._holding: set[Version] = set()
+        self.retries = Retries(max_attempts)
         self._ordered = ordered
         self._places: dict[tuple[Work, int], Group] = {}
         self.batcher = Batcher()
@@ -136,6 +149,8 @@ class Execution:
     def clear(self) -> None:
         """Forget everything under way: a rebalance voided it."""
         self._again.clear()
+        self._holding.clear()
+        self.retries.clear()
         self.batcher = Batcher()
         self.lines = Lines()
         self._places.clear()
@@ -147,6 +162,7 @@ class Execution:
         frame, starts, profiles = work.frame, work.starts, self._loaded.profiles
         self.counts.num_frames += 1
         self.counts.num_rows += work.left
+        self.retries.tried(frame)
         row_items: list[int] = np.frombuffer(frame.row_items, "<u2").tolist()
         deadlines_us: list[int] = np.frombuffer(frame.deadlines_us, "<i8").tolist()
         claims: list[Claim] = []
@@ -198,6 +214,7 @@ class Execution:
         counts = self.counts
         counts.num_frames += 1
         counts.num_rows += work.left
+        self.retries.tried(work.frame)
         run_all(runs)
         for run in runs:
             counts.num_batches += 1
@@ -238,7 +255,7 @@ class Execution:
         refused = self.batcher.add(key, work, number, priorities, row_items, deadlines_us, now_us)
         if refused is not None:
             self.counts.num_refused_rows += refused.num_rows
-            self.outbox.end(refused, REJECTED, "overloaded", FULL, RETRY_AFTER_MS)
+            self._end(refused, REJECTED, "overloaded", FULL, RETRY_AFTER_MS)
 
     def _queue_in_line(
         self, key: BatchKey, work: Work, number: int, priority: int, row_items: list[int], deadlines_us: list[int],
@@ -253,7 +270,7 @@ class Execution:
             self.lines.fill(place, key, rows)
         elif not self.lines.put(key, rows):
             self.counts.num_refused_rows += rows.num_rows
-            self.outbox.end(rows, REJECTED, "overloaded", FULL, RETRY_AFTER_MS)
+            self._end(rows, REJECTED, "overloaded", FULL, RETRY_AFTER_MS)
 
     def fail_fetch(self, claim: Claim, status: int, code: str, message: str) -> None:
         """End the row of a claim whose inputs cannot be had."""
@@ -269,6 +286,7 @@ class Execution:
     def _feed(self) -> None:
         """Give the batcher the next rows of the lines whose last ones have ended."""
         under_way = {version[0] for version in self._running} | {run.version[0] for run in self._again}
+        under_way |= {version[0] for version in self._holding}
         for key, rows in self.lines.feed(lambda model: not (model in under_way or self.batcher.holds(model))):
             self.batcher.put(key, rows)
 
@@ -278,26 +296,30 @@ class Execution:
         return self.batcher.queued_items + self.lines.num_items
 
     def drop(self, model: str, version: str, reason: str) -> None:
-        """End the rows of a version that cannot be loaded."""
+        """Let go of the rows of a version that cannot be loaded."""
         for row_slice in (*self.batcher.drop(model, version), *self.lines.drop((model, version))):
             self.attempts.failed((model, version), row_slice.num_rows, "model_unavailable")
-            self.outbox.end(row_slice, ERROR, "model_unavailable", reason)
+            self._fail(row_slice, "model_unavailable", reason)
 
     def next(self, now_us: int, max_time_us: float = inf) -> Run | None:
         """The next batch to run, of at most ``max_time_us``; rows that come too late end on the way.
 
         Its version runs nothing else until ``done`` is told.
         """
+        for second in self.retries.due():
+            self._holding.discard(second.version)
+            self._again.appendleft(second)
         for run in list(self._again):
-            if run.version not in self._running and run.time_us < max_time_us:
+            if run.version not in self._running and run.version not in self._holding and run.time_us < max_time_us:
                 self._again.remove(run)
+                self.batcher.busy.add(run.version)
                 self._running.add(run.version)
                 return run
         if self.lines:
             self._feed()
         while (batch := self.batcher.next_batch(now_us, self._loaded.profiles, max_time_us)) is not None:
             for row_slice in batch.expired:
-                self.outbox.end(row_slice, EXPIRED, "deadline_exceeded", LATE)
+                self._end(row_slice, EXPIRED, "deadline_exceeded", LATE)
             if batch.expired and not batch.slices and batch.expired[-1].earliest_us > now_us:
                 self._give_up((batch.key.model, batch.key.version))
             made = self._run_of(batch) if batch.slices else None
@@ -377,6 +399,8 @@ class Execution:
         self._release(run.version)
 
     def _release(self, version: Version) -> None:
+        if version in self._holding:
+            return
         if not self._again or all(run.version != version for run in self._again):
             self.batcher.busy.discard(version)
 
@@ -403,16 +427,56 @@ class Execution:
         """A failed batch runs again in halves, so that only the rows at fault get the error."""
         slices = run.slices
         if len(slices) == 1 and slices[0].num_rows == 1:
-            self.counts.num_failed_rows += 1
-            self.attempts.failed(run.version, 1, error.code)
-            # what admission let through and the session refuses is our defect, whatever the session calls it
-            code = error.code if CODES[error.code].status == "ERROR" else "internal"
-            self.outbox.end(slices[0], ERROR, code, error.problem)
+            if run.is_second or not error.transient or not self._pause(run):
+                self._finish_failed(run, error)
             self._release(run.version)
             return
         for half in reversed(halves(slices)):
             items = sum([row_slice.num_items for row_slice in half])
             self._again.appendleft(Run(run.session, run.version, half, items, run.time_us / 2))
+
+    def _pause(self, run: Run) -> bool:
+        """Have a row run once more after a pause, in which its version serves others unless they must not pass it."""
+        second = Run(run.session, run.version, run.slices, run.num_items, run.time_us, is_second=True)
+        if not self.retries.pause(second, run.version[0], run.time_us, run.slices[0].deadlines_us[0]):
+            return False
+        if run.version[0] in self._ordered():
+            self._holding.add(run.version)
+        return True
+
+    def _finish_failed(self, run: Run, error: ExecutionError) -> None:
+        self.attempts.failed(run.version, 1, error.code)
+        # what admission let through and the session refuses is our defect, whatever the session calls it
+        code = error.code if CODES[error.code].status == "ERROR" else "internal"
+        if error.transient:
+            self._fail(run.slices[0], code, error.problem, run.time_us)
+        else:
+            self.counts.num_failed_rows += 1
+            self.outbox.end(run.slices[0], ERROR, code, error.problem)
+
+    def _fail(self, row_slice: RowSlice, code: str, problem: str, time_us: float = 0.0) -> None:
+        """Rows that may do better elsewhere leave to be tried there, the others end."""
+        again, rest = self.retries.elsewhere(row_slice, code, problem, time_us)
+        for failed in again:
+            self.counts.num_retried_rows += failed.row_slice.num_rows
+            self.outbox.again(failed)
+        for each in rest:
+            self.counts.num_failed_rows += each.num_rows
+            self.outbox.end(each, ERROR, code, problem)
+
+    def _end(self, row_slice: RowSlice, status: int, code: str, message: str, retry_after_ms: int = 0) -> None:
+        """Rows that end here unexecuted: those that failed before with what they failed with, which says more."""
+        work = row_slice.frame
+        if work.frame.attempt == 0:
+            self.outbox.end(row_slice, status, code, message, retry_after_ms)
+            return
+        first = work.starts[row_slice.segment] + row_slice.first_row
+        for at in range(row_slice.num_rows):
+            part, error = row_slice.part(at, at + 1), last_error(work.frame, first + at)
+            if error is None:
+                self.outbox.end(part, status, code, message, retry_after_ms)
+            else:
+                self.outbox.end(part, ERROR, error.code, error.message)
 
 
 def _whole(work: Work, number: int, now_us: int) -> RowSlice:

@@ -52,7 +52,8 @@ class IsolatedSession:
             self.close()
             raise ExecutionError("execution_failed", _CRASHED) from None
         if kind == "failed":
-            raise ExecutionError(*made)
+            code, problem, transient = made
+            raise ExecutionError(code, problem, transient=transient)
         outputs: dict[str, Array] = made
         return outputs
 
@@ -126,7 +127,7 @@ def main() -> None:
         try:
             _write(answers, ("ran", session.run(inputs)))
         except ExecutionError as error:
-            _write(answers, ("failed", (error.code, error.problem)))
+            _write(answers, ("failed", (error.code, error.problem, error.transient)))
 
 
 if __name__ == "__main__":

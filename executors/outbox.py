@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import Final
 
 from executors.executed import MAX_FRAME_BYTES, MAX_OUTPUT_BYTES, Piece, Work, cut, executed_frames
+from executors.retry import Failed, retry_frame
 from executors.row_slice import RowSlice
 from executors.session import Session
 from schemas.frame import InferenceFrame, Segment, TensorBlock
@@ -65,6 +66,14 @@ class Outbox:
         source = row_slice.frame.frame.segments[row_slice.segment]
         segment = Segment(source.model, source.version, source.cohort, row_slice.num_rows, executor=self._executor)
         self._put(row_slice, Piece(_first_row(row_slice), segment, status, (code, message, retry_after_ms)))
+
+    def again(self, failed: Failed) -> None:
+        """Rows that leave to be tried elsewhere."""
+        work: Work = failed.row_slice.frame
+        work.again.append(failed)
+        work.left -= failed.row_slice.num_rows
+        self._finished(work, failed.row_slice.num_rows)
+        self._free(failed.row_slice)
 
     def finish(
         self, slices: Sequence[RowSlice], session: Session, outputs: dict[str, Array], batch: BatchFacts
@@ -122,8 +131,9 @@ class Outbox:
         )  # fmt: skip
 
     def flush(self, now_us: int, *, partial: bool = True) -> Iterator[tuple[Work, InferenceFrame | None]]:
-        """Each executed frame with its work, and a work with None behind the last frame of its last rows.
+        """Each frame with its work, and a work with None behind the last frame of its last rows.
 
+        Frames of rows that are to be tried elsewhere have a higher attempt than their work's; the others are executed.
         Without ``partial`` only of the works whose last row is finished.
         """
         touched, self._complete = self._complete, []
@@ -134,7 +144,10 @@ class Outbox:
             yield from self._in_turn([work for work in touched if work.turn], last, now_us)
             touched = [work for work in touched if not work.turn]
         for work in touched:
-            if not work.pieces:  # finished by a thread while others left, and left with them
+            if work.again:
+                again, work.again = work.again, []
+                yield work, retry_frame(work, again)
+            elif not work.pieces:  # finished by a thread while others left, and left with them
                 continue
             for frame in executed_frames(work, now_us):
                 yield work, frame
@@ -151,7 +164,10 @@ class Outbox:
             del self._partial[work]
         leaving: list[tuple[Work, InferenceFrame | None]] = []
         for work in sorted([*works, *before], key=_turn):
-            if work.pieces:
+            if work.pieces or work.again:
+                if work.again:
+                    again, work.again = work.again, []
+                    leaving.append((work, retry_frame(work, again)))
                 leaving += [(work, frame) for frame in executed_frames(work, now_us)]
                 if work.left == 0:
                     leaving.append((work, None))
@@ -161,6 +177,10 @@ class Outbox:
         work: Work = row_slice.frame
         work.pieces.append(piece)
         self._finished(work, row_slice.num_rows)
+        self._free(row_slice)
+
+    def _free(self, row_slice: RowSlice) -> None:
+        work: Work = row_slice.frame
         if work.fetched:
             fetched = work.fetched.pop(row_slice.segment, None)
             if fetched is not None:

@@ -37,6 +37,21 @@ RUNTIME_ERRORS: Final[tuple[type[Exception], ...]] = (
 )
 """What ONNX Runtime raises; its own exceptions share no root but ``Exception``."""
 
+_OF_THE_INPUT: Final = (
+    "InvalidArgument",
+    "InvalidGraph",
+    "InvalidProtobuf",
+    "NoModel",
+    "NoSuchFile",
+    "NotFound",
+    "NotImplemented",
+)
+PERMANENT_ERRORS: Final[tuple[type[Exception], ...]] = (
+    *(kind for kind in RUNTIME_ERRORS if kind.__module__ == _ort.__name__ and kind.__name__ in _OF_THE_INPUT),
+    ValueError,
+)
+"""Of these, what the same batch would run into again; the others (memory, a provider, a device) may pass."""
+
 
 def session_options() -> onnxruntime.SessionOptions:
     """One thread, no spinning, only fatal messages: errors reach the caller as exceptions."""

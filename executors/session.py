@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 # Before the library itself: it switches telemetry off.
-from executors.runtime import CPU, RUNTIME_ERRORS, sentence_of  # isort: skip
+from executors.runtime import CPU, PERMANENT_ERRORS, RUNTIME_ERRORS, sentence_of  # isort: skip
 import numpy as np
 import onnxruntime
 
@@ -52,12 +52,16 @@ class LoadError(IsosError):
 
 
 class ExecutionError(IsosError):
-    """A batch failed. ``code`` is of the closed list: ``execution_failed``, ``wrong_shape`` or ``output_invalid``."""
+    """A batch failed. ``code`` is of the closed list: ``execution_failed``, ``wrong_shape`` or ``output_invalid``.
 
-    def __init__(self, code: str, problem: str) -> None:
+    ``transient``: the same batch may run another time, or elsewhere.
+    """
+
+    def __init__(self, code: str, problem: str, *, transient: bool = False) -> None:
         super().__init__(code, problem)
         self.code = code
         self.problem = problem
+        self.transient = transient
 
     def __str__(self) -> str:
         return self.problem
@@ -181,7 +185,8 @@ class ModelSession:
             feed = inputs if self._pre is None else self._pre.run(inputs, owned=False)
             raw = self._engine.run(feed, num_items)
         except _RUN_ERRORS as error:
-            raise ExecutionError("execution_failed", sentence_of(error)) from error
+            transient = not isinstance(error, (*PERMANENT_ERRORS, KernelError))
+            raise ExecutionError("execution_failed", sentence_of(error), transient=transient) from error
         for wanted, array in zip(self._outputs, raw, strict=True):
             if not wanted.takes(array.shape, num_items):
                 shape = list(array.shape)

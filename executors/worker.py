@@ -4,7 +4,8 @@ Frames of its lanes are cut into slices and batched (``executors/execution.py``)
 milliseconds at a time; long ones run in threads of their own, one per model version, so that nothing waits for them.
 A frame leaves when its last row is finished; rows of frames that wait for others leave on the executor's own tick. Rows
 whose tensors wait in the blob store join once they are fetched (``executors/blob_fetch.py``). A routed frame's offset
-is committed when all its rows stand in acknowledged executed frames. Delivery is at least once: a row that runs twice
+is committed when all its rows stand in acknowledged executed frames, or, where they
+failed in passing, on ``inference.retries``. Delivery is at least once: a row that runs twice
 is dropped by the Validator.
 """
 
@@ -26,6 +27,7 @@ from executors.execution import Execution, Run, Sessions, WorkerCounts
 from executors.lanes import ROUTED, Lanes
 from executors.load_report import LoadReport
 from executors.profile import Version
+from executors.retry import MAX_ATTEMPTS
 from executors.utilisation import Utilisation
 from schemas.load import ExecutorLoad
 from schemas.telemetry import Telemetry
@@ -39,6 +41,8 @@ from streams.topics import full_name
 
 EXECUTED: Final = "inference.executed"
 EXECUTED_TOPIC: Final = full_name(EXECUTED)
+RETRIES: Final = "inference.retries"
+RETRIES_TOPIC: Final = full_name(RETRIES)
 COMMIT_S: Final = 1.0
 MAX_QUEUED_ITEMS: Final = 50_000
 MAX_HELD_BYTES: Final = 256 << 20
@@ -79,6 +83,7 @@ class Worker:
         tick_ms: int,
         schemas: SchemaWatch | None = None,
         ordered: Callable[[], Collection[str]] = frozenset,
+        max_attempts: Callable[[str], int] = lambda _model: MAX_ATTEMPTS,
     ) -> None:
         self._lanes = Lanes(consumer, self._forget)
         self._producer = producer
@@ -89,7 +94,7 @@ class Worker:
         self._tick_s = tick_ms / 1000
         self._frame_bytes = 0
         self._blobs = BlobFetcher(blobs)
-        self._execution = Execution(name, loader, self._blobs.release, ordered)
+        self._execution = Execution(name, loader, self._blobs.release, ordered, max_attempts)
         self._threads = ThreadPoolExecutor(MAX_THREADS, f"{name}-batch", _yield_to_others)
         self._long: set[asyncio.Task[None]] = set()
         self._load = LoadReport(name, MAX_THREADS, INLINE_US)
@@ -211,8 +216,10 @@ class Worker:
         if self._blobs.is_busy:
             return BLOB_MS
         if self._execution.outbox.is_empty and not self._execution.queued_items:
-            return IDLE_MS
-        return max(1, int(self._tick_s * 1000))  # rows wait for a model that is loaded, or for others of their frame
+            return self._execution.retries.wait_ms(IDLE_MS)
+        return self._execution.retries.wait_ms(
+            max(1, int(self._tick_s * 1000))
+        )  # rows wait for a model that is loaded, or for others of their frame
 
     async def _read(self) -> tuple[int, dict[Any, list[Any]]]:
         """Records with the generation they were read in; a batch that ends in a thread interrupts the waiting."""
@@ -306,9 +313,10 @@ class Worker:
     async def _flush(self, *, partial: bool) -> None:
         for work, frame in self._execution.outbox.flush(time.time_ns() // 1000, partial=partial):
             if frame is not None:
-                value = self._codec.encode(EXECUTED, frame)
-                holder = (work.lane, work.entry)
-                await self._lanes.send(self._producer, EXECUTED_TOPIC, value, frame.partition, (holder,))
+                fails = frame.attempt > work.frame.attempt  # to be tried elsewhere
+                value = self._codec.encode(RETRIES if fails else EXECUTED, frame)
+                topic, holder = RETRIES_TOPIC if fails else EXECUTED_TOPIC, (work.lane, work.entry)
+                await self._lanes.send(self._producer, topic, value, frame.partition, (holder,))
                 continue
             if self._lanes.is_current(work.lane):
                 self._frame_bytes -= work.num_bytes

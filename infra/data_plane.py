@@ -143,6 +143,7 @@ async def executor(context: RoleContext) -> None:
     from executors.loader import ModelLoader
     from executors.model_store import ModelStore
     from executors.provider import require
+    from executors.retry import max_attempts
     from executors.worker import Worker
     from streams.blobs.blob_store import LocalBlobStore
 
@@ -184,6 +185,7 @@ async def executor(context: RoleContext) -> None:
             name=f"executor-{context.instance}",
             tick_ms=min(settings.tick_ms, EXECUTOR_TICK_MS),
             schemas=parts.schemas,
+            max_attempts=lambda model: max_attempts(parts.memory.view, model),
             ordered=lambda: ordered_models(parts.memory.view),
         )
 

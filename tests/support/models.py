@@ -79,6 +79,27 @@ def divides() -> bytes:
     return build(nodes, columns[:2], columns[2:], [one])
 
 
+def hungry(width: int = 4) -> bytes:
+    """``y = x``, beside which it needs as many floats of memory as the largest number in the batch says."""
+    nodes = [
+        oh.make_node("ReduceMax", ["x"], ["largest"], keepdims=0),
+        oh.make_node("Cast", ["largest"], ["whole"], to=TensorProto.INT64),
+        oh.make_node("Reshape", ["whole", "one"], ["count"]),
+        oh.make_node("ConstantOfShape", ["count"], ["zeros"]),
+        oh.make_node("ReduceSum", ["zeros"], ["zero"], keepdims=0),
+        oh.make_node("Add", ["x", "zero"], ["y"]),
+    ]
+    one = nh.from_array(np.array([1], np.int64), "one")
+    return build(nodes, [value("x", "n", width)], [value("y", "n", width)], [one])
+
+
+def picks() -> bytes:
+    """y FP32 [n, 1] is the number at place x INT64 [n, 1] of a list of three; another place is an invalid argument."""
+    numbers = nh.from_array(np.array([1, 2, 3], np.float32), "numbers")
+    node = oh.make_node("Gather", ["numbers", "x"], ["y"])
+    return build([node], [value("x", "n", 1, kind=TensorProto.INT64)], [value("y", "n", 1)], [numbers])
+
+
 def slow(ms: float, width: int = 4) -> bytes:
     """FP32: y = x, after a loop of square matrix products that takes about ``ms`` on this machine, whatever n is."""
     one_round = _loop(1, width)

@@ -182,6 +182,23 @@ def test_garbage_is_a_load_error_of_one_line() -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_lack_of_memory_may_pass_and_a_wrong_input_does_not() -> None:
+    blob = models.hungry()
+    session = ModelSession.load(blob, models.version_of(blob), "cpu")
+    x = np.full((1, 4), 8, np.float32)
+    assert (session.run({"x": x})["y"] == x).all()
+    for wrong, transient in (({"x": x * (1 << 41)}, True), ({"x": x[:, :3]}, False)):
+        with pytest.raises(ExecutionError) as caught:
+            session.run(wrong)
+        assert caught.value.transient is transient
+    blob = models.picks()
+    specs = (TensorSpec("x", "INT64", (1,)),), (TensorSpec("y", "FP32", (1,)),)
+    picks = ModelSession.load(blob, models.version_of(blob, *specs), "cpu")
+    with pytest.raises(ExecutionError, match="out of data bounds") as caught:
+        picks.run({"x": np.full((1, 1), 7, np.int64)})
+    assert caught.value.transient is False
+
+
 def test_a_model_that_makes_nan_runs() -> None:
     blob = models.nan()
     out = ModelSession.load(blob, models.version_of(blob), "cpu").run({"x": -np.ones((1, 4), np.float32)})

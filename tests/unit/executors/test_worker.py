@@ -25,7 +25,7 @@ from schemas.quick import replaced
 from schemas.request import BlobRef
 from streams.blobs.blob_store import BlobCorruptError, BlobMissingError, StoreUnreadableError
 from streams.codec import Codec, SchemaIds
-from streams.columns import ERROR, EXPIRED, OK, REJECTED, Columns, Row, block_array
+from streams.columns import ERROR, EXPIRED, OK, PENDING, REJECTED, Columns, Row, block_array
 from streams.errors import RetriableError
 from streams.topics import full_name
 from tests.support.fake_kafka import FakeConsumer, FakeProducer, record, turns, until
@@ -39,7 +39,10 @@ Outputs = Callable[[np.ndarray], np.ndarray]
 
 
 class FakeSession:
-    """A session that triples; batches with a poisoned item fail as a whole."""
+    """A session that triples; batches with a poisoned item fail as a whole.
+
+    So do, in passing, those with an item of ``passing``, until it failed that often by itself.
+    """
 
     def __init__(
         self, poisoned: set[int] | None = None, output: Outputs | None = None, code: str = "execution_failed"
@@ -48,6 +51,7 @@ class FakeSession:
         self.provider = "CPUExecutionProvider"
         self.profile = Profile(10.0, 1.0, 64)
         self.poisoned = poisoned or set()
+        self.passing: dict[int, int] = {}
         self.code = code
         self.output = output or (lambda x: np.repeat(x[:, :1], 3, axis=1))
         self.batches: list[list[int]] = []
@@ -57,6 +61,11 @@ class FakeSession:
         self.batches.append(items)
         if self.poisoned & set(items):
             raise ExecutionError(self.code, "the model failed")
+        weak = [item for item in items if self.passing.get(item)]
+        if weak:
+            if len(items) == 1:
+                self.passing[items[0]] -= 1
+            raise ExecutionError("execution_failed", "no memory", transient=True)
         return {"y": self.output(inputs["x"])}
 
 
@@ -228,7 +237,59 @@ async def test_rows_wait_for_a_model_and_fail_when_it_cannot_be_loaded() -> None
         assert bench.producer.sent == []
         bench.loader.failed = [(KEY, "no blob")]
         await until(lambda: bench.consumer.offsets.get(PLACE) == 1)
+    made = CODEC.decode("inference.retries", bench.producer.sent[0].value)
+    assert ([each.topic for each in bench.producer.sent], made.attempt) == ([full_name("inference.retries")], 1)
+    assert [(error.row, error.code) for error in made.errors] == [(0, "model_unavailable"), (1, "model_unavailable")]
+    assert set(made.statuses) == {PENDING}
+
+
+async def test_rows_that_were_tried_often_enough_end_with_the_version_that_cannot_be_loaded() -> None:
+    bench = Bench()
+    bench.deliver(replaced(routed(0, 1), attempt=1))
+    async with running(bench):
+        await until(lambda: bench.loader.wanted == {KEY})
+        bench.loader.failed = [(KEY, "no blob")]
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 1)
     assert bench.rows() == {0: (ERROR, "model_unavailable", []), 1: (ERROR, "model_unavailable", [])}
+
+
+async def test_a_row_that_fails_in_passing_runs_once_more_while_others_go_on() -> None:
+    session = FakeSession()
+    session.passing = {1: 1}
+    bench = Bench(session)
+    bench.deliver(routed(0, 1, 2))
+    async with running(bench):
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 1)
+    assert {offset: made[0] for offset, made in bench.rows().items()} == {0: OK, 1: OK, 2: OK}
+    assert session.batches[-1] == [1]
+    assert (bench.worker.counts.num_failed_rows, bench.worker.counts.num_retried_rows) == (0, 0)
+
+
+async def test_a_row_that_fails_again_leaves_to_be_tried_elsewhere_and_is_committed_behind_it() -> None:
+    session = FakeSession()
+    session.passing = {1: 2}
+    bench = Bench(session)
+    bench.producer.automatic = False
+    bench.deliver(routed(0, 1, 2))
+    async with running(bench):
+        await until(lambda: len(bench.producer.sent) == 2)
+        again, executed = sorted(bench.producer.sent, key=lambda each: each.topic, reverse=True)
+        assert (again.topic, executed.topic) == (full_name("inference.retries"), full_name("inference.executed"))
+        executed.future.set_result(None)
+        await asyncio.sleep(1.2)  # longer than the loop waits between two commits
+        assert bench.consumer.offsets == {}
+        again.future.set_result(None)
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 1)
+    made = CODEC.decode("inference.retries", again.value)
+    (segment,), (error,) = made.segments, made.errors
+    assert (again.partition, made.partition, Columns.of(made).offsets.tolist()) == (1, 1, [1])
+    assert (made.attempt, list(made.statuses), made.executed_us) == (1, [PENDING], 0)
+    assert 0 <= made.not_before_us - time.time_ns() // 1000 + 10_000_000 < 10_050_000
+    assert (segment.version, segment.inputs[0].data, segment.outputs) == ("v1.0.0", np.full(2, 1, "<f4").tobytes(), ())
+    assert (error.code, error.message) == ("execution_failed", "no memory")
+    assert bench.worker.counts.num_retried_rows == 1
+    bench.producer.sent.remove(again)
+    assert {offset: each[0] for offset, each in bench.rows().items()} == {0: OK, 2: OK}
 
 
 async def test_outputs_larger_than_inputs_leave_in_frames_that_fit() -> None:
