@@ -134,7 +134,12 @@ class PartitionRun:
                 for _ in range(BURST):
                     if not (backlog or events) or not self._has_room():
                         break
-                    await self._take(backlog.popleft() if backlog else events.get_nowait())
+                    view = self.shell.memory.view
+                    if self.deferred and view.sequence != self._looked_at:
+                        await self._look_at_deferred(now_us(), view)  # what waited goes first: a key's order is kept
+                        if self._looked_at == NEVER:
+                            break
+                    await self._take(backlog.popleft() if backlog else events.get_nowait(), view)
                 await self._wake()
                 self._raise_failure()
                 if (backlog or events) and self._has_room():
@@ -175,7 +180,7 @@ class PartitionRun:
         if self.ledger is not None and self.ledger.results.age_s > RENEW_AFTER_S:
             raise SendFailedError("the claim is a day old and is renewed")
 
-    async def _take(self, event: Any) -> None:
+    async def _take(self, event: Any, view: Any) -> None:
         entry = self.window.start(event)
         message = event.message
         self._unfinished_bytes += len(message.value or b"")
@@ -190,11 +195,14 @@ class PartitionRun:
                 await self.shell.check(frame)
             self.shell.counts.num_frames += 1
             self.shell.counts.num_rows += len(frame.statuses)
-            await self._step(frame, coordinate, entry)
+            await self._step(frame, coordinate, entry, view)
         self._finish(entry)
 
-    async def _step(self, record: Any, coordinate: RecordCoordinate, entry: Entry[Any] | None) -> None:
-        memory = self.shell.memory.view
+    async def _step(
+        self, record: Any, coordinate: RecordCoordinate, entry: Entry[Any] | None, memory: Any = None
+    ) -> None:
+        """Decide, by memory as it is now unless it is given, and perform the effects."""
+        memory = self.shell.memory.view if memory is None else memory
         self._decided_at = memory.sequence
         looked_up = await self._looked_up(record, memory) if self.shell.look_up is not None else None
         event = Event(record, coordinate, now_us(), answers=memory, looked_up=looked_up)
@@ -350,17 +358,18 @@ class PartitionRun:
             self._next_tick_us = now + tick_us
             await self._step(Tick(), TICK, None)
         if self.deferred:
-            await self._look_at_deferred(now)
+            await self._look_at_deferred(now, self.shell.memory.view)
 
-    async def _look_at_deferred(self, now: int) -> None:
-        """Decide again on frames whose time has come, and on all when memory changed.
+    async def _look_at_deferred(self, now: int, view: Any) -> None:
+        """Decide again on frames whose time has come, and on all, in the order they came, when memory changed.
 
+        All by one view: a later frame must not be decided by a newer one than an earlier frame.
         Those for whose sends there is no room yet come with the next look, which is the next round.
         """
-        sequence = self.shell.memory.view.sequence
+        sequence = view.sequence
         if sequence != self._looked_at:
             waiting, self.deferred = self.deferred, []
-            waiting.sort()
+            waiting.sort(key=_as_they_came)
         else:
             waiting = []
             while self.deferred and self.deferred[0].until_us <= now:
@@ -372,7 +381,7 @@ class PartitionRun:
                 for each in waiting[at:]:
                     heapq.heappush(self.deferred, each)
                 return
-            await self._step(held.frame, TICK, held.entry)
+            await self._step(held.frame, TICK, held.entry, view)
             self._finish(held.entry)
 
     def _hold(self, entry: Entry[Any] | None) -> None:
@@ -387,6 +396,10 @@ class PartitionRun:
             self._wake_blocked()
             if self.shell.takeover.is_current(self.held):
                 event.ack()
+
+
+def _as_they_came(held: _Deferred) -> tuple[int, int]:
+    return held.entry.item.message.offset, held.number
 
 
 def _failure_of(done: asyncio.Future[Any]) -> BaseException | None:
