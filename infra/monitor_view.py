@@ -14,7 +14,7 @@ from schemas.coordinate import RecordCoordinate
 from schemas.telemetry import Heartbeat, Telemetry
 from streams.connection import Connection
 from streams.errors import RetriableError
-from streams.memory_view import MemoryView, extend, incidents
+from streams.memory_view import MemoryView, all_breakers, extend, incidents
 
 NEWEST: Final = 500
 LIMIT_S: Final = 4.0
@@ -50,6 +50,7 @@ def figures(state: State, memory: MemoryView, now_us: int) -> dict[str, Any]:
         "heard": len(state.processes) - len(silent),
         "silent": ", ".join(silent) or "-",
         "open_incidents": len(incidents(memory)),
+        "open_breakers": sum(len(each) for each in all_breakers(memory).values()),
         "memory_sequence": memory.sequence,
         "results_per_s": round(rows_per_s, 1),
         "ok_per_s": round(sum(rate.ok_per_s for rate in rates), 1),

@@ -1,4 +1,4 @@
-"""``isos models``: register a file under a name and a version, list what is registered, show one model."""
+"""``isos models``: register a file under a name and a version, list, show one model, say which version serves."""
 
 from __future__ import annotations
 
@@ -76,6 +76,7 @@ def show(
     ctx: typer.Context, name: Annotated[str, typer.Argument(help="Model name.")], output: OutputOption = Output.TABLE
 ) -> None:
     """Show one model. Its versions with signature and kernels, and its plan. Exit code 3 when it is not registered."""
+    from infra.commands.serving import breaker_rows
     from infra.registration import versions
     from streams.memory_view import active_version, plan
 
@@ -93,8 +94,36 @@ def show(
         "active_version": active_version(view, name),
         "plan": None if effective is None else asdict(effective),
         "versions": [asdict(facts) for facts in found],
+        "open_breakers": breaker_rows(view, name),
     }
     write([json.loads(json.dumps(document))], output, json.loads(json.dumps(document)))
+
+
+@app.command(epilog=examples("isos models activate digits v2.0.0", "isos models activate digits v1.0.0 --no-wait"))
+def activate(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Model name.")],
+    version: Annotated[str, typer.Argument(help="A registered version, like v2.0.0.")],
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the plan serves it.")] = True,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Have another registered version serve a model; a lower one than now is noted as a roll-back.
+
+    Exit code 3 for an unknown model or version, 4 when the Orchestrator refuses, 5 when nobody answers in time.
+    """
+    from infra.commands.serving import controlled
+    from infra.serving_control import ServingControl
+
+    async def run(control: ServingControl) -> int:
+        await control.activate(name, version, wait_for_plan=wait)
+        return control.view.sequence
+
+    sequence = controlled(ctx, run)
+    if output is Output.TABLE:
+        typer.echo(f"{name} is served by {version} (memory {sequence}).")
+        return
+    document = {"model": name, "active_version": version, "memory_sequence": sequence}
+    write([document], output, document)
 
 
 def _register(
@@ -210,6 +239,8 @@ def _signature(specs: tuple[TensorSpec, ...]) -> str:
 
 
 def _print(found: tuple[ModelVersion, ...], view: MemoryView) -> None:
+    from infra.commands.serving import breaker_rows
+
     for facts in found:
         share = _row(facts, view)["serves_percent"]
         typer.echo(f"{facts.model} {facts.version}: {facts.size_bytes:,} bytes, serves {share} % of the requests")
@@ -217,6 +248,9 @@ def _print(found: tuple[ModelVersion, ...], view: MemoryView) -> None:
         typer.echo(f"  inputs  {_signature(facts.inputs)}")
         typer.echo(f"  outputs {_signature(facts.outputs)}")
         kernels = " -> ".join((*facts.preprocess, "session", *facts.postprocess))
+        for each in breaker_rows(view, facts.model):
+            if each["version"] == facts.version:
+                typer.echo(f"  breaker {each['state'].replace('_', ' ')}: {each['reason']}")
         typer.echo(f"  runs    {kernels}; at most {facts.max_batch_size} items in a batch")
         if facts.ordered:
             typer.echo("  order   OK results of a routing key stand in the order of its requests")

@@ -37,6 +37,7 @@ def test_figures() -> None:
         "heard": 1,
         "silent": "router-0",
         "open_incidents": 0,
+        "open_breakers": 0,
         "memory_sequence": 3,
         "results_per_s": 100.0,
         "ok_per_s": 99.0,

@@ -1,0 +1,76 @@
+"""Which serving policy stands, and the commands that change it or the active version."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+
+import pytest
+
+from agents.orchestrator import COMMANDS
+from infra.serving_control import (
+    AGENT,
+    ServingRefusedError,
+    activation_command,
+    policy_command,
+    standing,
+)
+from schemas.memory import MemoryEntry
+from schemas.serving import ServingPolicy
+from streams.canonical import from_json, to_json
+from streams.memory_view import ActiveVersion, MemoryView, Rejection
+from tests.support.frames import MODEL, memory
+
+VIEW = memory(MODEL)
+WANTED = ServingPolicy("digits", ("v1.0.0",), 3, True, False)
+
+
+def with_entry(view: MemoryView, key: str, body: object, version: int = 4) -> MemoryView:
+    entry = MemoryEntry(key, version, view.sequence + 1, to_json(body), 5)
+    return replace(view, sequence=view.sequence + 1, entries=MappingProxyType({**view.entries, key: entry}))
+
+
+def test_a_model_without_a_policy_has_the_defaults() -> None:
+    assert standing(VIEW, "digits") == ServingPolicy("digits", (), 2, False, True)
+    assert standing(with_entry(VIEW, "serving/digits", WANTED), "digits") == WANTED
+    with pytest.raises(ServingRefusedError, match="No model nobody is registered") as refused:
+        standing(VIEW, "nobody")
+    assert refused.value.exit_code == 3
+
+
+def test_a_policys_command_is_for_the_version_that_stands_and_the_same_twice() -> None:
+    command = policy_command(WANTED, VIEW, 5)
+    assert (command.key, command.kind, command.expected_version) == ("serving/digits", "SetServingPolicy", 0)
+    assert command.agent == AGENT
+    assert AGENT in COMMANDS[command.kind][0]
+    assert from_json(ServingPolicy, command.body) == WANTED
+    assert command.reason == "digits: falls back to v1.0.0, 3 tries, hedged, no breakers"
+    assert policy_command(ServingPolicy("digits", max_attempts=1), VIEW, 5).reason == (
+        "digits: no fallback, 1 try, not hedged, breakers"
+    )
+    assert policy_command(WANTED, VIEW, 9).command_id == command.command_id
+    later = with_entry(VIEW, "serving/digits", ServingPolicy("digits"))
+    assert policy_command(WANTED, later, 5).expected_version == 4
+    assert policy_command(WANTED, later, 5).command_id != command.command_id
+
+
+def test_an_activations_command() -> None:
+    view = with_entry(VIEW, "active/digits", ActiveVersion("digits", "v1.0.0"))
+    command = activation_command("digits", "v2.0.0", view, 5)
+    assert (command.key, command.kind, command.expected_version) == ("active/digits", "ActivateVersion", 4)
+    assert AGENT in COMMANDS[command.kind][0]
+    assert from_json(ActiveVersion, command.body) == ActiveVersion("digits", "v2.0.0")
+    assert command.reason == "digits is to be served by v2.0.0 instead of v1.0.0"
+
+
+def test_what_was_refused_before_is_asked_under_another_id() -> None:
+    first = policy_command(WANTED, VIEW, 5)
+    refused = Rejection(first.command_id, "unknown_version", "digits has no version v1.0.0.")
+    view = with_entry(VIEW, f"rejections/{first.command_id}", refused)
+    assert policy_command(WANTED, view, 5).command_id != first.command_id
+
+
+def test_a_refusal_is_a_sentence_and_an_exit_code() -> None:
+    refused = ServingRefusedError("invalid_fallback", "It takes other inputs", "Try another.")
+    assert (str(refused), refused.exit_code) == ("invalid_fallback: It takes other inputs. Try another.", 4)
+    assert ServingRefusedError("unknown_version", "", "").exit_code == 3
