@@ -13,6 +13,7 @@ from schemas.memory import MemoryCommand
 from schemas.model import ModelVersion, TensorSpec
 from schemas.request import InferenceRequest, Tensor
 from schemas.review import ContextSignal
+from schemas.serving import ServingPolicy
 from schemas.telemetry import Alert
 from streams.canonical import to_json
 from streams.memory_view import MemoryView, models, plan
@@ -154,6 +155,8 @@ class Operator:
         rng = self.world.rng
         if self.world.profile.cached and rng.random() < 0.4:
             return self.cache(rng.choice(self.registered), enabled=rng.random() < 0.8, later=rng.random() < 0.6)
+        if self.world.profile.hedged and rng.random() < 0.2:
+            return self.serve(ServingPolicy(rng.choice(self.registered), hedge=rng.random() < 0.7))
         if rng.random() < 0.2:
             return self.register(rng.choice(self.registered), f"v1.{rng.randint(1, 3)}.0")
         if len(self.registered) < len(MODEL_NAMES) and rng.random() < 0.3:
@@ -175,7 +178,18 @@ class Operator:
             self.registered.append(name)
             if self.world.profile.cached:
                 self.cache(name, enabled=True, later=True)
+            if self.world.profile.hedged:
+                self.serve(ServingPolicy(name, hedge=True))
         return f"registers {name} {version}"
+
+    def serve(self, policy: ServingPolicy) -> str:
+        """A model is served by another policy."""
+        key, now_us = f"serving/{policy.model}", self.world.now_us
+        command = MemoryCommand(
+            f"{key}/{self.world.number()}", "cli", "SetServingPolicy", key, -1, to_json(policy), "", (), now_us
+        )
+        self.world.append("memory.commands", 0, key.encode(), self.world.codec.encode("memory.commands", command))
+        return f"serves {policy.model}{' hedged' if policy.hedge else ''}"
 
     def cache(self, name: str, *, enabled: bool, later: bool) -> str:
         """A model's answers are cached or no more, in a later epoch or in the same one."""

@@ -13,6 +13,7 @@ from agents.route import home_lane
 from schemas.frame import InferenceFrame
 from schemas.ledger import LedgerCheckpoint
 from schemas.result import InferenceResult
+from streams.columns import HEDGE
 from streams.ledger import source_of
 from streams.memory_log import LogRecord
 from streams.memory_view import model_version, plan
@@ -39,6 +40,7 @@ PLANNED = "routed by the plan in memory"
 OUTPUTS = "a result is that of its request"
 ONE_INPUT = "one input per request id"
 ONE_HOLDER = "of the requests with one id, one is not refused for it"
+COPY = "a copy counts only where it went well"
 BOUNDED = "in flight is bounded"
 DRAINED = "everything ends once faults do"
 DEFECT = "no code fails"
@@ -52,6 +54,18 @@ AFTER = {
     "executor": ("inference.executed", "inference.retries"),
     "validator": ("inference.results",),
 }
+
+
+def coordinates(frame: InferenceFrame) -> list[Coordinate]:
+    """Partition and offset of each row; of a row's copy as ``copy_of`` has it."""
+    offsets = np.frombuffer(frame.offsets, "<i8").tolist()
+    rows = [(frame.partition, offset) for offset in offsets]
+    return [copy_of(row) if role == HEDGE else row for row, role in zip(rows, frame.roles, strict=True)]
+
+
+def copy_of(row: Coordinate) -> Coordinate:
+    """What the copy of a row goes by; it is its own copy's."""
+    return row[0], ~row[1]
 
 
 class Invariants:
@@ -154,6 +168,10 @@ class Invariants:
             self.world.count("earlier answers")
         if not self.client.may_end(expected, code) and self.world.profile.give_up_us == FOREVER_US:
             self.violated(OUTPUTS, f"request {name} ended with {code}, not {'|'.join(expected.codes)}", name)
+        reaped = any(header == "isos-reaped" for header, _ in record.headers)
+        counting = (source[1:], copy_of(source[1:])) if code == "OK" else (source[1:],)
+        if not reaped and not any(each in self.seen.get("inference.executed", ()) for each in counting):
+            self.violated(COPY, f"request {name} ended with {code}, which no row of its own says", name)
         if code != "OK":
             return
         if len(result.outputs) != 1 or result.outputs[0].data != expected.outputs:
@@ -175,9 +193,11 @@ class Invariants:
             for o, gap in zip(offsets, gaps, strict=True)
         ]
         self.world.tell(f"{topic}-{partition} has {', '.join(rows)}")
-        self.seen.setdefault(topic, set()).update((frame.partition, offset) for offset in offsets)
+        self.seen.setdefault(topic, set()).update(coordinates(frame))
         if topic != "inference.routed":
             return
+        copies = HEDGE in frame.roles
+        self.world.count("copies", frame.roles.count(HEDGE))
         view = self.control.views[frame.memory_sequence]
         for segment in frame.segments:
             effective = plan(view, segment.model)
@@ -185,8 +205,10 @@ class Invariants:
                 self.violated(
                     PLANNED, f"{segment.model} was routed at sequence {view.sequence}, which has no plan for it"
                 )
-            elif home_lane(effective, self.world.log.partitions(topic)) != partition:
+            elif (home_lane(effective, self.world.log.partitions(topic)) != partition) != copies:
                 self.violated(PLANNED, f"{segment.model} went to lane {partition}, which is not the plan's")
+            elif copies and not effective.hedge:
+                self.violated(PLANNED, f"a row of {segment.model} was copied, which no plan says")
 
     # What was committed.
 
@@ -216,7 +238,9 @@ class Invariants:
         elif content is None or content.topic_id != TOPIC_ID:
             wanted = []
         else:
-            wanted = [(content.partition, offset) for offset in np.frombuffer(content.offsets, "<i8").tolist()]
+            wanted = coordinates(content)
+            if group == "validator":  # nobody needs to hear of a copy
+                wanted = [(partition, offset) for partition, offset in wanted if offset >= 0]
         if group == "validator" and self.world.profile.give_up_us != FOREVER_US:
             return  # the reaper's own results hold no frame back: it would find the request again
         for coordinate in wanted:

@@ -36,7 +36,7 @@ class Profile:
     ``max_skew_us``: how far a clock may be off.
     ``hold_us`` and ``give_up_us``: the Router's and the reaper's patience. ``rate_per_s``: of a tenant.
     ``blob_bytes``: above which an input goes to the blob store. ``cached``: answers of models may be cached, and inputs
-    come again.
+    come again. ``hedged``: rows that take long go to another lane too.
     """
 
     request: float = 0.06
@@ -57,6 +57,7 @@ class Profile:
     rate_per_s: float = 1e6
     blob_bytes: int = 1 << 20
     cached: bool = False
+    hedged: bool = False
 
     @classmethod
     def drawn(cls, rng: random.Random) -> Profile:
@@ -83,6 +84,7 @@ class Profile:
             rate_per_s=rng.choice((1.0, 1e6, 1e6)),
             blob_bytes=rng.choice((16, 1 << 20, 1 << 20)),
             cached=rng.getstate()[1][7] % 3 == 0,  # drawn without a draw: the other worlds stay what they were
+            hedged=rng.getstate()[1][8] % 3 == 0,
         )
 
     @classmethod

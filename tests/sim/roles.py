@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from agents.admission import AdmissionPolicy, admit
+from agents.hedge import hedged_models
 from agents.orchestrator import ORCHESTRATOR
 from agents.planner import PLANNER
 from agents.router import ROUTER, RouterParams
@@ -19,6 +20,7 @@ from executors.loader import ModelLoader
 from executors.profile import Profile
 from executors.session import ExecutionError
 from executors.worker import Worker
+from infra.data_plane import ADMITTED
 from infra.edge import EdgeInputs, open_edge
 from infra.roles import together
 from infra.settings import Settings
@@ -30,12 +32,15 @@ from streams.cache.values import Seal
 from streams.columns import Array
 from streams.control.control_loop import ControlLoop
 from streams.control.event_store import EventStore
+from streams.executed_news import ExecutedNews
 from streams.interpreter import FrameInterpreter
 from streams.ledger_log import LedgerLog, Rebuilt
 from streams.letters.deadletter import DeadLetters
 from streams.partition_log import KafkaLog
 from streams.partition_run import PartitionRun
 from streams.topic_watch import TopicWatch
+from streams.topics import full_name
+from streams.watch import MemoryWatch
 from tests.sim.blobs import SimBlobs
 from tests.sim.broker_clients import SimConsumer
 from tests.sim.broker_senders import SimProducer
@@ -171,6 +176,10 @@ class FrameProcess(Process):
         )  # fmt: skip
         await app.start()
         self.takeover = interpreter.takeover
+        await together(self.beside(interpreter, memory))
+
+    async def beside(self, interpreter: FrameInterpreter, memory: MemoryWatch) -> None:
+        """What runs beside the frames, without an end."""
         await asyncio.Event().wait()
 
     def specified(self) -> AgentSpec:
@@ -210,6 +219,16 @@ class RouterProcess(FrameProcess):
             return found
 
         return {"look_up": look_up}
+
+    async def beside(self, interpreter: FrameInterpreter, memory: MemoryWatch) -> None:
+        news = ExecutedNews(
+            self,  # type: ignore[arg-type]
+            self.world.codec,
+            None,
+            lambda: [held for held in interpreter.takeover.held.values() if held.topic == full_name(ADMITTED)],
+            lambda: bool(hedged_models(memory.view)),
+        )
+        await news.run()
 
 
 class ValidatorProcess(FrameProcess):

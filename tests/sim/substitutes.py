@@ -37,6 +37,8 @@ BOUNDS: Final = {
     "executors.worker": ("MAX_QUEUED_ITEMS", 40),
 }
 """Bounds of what is under way, so low that they are reached."""
+HEDGING: Final = {"MIN_SAMPLES": 3, "COST": 2}
+"""Hedging begins early and costs little."""
 
 
 class SimTime:
@@ -92,7 +94,8 @@ def substituted(world: World) -> Iterator[None]:
             if substitute is not None:
                 saved.append((module, attribute, value))
                 setattr(module, attribute, substitute)
-    for name, (attribute, bound) in BOUNDS.items():
+    lowered = [(name, *each) for name, each in BOUNDS.items()]
+    for name, attribute, bound in (*lowered, *[("agents.hedge", *each) for each in HEDGING.items()]):
         saved.append((sys.modules[name], attribute, getattr(sys.modules[name], attribute)))
         setattr(sys.modules[name], attribute, bound)
     try:
