@@ -16,6 +16,7 @@ import numpy as np
 from schemas.frame import InferenceFrame, RowError, Segment
 from streams.columns import ERROR, Array, end_rows, num_rows, take
 from streams.frame_effects import Defer, SendFrame
+from streams.lane_class import lanes_beside
 from streams.retry_budget import Tokens, earned, spent
 
 PINNED: Final = "pinned"
@@ -35,6 +36,15 @@ def failed_version(frame: InferenceFrame, segment: Segment) -> str:
 def cohort_of(frame: InferenceFrame, segment: Segment) -> str:
     """The cohort of a segment that is routed now."""
     return PINNED if pinned_version(frame, segment) else segment.cohort
+
+
+def lane_of(frame: InferenceFrame, home: int, planned: int, num_lanes: int, num_slow: int) -> int:
+    """The lane of a frame's rows whose model has ``home`` by its plan's ``planned``.
+
+    For a retry another one of the class, where there is one and no plan says which: what failed may be its executor.
+    """
+    others = lanes_beside(home, num_lanes, num_slow) if frame.attempt and planned < 0 else ()
+    return others[(frame.attempt - 1) % len(others)] if others else home
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ Rule: routing = f(frame, memory at the sequence noted in the routed frame, the f
 guesses: a row whose model has no effective plan waits at most ``hold_us`` or until its deadline, then ends with
 ``no_plan``, while the others of its frame go on. Nothing is kept beside what ``Defer`` gives back to the interpreter.
 
+Rows of ordered models go to the lanes of their keys (``agents.ordering``).
 Rows that their version may not take, or failed on before, go to another (``agents.breaker``) or end here.
 Rows of cached models are looked up before ``decide`` (``lookups``); those with an earlier answer end here with it, the
 others carry the digest of their input, by which the Validator caches their answer.
@@ -24,7 +25,8 @@ import numpy as np
 
 from agents import hedge
 from agents.breaker import refusal
-from agents.retry import cohort_of, first_tries, pinned_version, retried
+from agents.ordering import ended_before, in_order, passed_on
+from agents.retry import cohort_of, first_tries, lane_of, pinned_version, retried
 from agents.route import Route, Texts, cuts_of, refused_rows, routes_of
 from schemas.frame import InferenceFrame, RowError, Segment
 from streams.agent import AgentSpec, Effects, Event, Tick
@@ -68,7 +70,13 @@ def decide(state: RouterState, event: Event, params: RouterParams) -> tuple[Rout
     """Route one frame, or one that was deferred."""
     match event.record:
         case InferenceFrame() as frame:
-            return _route_again(state, frame, event, params) if frame.attempt else _route(state, frame, event, params)
+            left, ended = ended_before(frame)
+            lanes = params.num_lanes, params.num_slow_lanes
+            before = [] if ended is None else passed_on(ended, event.answers, event.now_us, *lanes)
+            if left is None:
+                return state, tuple(before)
+            state, effects = (_route_again if left.attempt else _route)(state, left, event, params)
+            return state, (*before, *in_order(effects, event.answers, *lanes))
         case Tick():
             return _hedged(state, event, params)
         case Answered() | Followed():
@@ -128,7 +136,10 @@ def _route(
             routes = [] if left is None else routes_of(left, memory, params.num_lanes, params.num_slow_lanes)
     num_sent = 0
     if left is not None:
-        effects += _sent(left, [route for route in routes if route is not None], memory.sequence, now_us)
+        known = [route for route in routes if route is not None]
+        effects += _sent(
+            left, known if frame.attempt == 0 else _elsewhere(left, known, params), memory.sequence, now_us
+        )
         num_sent = num_rows(left)
     hedging = state.hedging
     if num_sent and hedge.hedged_models(memory):
@@ -142,6 +153,12 @@ def _route(
         hedging,
     )
     return counted, tuple(effects)
+
+
+def _elsewhere(frame: InferenceFrame, routes: Sequence[Route], params: RouterParams) -> list[Route]:
+    """The routes of rows that are tried again."""
+    lanes = params.num_lanes, params.num_slow_lanes
+    return [replace(route, lane=lane_of(frame, route.lane, route.effective.lane, *lanes)) for route in routes]
 
 
 def _hedged(state: RouterState, event: Event, params: RouterParams) -> tuple[RouterState, Effects]:
@@ -207,7 +224,11 @@ def _sent(frame: InferenceFrame, routes: Sequence[Route], sequence: int, now_us:
 def lookups(frame: InferenceFrame, memory: MemoryView, params: RouterParams) -> Lookup | None:
     """What is asked of the cache: the rows of cached models by the version that would serve them; None for none."""
     cached = cached_models(memory)
-    if not cached or frame.attempt or not any(segment.model in cached for segment in frame.segments):
+    left = ended_before(frame)[0] if cached else None
+    if left is None:
+        return None
+    frame = left
+    if frame.attempt or not any(segment.model in cached for segment in frame.segments):
         return None
     asked: list[Asked] = []
     digests = [NO_DIGEST] * num_rows(frame)

@@ -105,9 +105,29 @@ def test_a_frame_is_routed_again_as_planned_now_and_pinned_rows_keep_their_versi
         assert state.num_rows == 3
 
 
+def test_another_lane_of_the_class_tries_again() -> None:
+    view = memory(MODEL, plan("digits", ("v1.0.0", 100)))
+    for num_lanes, num_slow in ((1, 0), (2, 0), (5, 2)):
+        params = RouterParams(num_lanes=num_lanes, num_slow_lanes=num_slow)
+        lanes = []
+        for attempt in range(5):
+            made = replace(back(), attempt=attempt) if attempt else frame([row(1)])
+            _, (effect,) = decide(RouterState(), Event(made, TICK, T + 50_000, answers=view), params)
+            lanes.append(effect.partition)
+        fast = num_lanes - num_slow
+        assert max(lanes) < fast
+        assert (lanes[1] == lanes[0]) is (fast == 1)
+        assert set(lanes[1:]) | {lanes[0]} == set(range(fast))
+    fixed = replace(plan("digits", ("v1.0.0", 100)), lane=1)
+    _, (effect,) = decide(RouterState(), Event(back(), TICK, T + 50_000, answers=memory(MODEL, fixed)), PARAMS)
+    assert effect.partition == 1
+
+
 def test_pinned_rows_are_marked_when_they_are_routed_first() -> None:
     made = frame([row(1, version="v9.0.0"), row(2)])
-    _, (effect,) = decide(RouterState(), Event(made, THERE, T, answers=memory(MODEL, plan("digits", ("v1.0.0", 100)))), PARAMS)
+    _, (effect,) = decide(
+        RouterState(), Event(made, THERE, T, answers=memory(MODEL, plan("digits", ("v1.0.0", 100)))), PARAMS
+    )
     assert {segment.version: segment.cohort for segment in effect.frame.segments} == {"v9.0.0": PINNED, "v1.0.0": ""}
     segment = made.segments[0]
     assert (pinned_version(made, segment), failed_version(made, segment)) == ("v9.0.0", "")
