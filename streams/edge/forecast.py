@@ -40,7 +40,7 @@ SURE_US: Final = 50_000
 PRIORITIES: Final = 10
 PRIOR_ROWS: Final = 16.0
 DECAY: Final = 0.8
-MAX_RATIO: Final = 20.0
+MAX_RATIO: Final = 4.0
 
 Version = tuple[str, str]
 Array = NDArray[Any]
@@ -141,8 +141,8 @@ class Service:
         ``ahead``: items of this tick and version that go before each; ``items``: its own. Both float64 or int64 [n].
         """
         load, queue = self.load, self._queue(priority)
-        pending = self.ratio * sum([sent.num_items for p, sent in self.sent.items() if p <= priority])
-        total = queue.num_own + pending + ahead + items
+        sent = sum([sent.num_items for p, sent in self.sent.items() if p <= priority])
+        total = queue.num_own + self.ratio * (sent + ahead) + items
         batches = np.ceil(total / load.max_batch_size)
         ride = load.fixed_us + load.per_item_us * np.minimum(total, load.max_batch_size)
         own = queue.running + batches * ride
@@ -162,7 +162,8 @@ class Service:
         num_sent = sum([sent.taken_until(executor.load.newest_us) for sent in self.sent.values()])
         num_taken, self.num_taken = load.num_taken - self.num_taken, load.num_taken
         if counts and num_taken >= 0:
-            self.rows_taken = DECAY * self.rows_taken + (1 - DECAY) * PRIOR_ROWS + num_taken
+            says_something = num_sent > 0  # else they are other edges' alone, or what was sent before this one's start
+            self.rows_taken = DECAY * self.rows_taken + (1 - DECAY) * PRIOR_ROWS + num_taken * says_something
             self.rows_sent = DECAY * self.rows_sent + (1 - DECAY) * PRIOR_ROWS + num_sent
         self.load, self.executor = load, executor
         self.queues.clear()

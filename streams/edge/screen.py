@@ -109,18 +109,16 @@ def _looked_at(
 ) -> list[TooLate]:
     places, priorities, items, deadlines = _columns(asked, batch, passed, rows)
     refused: list[TooLate] = []
-    urgent = 0
     for priority in np.unique(priorities).tolist():
         these = np.flatnonzero(priorities == priority)
         mine, due = items[these], deadlines[these]
-        finish, wait = service.finish_us(priority, np.full(len(these), urgent), mine, now_us)
+        finish, wait = service.finish_us(priority, np.zeros(len(these)), mine, now_us)
         late = (wait > 0) & (finish > due)  # with nothing of this tick before it
         maybe = np.flatnonzero(~late)
         ahead = np.cumsum(mine[maybe]) - mine[maybe]
-        finish[maybe], wait = service.finish_us(priority, urgent + ahead, mine[maybe], now_us)
+        finish[maybe], wait = service.finish_us(priority, ahead, mine[maybe], now_us)
         late[maybe] = (wait > 0) & (finish[maybe] > due[maybe])
         num_items = int(mine[~late].sum())
-        urgent += num_items
         if num_items:
             service.admitted(priority, len(these) - int(np.count_nonzero(late)), num_items, now_us)
         for index in np.flatnonzero(late).tolist():

@@ -430,6 +430,29 @@ async def test_so_many_long_batches_run_at_a_time_and_one_of_a_version() -> None
     assert {offset: made[0] for offset, made in bench.rows().items()} == dict.fromkeys(range(4), OK)
 
 
+async def test_its_load_is_told_while_there_is_any() -> None:
+    gated = Gated()
+    bench = Bench()
+    bench.loader.sessions[KEY], bench.loader.profiles[KEY] = gated, gated.profile
+    assert bench.worker.load(1) is None
+    bench.deliver(routed(0))
+    async with running(bench):
+        await until(lambda: gated.threads)
+        bench.deliver(routed(1, 2), first=1)
+        await until(lambda: bench.worker.counts.num_frames == 2)
+        found = bench.worker.load(time.time_ns() // 1000)
+        assert found is not None
+        (only,) = found.versions
+        assert (only.num_taken, sum(only.waiting_items), only.is_long) == (3, 2, True)
+        assert 1.0 <= only.running_us <= gated.profile.time_us(1)
+        gated.gate.set()
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 2)
+        last = bench.worker.load(time.time_ns() // 1000)
+        assert last is not None
+        assert last.versions == ()
+        assert bench.worker.load(1) is None
+
+
 async def test_a_rebalance_while_a_long_batch_runs_forgets_it() -> None:
     gated = Gated()
     bench = Bench()

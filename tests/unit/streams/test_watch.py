@@ -56,6 +56,21 @@ async def test_ready_at_the_high_watermark_though_the_log_ends_in_markers(log: M
     await one.stop()
 
 
+async def test_only_what_is_written_from_now_on(log: MemoryLog, errors: list[Any]) -> None:
+    for number in range(5):
+        log.append("t", 0, b"k", b"%d" % number)
+    seen: list[LogRecord] = []
+    one = PartitionWatch(NOWHERE, "t", seen.extend, from_end=True)
+    await one.start(5)
+    assert seen == []
+    for number in range(5, 8):
+        errors.append(KafkaConnectionError())
+        log.append("t", 0, b"k", b"%d" % number)
+        await one.wait_for_offset(number, 5)
+    assert [record.value for record in seen] == [b"5", b"6", b"7"], "an interruption is no new beginning"
+    await one.stop()
+
+
 async def test_an_empty_log_is_ready_at_once(log: MemoryLog, errors: list[Any]) -> None:
     one = watch(lambda batch: None)
     await one.start(5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,12 +15,14 @@ from aiokafka.errors import KafkaConnectionError
 
 from agents.admission import AdmissionPolicy, admit
 from schemas.frame import InferenceFrame
+from schemas.load import ExecutorLoad, VersionLoad
 from schemas.request import BlobRef, InferenceRequest, Tensor
 from streams.codec import Codec, SchemaIds
 from streams.columns import ERROR, PENDING, REJECTED, Columns, num_rows, request_ids
 from streams.committed import CommittedConsumer
 from streams.edge import edge
 from streams.edge.edge import REQUESTS, Edge
+from streams.edge.forecast import Forecast
 from streams.edge.late_rows import LateRow
 from streams.edge.quota import Charges
 from streams.edge.request_ids import Claim, Span
@@ -140,6 +143,7 @@ class Bench:
         self.consumer = FakeConsumer()
         self.producer = FakeProducer()
         self.quota, self.ids, self.late = FakeQuota(), FakeIds(), FakeLate()
+        self.forecast = Forecast()
         self.letters: list[Letter] = []
         self.letter_error: Exception | None = None
         self.source = CommittedConsumer(self.consumer, REQUESTS)  # type: ignore[arg-type]
@@ -156,6 +160,7 @@ class Bench:
             self._write,
             tick_ms=1,
             blob_bytes=1024,
+            forecast=self.forecast,
         )
 
     async def _write(self, letters: Sequence[Letter]) -> None:
@@ -203,6 +208,27 @@ async def test_a_tick_becomes_one_admitted_frame_on_the_same_partition() -> None
     assert [each.partition for each in bench.producer.sent] == [0]
     assert [charge.time_us for charge in bench.quota.charges] == [5000, 6000]
     assert bench.frames("inference.executed") == []
+
+
+async def test_what_would_be_done_too_late_is_refused_and_its_id_stays_free() -> None:
+    bench, now_us = Bench(), time.time_ns() // 1000
+    slow = VersionLoad("digits", "v1.0.0", 0.0, 100_000.0, 1, True, 0.0, 0, (0, 20))
+    bench.forecast.take(ExecutorLoad("executor-0", now_us, now_us, 2, (slow,)), now_us)
+    hurried = value_of(1, timeout_ms=1500)
+    await bench.take(
+        *[record(value_of(0, priority=0), 0, time_ms=now_us // 1000), record(hurried, 1, time_ms=now_us // 1000)],
+        *[record(value_of(2), 2, time_ms=now_us // 1000), record(b"garbage", 3)],
+    )
+    (admitted,), (ended,) = bench.frames("inference.admitted"), bench.frames("inference.executed")
+    assert sorted(Columns.of(admitted).offsets.tolist()) == [0, 2]
+    offsets = Columns.of(ended).offsets.tolist()
+    error = next(each for each in ended.errors if offsets[each.row] == 1)
+    assert error.code == "overloaded"
+    assert ended.statuses[error.row] == REJECTED
+    assert 500 <= error.retry_after_ms <= 1500
+    assert sorted(bench.ids.held) == [b"default/r0", b"default/r2"]
+    assert [charge.offset for charge in bench.quota.charges] == [0, 1, 2]
+    assert bench.edge.counts.num_refused == 2
 
 
 async def test_refused_rows_skip_the_stages_they_do_not_need() -> None:
