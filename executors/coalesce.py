@@ -1,7 +1,7 @@
 """Identical items of a batch run once: found by their bytes, all inputs together.
 
-Looking must cost next to nothing, because nearly always there is nothing to find: some words of each item are compared
-first, whole items only where those agree.
+Looking must cost next to nothing, because nearly always there is nothing to find: one word of each item is compared
+first, some words where that is not enough, whole items only where those agree.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.frame import TensorBlock
 from streams.columns import Array
+from streams.tensors import BYTES
 
 SAMPLES: Final = 8
 
@@ -51,6 +53,17 @@ def first_equal(rows: Array, first: NDArray[np.int64]) -> int:
                     different -= 1
                     break
     return int(different)
+
+
+def told_apart(block: TensorBlock, num_items: int) -> bool:
+    """Whether one word of each of the items (one at least) is enough to see that no two are equal.
+
+    True is sure; False says nothing, as for texts and items that are not whole words.
+    """
+    words, rest = divmod(len(block.data), 8 * num_items)
+    if rest or not words or block.datatype == BYTES:
+        return False
+    return len(set(memoryview(block.data).cast("Q")[words >> 1 :: words].tolist())) == num_items
 
 
 def coalesced(inputs: Mapping[str, Array]) -> tuple[dict[str, Array], NDArray[np.int64]] | None:

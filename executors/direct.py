@@ -7,18 +7,22 @@ identical items once. What is not plain (a long batch, inputs in a blob, a deadl
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
-from executors.coalesce import coalesced
+from executors.coalesce import coalesced, told_apart
 from executors.executed import Work
 from executors.profile import Profile, Version
 from executors.session import ExecutionError, Session
 from schemas.frame import Segment
 from streams.columns import Array, items_array
+
+FEW: Final = 32
 
 
 @dataclass(eq=False, slots=True)
@@ -57,9 +61,16 @@ def planned(
             return None
         time_us += profile.fixed_us + profile.per_item_us * num_items
         runs.append(DirectRun(number, segment, sessions[version], num_items, {}))
-    if time_us > budget_us or int(np.frombuffer(frame.deadlines_us, "<i8").min()) < now_us + time_us:
+    if time_us > budget_us or earliest(frame.deadlines_us) < now_us + time_us:
         return None
     return runs
+
+
+def earliest(deadlines_us: bytes) -> int:
+    """The smallest of a column of deadlines; without numpy where they are few."""
+    if len(deadlines_us) > 8 * FEW or sys.byteorder != "little":
+        return int(np.frombuffer(deadlines_us, "<i8").min())
+    return min(memoryview(deadlines_us).cast("q"))
 
 
 def _items(work: Work) -> list[int] | None:
@@ -74,13 +85,12 @@ def _items(work: Work) -> list[int] | None:
 def run_all(runs: list[DirectRun]) -> None:
     """Gather the inputs of all, then run all: code that just ran for one is still in the processor's caches."""
     for run in runs:
-        blocks = run.segment.inputs
-        inputs = {block.name: items_array(block, 0, run.num_items) for block in blocks}
-        if run.num_items > 1 and run.session.model.deterministic:
+        blocks, num_items = run.segment.inputs, run.num_items
+        run.inputs = inputs = {block.name: items_array(block, 0, num_items) for block in blocks}
+        if num_items > 1 and run.session.model.deterministic and not told_apart(blocks[0], num_items):
             found = coalesced(inputs)
             if found is not None:
-                inputs, run.places = found
-        run.inputs = inputs
+                run.inputs, run.places = found
     began = time.perf_counter_ns()
     now_us = time.time_ns() // 1000
     at = began

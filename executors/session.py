@@ -96,7 +96,6 @@ class ModelSession:
         "_engine",
         "_inputs",
         "_max_items",
-        "_output_names",
         "_outputs",
         "_post",
         "_pre",
@@ -127,7 +126,6 @@ class ModelSession:
         self._max_items = max(model.max_batch_size, MAX_ROW_ITEMS)
         self._inputs = [_Wanted(spec) for spec in model.inputs]
         self._outputs = [_Wanted(spec) for spec in made]
-        self._output_names = [spec.name for spec in made]
         self.profile = Profile(0.0, 0.0, model.max_batch_size)
 
     @classmethod
@@ -187,13 +185,13 @@ class ModelSession:
         except _RUN_ERRORS as error:
             transient = not isinstance(error, (*PERMANENT_ERRORS, KernelError))
             raise ExecutionError("execution_failed", sentence_of(error), transient=transient) from error
+        made: dict[str, Array] = {}
         for wanted, array in zip(self._outputs, raw, strict=True):
-            if not wanted.takes(array.shape, num_items):
-                shape = list(array.shape)
-                raise ExecutionError(
-                    "output_invalid", f"`{wanted.spec.name}` came out as {shape} for {num_items} items"
-                )
-        made = dict(zip(self._output_names, raw, strict=True))
+            name, item_shape = wanted.name, wanted.item_shape
+            shape = array.shape
+            if shape != (num_items, *item_shape) if item_shape is not None else not wanted.takes(shape, num_items):
+                raise ExecutionError("output_invalid", f"`{name}` came out as {list(shape)} for {num_items} items")
+            made[name] = array
         return made if self._post is None else self._post.run(made, owned=True)
 
     @property
@@ -210,13 +208,15 @@ class ModelSession:
         """Number of items; ExecutionError where the arrays are not of the signature."""
         num_items = -1
         for wanted in self._inputs:
-            array = inputs.get(wanted.spec.name)
-            if array is None or array.dtype != wanted.dtype or not wanted.takes(array.shape, len(array)):
-                spec = wanted.spec
-                raise ExecutionError("wrong_shape", f"`{spec.name}` must be {spec.datatype} [n, {spec.item_shape}]")
-            if num_items not in (-1, len(array)):
+            array, item_shape = inputs.get(wanted.name), wanted.item_shape
+            if array is None or array.dtype != wanted.dtype:
+                raise wanted.refusal()
+            count, shape = len(array), array.shape
+            if shape != (count, *item_shape) if item_shape is not None else not wanted.takes(shape, count):
+                raise wanted.refusal()
+            if count != num_items != -1:
                 raise ExecutionError("wrong_shape", "the inputs differ in their number of items")
-            num_items = len(array)
+            num_items = count
         if not 1 <= num_items <= self._max_items:
             raise ExecutionError("batch_too_large", f"{num_items} items in one batch")
         return num_items
@@ -245,19 +245,22 @@ class ModelSession:
 
 
 class _Wanted:
-    """What an array of a spec looks like; the shape of a fixed one is compared as a whole."""
+    """What an array of a spec looks like; ``item_shape``: of a fixed one, to be compared as a whole, else None."""
 
-    __slots__ = ("_item_shape", "dtype", "spec")
+    __slots__ = ("dtype", "item_shape", "name", "spec")
 
     def __init__(self, spec: TensorSpec) -> None:
         self.spec = spec
+        self.name = spec.name
         self.dtype: np.dtype[Any] = dtype_of(spec.datatype)
-        self._item_shape = None if -1 in spec.item_shape else spec.item_shape
+        self.item_shape = None if -1 in spec.item_shape else spec.item_shape
 
     def takes(self, shape: tuple[int, ...], num_items: int) -> bool:
-        if self._item_shape is not None:
-            return shape == (num_items, *self._item_shape)
         return shape[:1] == (num_items,) and fits(self.spec, shape[1:])
+
+    def refusal(self) -> ExecutionError:
+        spec = self.spec
+        return ExecutionError("wrong_shape", f"`{spec.name}` must be {spec.datatype} [n, {spec.item_shape}]")
 
 
 def _plain(

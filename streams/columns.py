@@ -123,11 +123,11 @@ def block_array(block: TensorBlock) -> Array:
 def items_array(block: TensorBlock, first: int, count: int) -> Array:
     """Items ``[first, first + count)`` of a block: a read-only view, or of BYTES an array of ``str`` objects."""
     shape = (count, *block.item_shape)
-    elements = count_of(block.item_shape)
     if block.datatype != BYTES:
         dtype = WIRE_DTYPES[block.datatype]
-        return np.frombuffer(block.data, dtype, count * elements, first * elements * dtype.itemsize).reshape(shape)
-    return texts(block.data, prefix_end(block.data, 0, first * elements), shape)
+        offset = first and first * count_of(block.item_shape) * dtype.itemsize
+        return np.ndarray(shape, dtype, block.data, offset)  # half of what frombuffer and reshape cost
+    return texts(block.data, prefix_end(block.data, 0, first * count_of(block.item_shape)), shape)
 
 
 def take_items(block: TensorBlock, items: Array, num_items: int) -> TensorBlock:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executors.coalesce import coalesced, first_equal
+from executors.coalesce import coalesced, first_equal, told_apart
+from schemas.frame import TensorBlock
 
 
 def twin(rows: list[bytes]) -> list[int]:
@@ -67,3 +68,26 @@ def test_items_that_stand_anywhere_in_memory_are_found() -> None:
     found = coalesced({"x": np.frombuffer(data, "<f8", 6, 3).reshape(3, 2)})
     assert found is not None
     assert found[1].tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data", "num_items", "told"),
+    [
+        ("FP32", bytes(range(32)), 4, True),  # four words, all different
+        ("FP32", bytes(range(8)) * 4, 4, False),
+        ("FP32", bytes(range(8)) + bytes(8) + bytes(8) + bytes(range(8)), 2, True),  # the middle word differs
+        ("FP32", bytes(range(8)) + bytes(8) + bytes(range(1, 9)) + bytes(8), 2, False),  # only another one does
+        ("UINT8", bytes(range(12)), 4, False),  # no whole words
+        ("FP32", b"", 4, False),
+        ("BYTES", bytes(range(32)), 4, False),
+    ],
+)
+def test_one_word_of_each_item_may_be_enough(datatype: str, data: bytes, num_items: int, *, told: bool) -> None:
+    assert told_apart(TensorBlock("x", datatype, (8,), data), num_items) is told
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=20), st.integers(1, 5))
+def test_items_that_are_told_apart_are_all_different(values: list[int], words: int) -> None:
+    items = [bytes([value]) * (8 * words) for value in values]
+    block = TensorBlock("x", "INT64", (words,), b"".join(items))
+    assert told_apart(block, len(items)) == (len(set(items)) == len(items))

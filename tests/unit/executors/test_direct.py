@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from executors.direct import distinct_items, outputs_of, planned, run_all
+from executors.direct import FEW, distinct_items, earliest, outputs_of, planned, run_all
 from executors.executed import Work
 from executors.profile import Profile
 from executors.session import ExecutionError
@@ -88,3 +88,9 @@ def test_a_model_that_is_not_deterministic_runs_for_every_item() -> None:
     runs[0].session.model = replace(MODEL, deterministic=False)
     run_all(runs)
     assert runs[0].session.sizes == [3]
+
+
+@pytest.mark.parametrize("num_rows", [1, 5, FEW, FEW + 1, 500])
+def test_the_earliest_deadline_is_found_in_columns_of_any_length(num_rows: int) -> None:
+    deadlines = np.random.default_rng(num_rows).integers(-(1 << 62), 1 << 62, num_rows).astype("<i8")
+    assert earliest(deadlines.tobytes()) == deadlines.min()
