@@ -1,4 +1,4 @@
-"""Rows of ordered models keep the order of their key (``streams/key_order.py``): the Router's part, on its effects. Pure.
+"""Rows of ordered models keep the order of their key (``streams/key_order.py``): the Router's part. Pure.
 
 Whatever the other rules say of such a row, it goes to the lane of its key, in the order of the offsets within its
 frame: a row of another version in between makes segments of runs. Rows that end here go there too, as ended rows.
@@ -6,7 +6,7 @@ frame: a row of another version in between makes segments of runs. Rows that end
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -16,7 +16,7 @@ from schemas.frame import InferenceFrame
 from streams.arrange import Cut, arranged
 from streams.columns import Array, routing_keys, segment_starts, take
 from streams.frame_effects import Defer, SendFrame
-from streams.key_order import has_ended_rows, has_models, keyed_rows, lane_of_key
+from streams.key_order import EVERY_MODEL, has_ended_rows, has_models, keyed_rows, lane_of_key, ordered_as_of
 from streams.memory_view import MemoryView, ordered_models
 
 Sent = SendFrame | Defer
@@ -33,7 +33,7 @@ def ended_before(frame: InferenceFrame) -> tuple[InferenceFrame | None, Inferenc
 
 def passed_on(frame: InferenceFrame, memory: MemoryView, now_us: int, num_lanes: int, num_slow: int) -> list[SendFrame]:
     """Rows that ended before, each to the lane of its key; one without a key ends as others do."""
-    lanes = _lanes(frame, {segment.model for segment in frame.segments}, num_lanes, num_slow)
+    lanes = _lanes(frame, EVERY_MODEL, num_lanes, num_slow)
     sent: list[SendFrame] = []
     for lane in np.unique(lanes).tolist():
         part = replace(take(frame, np.flatnonzero(lanes == lane)), memory_sequence=memory.sequence, routed_us=now_us)
@@ -42,23 +42,25 @@ def passed_on(frame: InferenceFrame, memory: MemoryView, now_us: int, num_lanes:
     return sent
 
 
-def in_order(effects: Sequence[Sent], memory: MemoryView, num_lanes: int, num_slow: int) -> tuple[Sent, ...]:
-    """The effects of one decision, with the rows of ordered models in the lanes of their keys."""
+def in_order(
+    frame: InferenceFrame, effects: Sequence[Sent], memory: MemoryView, num_lanes: int, num_slow: int
+) -> tuple[Sent, ...]:
+    """The effects of a decision on an admitted frame, with the rows of ordered models in the lanes of their keys."""
     ordered = ordered_models(memory)
-    if not ordered:
+    if not ordered and memory.sequence >= frame.memory_sequence:  # nearly always
         return tuple(effects)
     made: list[Sent] = []
     for effect in effects:
-        if not isinstance(effect, SendFrame) or not has_models(effect.frame, ordered):
+        if not isinstance(effect, SendFrame):
             made.append(effect)
         elif effect.topic == "inference.routed":
             made += _routed(effect, ordered, num_lanes, num_slow)
         else:
-            made += _ended(effect, ordered, memory, num_lanes, num_slow)
+            made += _ended(effect, ordered_as_of(memory, frame.memory_sequence), memory, num_lanes, num_slow)
     return tuple(made)
 
 
-def _lanes(frame: InferenceFrame, ordered: Collection[str], num_lanes: int, num_slow: int) -> Array:
+def _lanes(frame: InferenceFrame, ordered: Container[str], num_lanes: int, num_slow: int) -> Array:
     """The lane of each row of an ordered model by its key, -1 of the others; int64 [rows]."""
     lanes = np.full(len(frame.statuses), -1, np.int64)
     mine = np.flatnonzero(keyed_rows(frame, ordered))
@@ -72,8 +74,10 @@ def _lanes(frame: InferenceFrame, ordered: Collection[str], num_lanes: int, num_
     return lanes
 
 
-def _routed(effect: SendFrame, ordered: Collection[str], num_lanes: int, num_slow: int) -> list[SendFrame]:
+def _routed(effect: SendFrame, ordered: Container[str], num_lanes: int, num_slow: int) -> list[SendFrame]:
     frame, own = effect.frame, effect.partition
+    if not has_models(frame, ordered):
+        return [effect]
     lanes = _lanes(frame, ordered, num_lanes, num_slow)
     offsets = np.frombuffer(frame.offsets, "<i8")
     mine = np.flatnonzero(lanes >= 0)
@@ -97,10 +101,12 @@ def _routed(effect: SendFrame, ordered: Collection[str], num_lanes: int, num_slo
 
 
 def _ended(
-    effect: SendFrame, ordered: Collection[str], memory: MemoryView, num_lanes: int, num_slow: int
+    effect: SendFrame, ordered: Container[str], memory: MemoryView, num_lanes: int, num_slow: int
 ) -> list[SendFrame]:
     """Rows that the Router ended, those with an order to their lanes."""
     frame = effect.frame
+    if not has_models(frame, ordered):
+        return [effect]
     lanes = _lanes(frame, ordered, num_lanes, num_slow)
     sent: list[SendFrame] = []
     for lane in np.unique(lanes).tolist():

@@ -76,7 +76,7 @@ def decide(state: RouterState, event: Event, params: RouterParams) -> tuple[Rout
             if left is None:
                 return state, tuple(before)
             state, effects = (_route_again if left.attempt else _route)(state, left, event, params)
-            return state, (*before, *in_order(effects, event.answers, *lanes))
+            return state, (*before, *in_order(left, effects, event.answers, *lanes))
         case Tick():
             return _hedged(state, event, params)
         case Answered() | Followed():

@@ -50,7 +50,8 @@ class Work:
     ``starts``: first row per segment; ``left``: rows that stand in no executed frame yet; ``unfinished``: rows that are
     in no piece yet; ``pieces``: rows finished since the last flush; ``fetched``: inputs of unfinished segments with a
     blob; ``bare``: the frame without tensors, once it left in parts; ``turn``: its number among those that keep order,
-    0 for none; ``again``: rows that are tried elsewhere, since the last flush. ``lane`` and ``entry`` are the worker's own.
+    0 for none; ``again``: rows that are tried elsewhere, since the last flush. ``lane`` and ``entry`` are the worker's
+    own.
     """
 
     frame: InferenceFrame

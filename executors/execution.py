@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final, Protocol
@@ -116,11 +116,15 @@ class Run:
         self.outputs = outputs
 
 
+def _none_is_ordered(_sequence: int) -> Container[str]:
+    return frozenset()
+
+
 class Execution:
     """Queues, batches and finished rows of one executor. ``freed`` hears of the bytes of blobs that are done with.
 
-    ``ordered``: models whose rows are served in the order they come (``executors/lines.py``). ``max_attempts``: tries
-    of a model's rows, everywhere.
+    ``ordered``: models whose rows are served in the order they come (``executors/lines.py``), as of a memory sequence.
+    ``max_attempts``: tries of a model's rows, everywhere.
     """
 
     def __init__(
@@ -128,7 +132,7 @@ class Execution:
         name: str,
         loaded: Sessions,
         freed: Callable[[int], None],
-        ordered: Callable[[], Collection[str]] = frozenset,
+        ordered: Callable[[int], Container[str]] = _none_is_ordered,
         max_attempts: Callable[[str], int] = lambda _model: MAX_ATTEMPTS,
     ) -> None:
         self._loaded = loaded
@@ -166,7 +170,7 @@ class Execution:
         row_items: list[int] = np.frombuffer(frame.row_items, "<u2").tolist()
         deadlines_us: list[int] = np.frombuffer(frame.deadlines_us, "<i8").tolist()
         claims: list[Claim] = []
-        ordered = self._ordered()
+        ordered = self._ordered(frame.memory_sequence)
         if ordered and any(segment.model in ordered for segment in frame.segments):
             self.outbox.keep_order(work)
         ended = has_ended_rows(frame)
@@ -203,7 +207,7 @@ class Execution:
         """Run a frame at once, as it is; False, and nothing done, where the queues must have a say in it."""
         if self.batcher.queued_items or self._again or has_ended_rows(work.frame):
             return False
-        ordered = self._ordered()
+        ordered = self._ordered(work.frame.memory_sequence)
         if ordered and any(segment.model in ordered for segment in work.frame.segments):
             return False
         if self._running and not self._running.isdisjoint([(each.model, each.version) for each in work.frame.segments]):
@@ -249,7 +253,7 @@ class Execution:
         if len(signature) > 1:
             signature.sort()  # by name: a blob's order is its client's, and rows of both kinds ride together
         key = BatchKey(segment.model, segment.version, tuple(signature))
-        if segment.model in self._ordered() or (work, number) in self._places:
+        if work.turn and (segment.model in self._ordered(work.frame.memory_sequence) or (work, number) in self._places):
             self._queue_in_line(key, work, number, priorities[0], row_items, deadlines_us, now_us)
             return
         refused = self.batcher.add(key, work, number, priorities, row_items, deadlines_us, now_us)
@@ -440,7 +444,7 @@ class Execution:
         second = Run(run.session, run.version, run.slices, run.num_items, run.time_us, is_second=True)
         if not self.retries.pause(second, run.version[0], run.time_us, run.slices[0].deadlines_us[0]):
             return False
-        if run.version[0] in self._ordered():
+        if run.version[0] in self._ordered(run.slices[0].frame.frame.memory_sequence):
             self._holding.add(run.version)
         return True
 

@@ -15,7 +15,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
@@ -82,7 +82,7 @@ class Worker:
         name: str,
         tick_ms: int,
         schemas: SchemaWatch | None = None,
-        ordered: Callable[[], Collection[str]] = frozenset,
+        ordered: Callable[[int], Container[str]] = lambda _sequence: frozenset(),
         max_attempts: Callable[[str], int] = lambda _model: MAX_ATTEMPTS,
     ) -> None:
         self._lanes = Lanes(consumer, self._forget)

@@ -25,6 +25,7 @@ from streams.connection import FETCH_MAX_WAIT_MS, consumer, producer, start, sto
 from streams.executed_news import ExecutedNews
 from streams.faust_app import METADATA_MAX_AGE_MS, create_app
 from streams.interpreter import FrameInterpreter
+from streams.key_order import ordered_as_of
 from streams.lane_class import executor_group
 from streams.ledger_log import LedgerLog, Rebuilt
 from streams.letters.deadletter import DeadLetters
@@ -186,7 +187,7 @@ async def executor(context: RoleContext) -> None:
             tick_ms=min(settings.tick_ms, EXECUTOR_TICK_MS),
             schemas=parts.schemas,
             max_attempts=lambda model: max_attempts(parts.memory.view, model),
-            ordered=lambda: ordered_models(parts.memory.view),
+            ordered=lambda sequence: ordered_as_of(parts.memory.view, sequence),
         )
 
         def assigned(member_id: str) -> None:

@@ -9,7 +9,7 @@ topic it could be lost where later rows were not, and the row, delivered again, 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection
+from collections.abc import Container
 from typing import Final
 
 import numpy as np
@@ -17,8 +17,26 @@ import numpy as np
 from schemas.frame import InferenceFrame
 from streams.columns import Array, segment_starts
 from streams.lane_class import lanes_of
+from streams.memory_view import MemoryView, ordered_models
 
+
+class _EveryModel(Container[str]):
+    """Any model: what to take for ordered where memory is behind."""
+
+    def __contains__(self, model: object) -> bool:
+        return True
+
+
+EVERY_MODEL: Final = _EveryModel()
 PENDING_BYTE: Final = b"\x00"
+
+
+def ordered_as_of(memory: MemoryView, sequence: int) -> Container[str]:
+    """Models that are ordered, for a frame that was decided on at ``sequence``; where memory is behind it, any may be.
+
+    An empty frozenset where none is.
+    """
+    return ordered_models(memory) if memory.sequence >= sequence else EVERY_MODEL
 
 
 def has_ended_rows(frame: InferenceFrame) -> bool:
@@ -35,7 +53,7 @@ def lane_of_key(model: str, key: bytes, num_lanes: int, num_slow: int) -> int:
     return lanes[zlib.crc32(key, zlib.crc32(model.encode())) % len(lanes)]
 
 
-def keyed_rows(frame: InferenceFrame, ordered: Collection[str]) -> Array:
+def keyed_rows(frame: InferenceFrame, ordered: Container[str]) -> Array:
     """Whether each row has a routing key and is of one of the models in ``ordered``; bool [rows]."""
     keyed = np.frombuffer(frame.key_lengths, "<u2") > 0
     mine = np.zeros(len(keyed), np.bool_)
@@ -47,6 +65,6 @@ def keyed_rows(frame: InferenceFrame, ordered: Collection[str]) -> Array:
     return result
 
 
-def has_models(frame: InferenceFrame, ordered: Collection[str]) -> bool:
+def has_models(frame: InferenceFrame, ordered: Container[str]) -> bool:
     """Whether a segment is of one of the models in ``ordered``."""
     return any(segment.model in ordered for segment in frame.segments)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from streams.committed import CommittedConsumer, Holder
 from streams.edge.column_frames import FrameHead, column_frames, joined
 from streams.edge.request_batch import RequestBatch
 from streams.topics import full_name
+
+UNKNOWN: Final = "unknown_model"
+"""Another edge may know the model, and that it is ordered."""
 
 
 class RowOutlet:
@@ -67,7 +70,7 @@ class RowOutlet:
         admitted, ended = FrameBuilder(self.topic_id, partition), FrameBuilder(self.topic_id, partition)
         ordered = self.ordered()
         for row in rows:
-            stays = row.error is None or (row.routing_key and row.model in ordered)
+            stays = row.error is None or (row.routing_key and (row.model in ordered or row.error.code == UNKNOWN))
             (admitted if stays else ended).add(row)
         head = FrameHead(self.topic_id, partition, time.time_ns() // 1000, self._memory_sequence())
         frames = columnar(head)
