@@ -137,7 +137,7 @@ class PartitionRun:
                     view = self.shell.memory.view
                     if self.deferred and view.sequence != self._looked_at:
                         await self._look_at_deferred(now_us(), view)  # what waited goes first: a key's order is kept
-                        if self._looked_at == NEVER:
+                        if self._looked_at == NEVER or not self._has_room():
                             break
                     await self._take(backlog.popleft() if backlog else events.get_nowait(), view)
                 await self._wake()
