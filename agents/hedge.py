@@ -21,12 +21,13 @@ from typing import Final
 import numpy as np
 
 from agents.latency import UNKNOWN, Latencies
+from agents.under_way import NO_COPY, NO_ROWS, NOWHERE, merged, num_bytes, rows_of
 from schemas.frame import InferenceFrame
 from schemas.quick import replaced
 from streams.columns import HEDGE, OK, PRIMARY, Array, take
 from streams.frame_effects import Answered, Followed, SendFrame
 from streams.lane_class import lanes_beside
-from streams.memory_view import MemoryView, derived, models, plan
+from streams.memory_view import MemoryView, derived, models, ordered_models, plan
 
 MIN_SAMPLES: Final = 100
 COST: Final = 20
@@ -35,20 +36,9 @@ BURST: Final = 20
 """Copies that may be saved up."""
 TICK_US: Final = 10_000
 MEASURE_US: Final = 100_000
-MAX_ROWS: Final = 4096
 MAX_BYTES: Final = 8 << 20
 NEVER: Final = 1 << 62
 
-_ROW: Final = np.dtype(
-    [
-        ("offset", "<i8"), ("sent_us", "<i8"), ("deadline_us", "<i8"), ("kept", "<i8"), ("model", "<i4"),
-        ("row", "<i4"), ("lane", "<i4"), ("copy", "<i4"),
-    ]
-)  # fmt: skip
-"""A row under way: ``kept`` and ``row`` say where it stands, ``copy`` to which lane its copy went."""
-_NO_COPY: Final = -1
-_NOWHERE: Final = -2
-_NO_ROWS: Final = np.zeros(0, _ROW)
 _NO_NUMBERS: Final = np.zeros(0, np.int64)
 
 
@@ -71,7 +61,7 @@ class Hedging:
     """
 
     names: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    rows: Array = field(default_factory=lambda: _NO_ROWS)
+    rows: Array = field(default_factory=lambda: NO_ROWS)
     kept: Mapping[int, Kept] = field(default_factory=lambda: MappingProxyType({}))
     kept_bytes: int = 0
     oldest: int = 0
@@ -95,7 +85,7 @@ def hedged_models(memory: MemoryView) -> frozenset[str]:
 
 def _is_hedged(memory: MemoryView, name: str) -> bool:
     effective = plan(memory, name)
-    return effective is not None and effective.hedge
+    return effective is not None and effective.hedge and name not in ordered_models(memory)
 
 
 def watched(hedging: Hedging | None, sent: Sequence[SendFrame], memory: MemoryView, now_us: int) -> Hedging | None:
@@ -116,9 +106,9 @@ def watched(hedging: Hedging | None, sent: Sequence[SendFrame], memory: MemoryVi
     subjects = {name: hedging.names[name] for name in wanted}
     parts: list[Array] = []
     for each in frames:
-        rows = _rows_of(each.frame, each.partition, number, subjects, now_us)
+        rows = rows_of(each.frame, each.partition, number, subjects, now_us)
         if len(rows):
-            kept[number] = Kept(each.frame, _num_bytes(each.frame))
+            kept[number] = Kept(each.frame, num_bytes(each.frame))
             size += kept[number].num_bytes
             number += 1
             parts.append(rows)
@@ -130,7 +120,7 @@ def watched(hedging: Hedging | None, sent: Sequence[SendFrame], memory: MemoryVi
     earned = np.bincount(new["model"], minlength=len(hedging.credits))
     return replace(
         hedging,
-        rows=_merged(hedging.rows, new),
+        rows=merged(hedging.rows, new),
         kept=MappingProxyType(kept),
         kept_bytes=size,
         oldest=next(iter(kept), number),
@@ -156,43 +146,13 @@ def _knowing(hedging: Hedging, wanted: frozenset[str]) -> Hedging:
     )
 
 
-def _rows_of(frame: InferenceFrame, lane: int, number: int, subjects: Mapping[str, int], now_us: int) -> Array:
-    numbers = [-1 if segment.blob is not None else subjects.get(segment.model, -1) for segment in frame.segments]
-    per_row = np.repeat(np.array(numbers, np.int32), [segment.num_rows for segment in frame.segments])
-    mine = np.flatnonzero(per_row >= 0)
-    rows = np.empty(len(mine), _ROW)
-    rows["offset"] = np.frombuffer(frame.offsets, "<i8")[mine]
-    rows["deadline_us"] = np.frombuffer(frame.deadlines_us, "<i8")[mine]
-    rows["model"], rows["row"] = per_row[mine], mine
-    rows["sent_us"], rows["kept"], rows["lane"], rows["copy"] = now_us, number, lane, _NO_COPY
-    return rows
-
-
-def _num_bytes(frame: InferenceFrame) -> int:
-    tensors = sum([len(block.data) for segment in frame.segments for block in segment.inputs])
-    return tensors + 64 * len(frame.statuses) + len(frame.ids) + len(frame.routing_keys)
-
-
-def _merged(rows: Array, new: Array) -> Array:
-    """All rows by offset, one per offset, the newest ``MAX_ROWS`` of them."""
-    new = new[np.argsort(new["offset"], kind="stable")]
-    merged = np.concatenate((rows, new))
-    if len(rows) and rows["offset"][-1] >= new["offset"][0]:
-        merged = merged[np.argsort(merged["offset"], kind="stable")]
-    offsets = merged["offset"]
-    repeated = offsets[1:] == offsets[:-1]
-    if repeated.any():
-        merged = merged[np.concatenate(([True], ~repeated))]
-    return merged[-MAX_ROWS:]
-
-
 def heard(hedging: Hedging | None, news: Answered | Followed, now_us: int) -> Hedging | None:
     """Take news of executed frames."""
     if isinstance(news, Answered):
         return None if hedging is None else _answered(hedging, news, now_us)
     hedging = hedging or Hedging()
     return replace(  # what is under way may have been answered unheard
-        hedging, followed=news.on, rows=_NO_ROWS, kept=MappingProxyType({}), kept_bytes=0, oldest=hedging.next_number
+        hedging, followed=news.on, rows=NO_ROWS, kept=MappingProxyType({}), kept_bytes=0, oldest=hedging.next_number
     )
 
 
@@ -242,7 +202,7 @@ def hedged(
     num_alone = 0
     for number, lane, mine in _by_frame(rows, chosen):
         target = _target(lane, lanes_beside(lane, num_lanes, num_slow), hedging.served)
-        rows["copy"][mine] = _NOWHERE if target is None else target
+        rows["copy"][mine] = NOWHERE if target is None else target
         if target is None:
             num_alone += len(mine)
             continue
@@ -261,7 +221,7 @@ def _measured(hedging: Hedging, wanted: frozenset[str], now_us: int) -> Hedging:
     rows = hedging.rows
     is_wanted = np.array([name in wanted for name in hedging.names], bool)
     rows = rows[(rows["deadline_us"] > now_us) & is_wanted[rows["model"]]]
-    needed = set(rows["kept"][rows["copy"] == _NO_COPY].tolist())
+    needed = set(rows["kept"][rows["copy"] == NO_COPY].tolist())
     kept = {number: each for number, each in hedging.kept.items() if number in needed}
     return replace(
         hedging, rows=rows, kept=MappingProxyType(kept), kept_bytes=sum([each.num_bytes for each in kept.values()]),
@@ -273,7 +233,7 @@ def _chosen(hedging: Hedging, now_us: int) -> list[int]:
     """Places of the rows to send once more, the oldest offsets of each model first, as far as its credit goes."""
     rows, subjects = hedging.rows, hedging.rows["model"]
     slow = (
-        (rows["copy"] == _NO_COPY)
+        (rows["copy"] == NO_COPY)
         & (rows["kept"] >= hedging.oldest)
         & (now_us - rows["sent_us"] >= hedging.waits_us[subjects])
         & (rows["deadline_us"] - now_us > hedging.medians_us[subjects])

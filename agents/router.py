@@ -142,7 +142,7 @@ def _route(
         )
         num_sent = num_rows(left)
     hedging = state.hedging
-    if num_sent and hedge.hedged_models(memory):
+    if num_sent and memory.sequence >= frame.memory_sequence and hedge.hedged_models(memory):
         hedging = hedge.watched(hedging, [each for each in effects if isinstance(each, SendFrame)], memory, now_us)
     counted = RouterState(
         state.num_rows + num_sent,

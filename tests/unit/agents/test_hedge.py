@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents import hedge
-from agents.hedge import BURST, COST, MAX_BYTES, MAX_ROWS, MIN_SAMPLES, NEVER, Hedging
+from agents.hedge import BURST, COST, MAX_BYTES, MIN_SAMPLES, NEVER, Hedging
+from agents.under_way import MAX_ROWS
 from schemas.frame import InferenceFrame
 from streams.columns import ERROR, EXPIRED, HEDGE, OK, PRIMARY, Columns, segment_starts
 from streams.frame_effects import Answered, Followed, SendFrame
@@ -105,6 +106,11 @@ def test_no_state_is_made_where_no_model_is_hedged() -> None:
     assert hedge.heard(None, Answered(np.arange(3), np.ones(3), np.zeros(3), ""), T) is None
     assert hedge.hedged_models(plain) == frozenset()
     assert hedge.hedged_models(BOTH) == {"digits"}
+
+
+def test_ordered_models_are_not_hedged() -> None:
+    plans = [replace(plan(name, ("v1.0.0", 100)), hedge=True) for name in ("digits", "other")]
+    assert hedge.hedged_models(memory(replace(MODEL, ordered=True), OTHER, *plans)) == {"other"}
 
 
 def test_a_plan_that_hedges_no_more_forgets_all_but_that_answers_are_followed() -> None:

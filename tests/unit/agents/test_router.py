@@ -10,15 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agents.hedge import NEVER, TICK_US
 from agents.route import home_lane, version_for
-from agents.router import ROUTER, RouterParams, RouterState, decide, lookups
+from agents.router import ROUTER, RouterParams, RouterState, decide, hedging_due, lookups
 from schemas.coordinate import RecordCoordinate
 from schemas.frame import InferenceFrame
-from streams.agent import Effects, Event, Tick
+from streams.agent import TICK, Effects, Event, Tick
 from streams.cache.lookup import LookedUp
-from streams.columns import ERROR, EXPIRED, OK, PENDING, Columns, request_ids, segment_starts
+from streams.columns import ERROR, EXPIRED, HEDGE, OK, PENDING, Columns, request_ids, segment_starts
 from streams.frame_codec import decode_frame, encode_frame
-from streams.frame_effects import Confirmed, Defer, SendFrame
+from streams.frame_effects import Answered, Confirmed, Defer, Followed, SendFrame
 from streams.memory_view import MemoryView, cache_scope
 from streams.splice import wire_of
 from tests.support.cached import POLICY, digests_of, entry, known
@@ -324,3 +325,31 @@ def test_with_nothing_in_the_cache_every_row_goes_where_it_went() -> None:
     _, effects = route_cached(made, known(lookups(made, CACHED, PARAMS), {}))
     _, plain = decide(RouterState(), Event(made, RecordCoordinate("t", 1, 0), T + 5, answers=CACHED), PARAMS)
     assert [replace(each.frame, input_digests=None) for each in effects] == [each.frame for each in plain]
+
+
+def test_rows_of_hedged_models_are_watched_and_copied_and_the_others_leave_no_state() -> None:
+    hedged = memory(MODEL, replace(plan("digits", ("v1.0.0", 100), lane=0), hedge=True))
+    params = RouterParams(num_lanes=2)
+    state, _ = decide(RouterState(), Event(Followed(on=True), TICK, T, answers=hedged), params)
+    assert decide(state, Event(frame([row(1)]), TICK, T, answers=PLANNED), params)[0].hedging is state.hedging
+    now_us = T
+    for first in (0, 200):
+        made = frame([row(at, deadline_us=T + 9_000_000) for at in range(first, first + 200)])
+        state, _ = decide(state, Event(made, RecordCoordinate("t", 1, 0), now_us, answers=hedged), params)
+        assert hedging_due(state) == T + TICK_US
+        now_us += 300_000
+        if first == 0:
+            heard = Answered(np.arange(200), np.full(200, OK), np.zeros(200), "executor-0")
+            state, _ = decide(state, Event(heard, TICK, now_us, answers=hedged), params)
+    state, copies = decide(state, Event(Tick(), TICK, now_us + 300_000, answers=hedged), params)
+    assert [(each.topic, each.partition, set(each.frame.roles)) for each in copies] == [
+        ("inference.routed", 1, {HEDGE})
+    ]
+    assert [rows_of(each.frame) for each in copies] == [[(at, "digits", "v1.0.0") for at in range(200, 220)]]
+
+
+def test_without_hedging_ticks_and_answers_change_nothing() -> None:
+    heard = Answered(np.arange(3), np.full(3, OK), np.zeros(3), "executor-0")
+    for event in (Tick(), heard):
+        assert decide(RouterState(), Event(event, TICK, T, answers=PLANNED), PARAMS) == (RouterState(), ())
+    assert hedging_due(RouterState()) == NEVER
