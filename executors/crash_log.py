@@ -18,11 +18,12 @@ import mmap
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from executors.profile import Version
-from executors.session import Session
-from streams.columns import Array
+if TYPE_CHECKING:  # read before anything else by a process that starts in a dead one's place
+    from executors.profile import Version
+    from executors.session import Session
+    from streams.columns import Array
 
 log = logging.getLogger(__name__)
 

@@ -30,7 +30,6 @@ from streams.lane_class import executor_group
 from streams.ledger_log import LedgerLog, Rebuilt
 from streams.letters.deadletter import DeadLetters
 from streams.memory_view import ordered_models
-from streams.predecessor import MemberNote
 from streams.provision import topic_ids, topic_partitions
 from streams.pulse import Pulse, TelemetryWindow
 from streams.registry.schema_watch import SchemaWatch
@@ -100,18 +99,10 @@ def _group(context: RoleContext, group: str, **settings: Any) -> Any:
     )
 
 
-async def _goodbye(context: RoleContext) -> MemberNote:
-    """Take the process before this one out of its group, where it died; the note for this one."""
-    note = MemberNote(context.settings.run_dir / f"{context.name}.member")
-    await note.leave(context.connection)
-    return note
-
-
 async def edge(context: RoleContext) -> None:
     """Requests become frames."""
     settings = context.settings
     policy = AdmissionPolicy(settings.default_timeout_ms, settings.max_timeout_ms)
-    note = await _goodbye(context)
     async with _parts(context) as parts:
         group = edge_group(parts.topic_id)
         reader = _group(context, group, isolation_level="read_committed", max_poll_records=5_000)
@@ -131,7 +122,7 @@ async def edge(context: RoleContext) -> None:
         pulse = _pulse(context, parts)
         async with open_edge(settings, given) as opened:
             context.drains.append(opened.source.drain)
-            opened.source.on_assigned = partial(note.write, group)
+            opened.source.on_assigned = partial(context.member.write, group)
             ready = _when(opened.source.joined, context)
             await together(opened.loop.run(), opened.restore.run(), opened.loads.run(), pulse.run(), watch.run(), ready)
 
@@ -160,9 +151,9 @@ async def executor(context: RoleContext) -> None:
             for version in planned_versions(view, lanes, num_slow, slow=slow):
                 each.want(*version)
 
-    crashes = CrashLog(settings.run_dir, context.name)  # before the goodbye: whoever gets the lanes then reads it
+    crashes = CrashLog(settings.run_dir, context.name)
     crashes.watch()
-    note, group = await _goodbye(context), executor_group(slow=slow)
+    group = executor_group(slow=slow)
 
     async with _parts(context, changed) as parts:
         loader = ModelLoader(ModelStore(settings.data_dir), settings.device, lambda: parts.memory.view, crashes=crashes)
@@ -191,7 +182,7 @@ async def executor(context: RoleContext) -> None:
         )
 
         def assigned(member_id: str) -> None:
-            note.write(group, member_id)
+            context.member.write(group, member_id)
             loader.renew()
 
         loop.lanes.on_assigned = assigned

@@ -28,6 +28,7 @@ from infra.paced_log import PacedHandler
 from infra.settings import Settings, StartError, load_settings
 from streams.connection import Connection
 from streams.errors import IsosError, RetriableError
+from streams.predecessor import MemberNote
 
 log = logging.getLogger("isos")
 
@@ -56,6 +57,11 @@ class RoleContext:
     def name(self) -> str:
         """Name of the process, as in its log and readiness file."""
         return os.environ.get("ISOS_PROCESS_NAME") or f"{self.role}-{self.instance}"
+
+    @property
+    def member(self) -> MemberNote:
+        """Where the process notes who it is in its consumer group."""
+        return MemberNote(self.settings.run_dir / f"{self.name}.member")
 
 
 Role = Callable[[RoleContext], Awaitable[None]]
@@ -126,6 +132,20 @@ async def _drain(running: asyncio.Future[None], context: RoleContext) -> None:
     draining.cancel()
 
 
+async def _run(context: RoleContext) -> None:
+    """Say goodbye for the process before this one, where it died, and be the role.
+
+    The goodbye comes before the imports, which take longest of a start: the others of the group wait for it. What they
+    should know of the death stands before they get its partitions.
+    """
+    if context.role == "executor":
+        from executors.crash_log import CrashLog
+
+        CrashLog(context.settings.run_dir, context.name).close()
+    await context.member.leave(context.connection)
+    await role_of(context.role)(context)
+
+
 async def _main(role_name: str, instance: int, settings: Settings) -> int:
     stop = asyncio.Event()
     defects: list[BaseException] = []
@@ -142,7 +162,7 @@ async def _main(role_name: str, instance: int, settings: Settings) -> int:
         settings, Connection(settings.bootstrap), role_name, instance, lambda: announce_ready(settings, name), defect
     )
     beating = asyncio.ensure_future(_beat(_readiness_file(settings, name)))
-    running = asyncio.ensure_future(role_of(role_name)(context))
+    running = asyncio.ensure_future(_run(context))
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
