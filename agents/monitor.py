@@ -20,7 +20,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from agents import forgery
 from agents.breaker_machine import BreakerParams, Breakers, alert_of, hear, learn, moves
+from agents.forgery import Forgery
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryEvent
 from schemas.telemetry import Alert, Heartbeat, LoadedModel, Telemetry
@@ -57,16 +59,6 @@ class ProcessStatus:
     restarts: int
     cause: RecordCoordinate
     alert_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Forgery:
-    """Cached values that somebody else wrote, as a stage met them: how many so far, and when the last one."""
-
-    alert_id: str
-    num_values: int
-    last_us: int
-    cause: RecordCoordinate
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +108,8 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
             folded = fold_heartbeat(state, heartbeat, event.now_us, event.coordinate)
             return _resolve_heard(folded, process_name(heartbeat), event.now_us, params)
         case Telemetry() as window:
-            state, effects = _note_forgery(fold_telemetry(state, window), window, event)
+            forgeries, effects = forgery.note(state.forgeries, window, event)
+            state = replace(fold_telemetry(state, window), forgeries=forgeries)
             heard = hear(state.breakers, window, event.now_us, params.breaker)
             state, asked = _move(replace(state, breakers=heard), event.now_us, params)
             return state, (*effects, *asked)
@@ -124,7 +117,9 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
             return _learn(state, change, event)
         case Tick():
             state, effects = _judge(state, event.now_us, params)
-            state, gone = _forgeries_gone(state, event.now_us, params)
+            forgeries, gone = forgery.gone(state.forgeries, event.now_us, params.quiet_us)
+            if forgeries is not state.forgeries:
+                state = replace(state, forgeries=forgeries)
             state, asked = _move(state, event.now_us, params)
             return state, (*effects, *gone, *asked)
     return state, NO_EFFECTS
@@ -248,43 +243,6 @@ def _resolve_heard(state: State, name: str, now_us: int, params: Params) -> tupl
     return replace(state, processes=processes), (
         _alert(status, "The process is heard again.", now_us, 0, resolved=True),
     )
-
-
-def _note_forgery(state: State, window: Telemetry, event: Event) -> tuple[State, Effects]:
-    if window.num_cache_forged == 0:
-        return state, NO_EFFECTS
-    place = f"{window.stage}-{window.instance}"
-    known = state.forgeries.get(place)
-    alert_id = f"cache_forged/{place}/{window.window_start_us}" if known is None else known.alert_id
-    num_values = window.num_cache_forged + (0 if known is None else known.num_values)
-    forgery = Forgery(alert_id, num_values, event.now_us, event.coordinate)
-    state = replace(state, forgeries={**state.forgeries, place: forgery})
-    message = "Redis holds cached answers that this stack did not write; they are not used."
-    return state, () if known is not None else (_forgery_alert(place, forgery, message, event.now_us, resolved=False),)
-
-
-def _forgeries_gone(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
-    gone = [place for place, met in sorted(state.forgeries.items()) if now_us - met.last_us >= params.quiet_us]
-    if not gone:
-        return state, NO_EFFECTS
-    message = "No more cached answers of others were met."
-    effects = tuple(_forgery_alert(place, state.forgeries[place], message, now_us, resolved=True) for place in gone)
-    return replace(state, forgeries={k: v for k, v in state.forgeries.items() if k not in gone}), effects
-
-
-def _forgery_alert(place: str, met: Forgery, message: str, now_us: int, *, resolved: bool) -> Publish:
-    alert = Alert(
-        alert_id=met.alert_id,
-        kind="cache_forged",
-        subject=place,
-        severity="critical",
-        message=message,
-        evidence=to_json(met),
-        resolved=resolved,
-        time_us=now_us,
-        causes=(met.cause,),
-    )
-    return Publish("control.alerts", place.encode(), alert)
 
 
 def _alert(status: ProcessStatus, message: str, now_us: int, silence: int, *, resolved: bool) -> Publish:

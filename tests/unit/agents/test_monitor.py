@@ -7,6 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents import orchestrator
 from agents.monitor import (
     KEPT_WINDOWS,
     Evidence,
@@ -22,8 +23,9 @@ from agents.monitor import (
 )
 from schemas.telemetry import Alert, Heartbeat, ModelWindow, Telemetry
 from streams.agent import Effects, Publish
-from streams.canonical import to_json
-from tests.support.control import HERE, SECOND, at, tick
+from streams.canonical import from_json, to_json
+from tests.support.control import HERE, SECOND, at, chained, model_version, tick
+from tests.unit.agents.test_orchestrator import register
 
 PARAMS = Params()
 
@@ -162,3 +164,30 @@ def test_forged_answers_in_the_cache_are_alerted_once_and_resolved_when_they_end
     gone = "No more cached answers of others were met."
     assert effects == (forgery(5, 13, 73, gone, resolved=True),)
     assert state.forgeries == {}
+
+
+def failing(start_s: int) -> Telemetry:
+    part = ModelWindow("digits", "v1.0.0", 40, 10, 30, 0, 0, 0, 0)
+    return Telemetry("executor", 0, start_s * SECOND, SECOND, 0, 0, (part,))
+
+
+def test_a_version_that_fails_its_rows_has_its_breaker_opened_and_alerted() -> None:
+    state, effects = decide(State(), at(failing(9), 10 * SECOND), PARAMS)
+    (asked,) = effects
+    assert (asked.topic, asked.key, asked.record.kind) == ("memory.commands", b"breaker/digits/v1.0.0", "OpenBreaker")
+    _, registered = orchestrator.decide(orchestrator.State(), at(register(model_version())), None)
+    memory, _ = orchestrator.decide(orchestrator.State(), at(register(model_version())), None)
+    memory, opened = orchestrator.decide(memory, at(asked.record, 10 * SECOND), None)
+    alerts: Effects = ()
+    for stored in chained((*registered, *opened)):
+        state, made = decide(state, at(stored.event, 11 * SECOND, answers=stored.value_hash), PARAMS)
+        alerts += made
+    (raised,) = alerts
+    assert (raised.topic, raised.record.kind, raised.record.resolved) == ("control.alerts", "breaker_open", False)
+    assert decide(state, tick(12 * SECOND), PARAMS)[1] == ()
+    _, later = decide(state, tick(26 * SECOND), PARAMS)
+    assert [effect.record.kind for effect in later] == ["HalfOpenBreaker"]
+
+
+def test_the_state_of_an_older_release_is_read() -> None:
+    assert from_json(State, '{"processes":{},"windows":{},"listening_us":1,"last_us":2}') == State({}, {}, 1, 2)
