@@ -78,7 +78,9 @@ def _admits(breakers: Mapping[str, Breaker], version: str, request_id: bytes) ->
     return breaker is None or (breaker.state == "half_open" and is_probe(request_id))
 
 
-def refusal(frame: InferenceFrame, refused: Mapping[int, tuple[str, int]], now_us: int) -> SendFrame:
+def refusal(
+    frame: InferenceFrame, refused: Mapping[int, tuple[str, int]], memory_sequence: int, now_us: int
+) -> SendFrame:
     """The rows that may go nowhere, by their number: they end with what they failed with before, else ``circuit_open``.
 
     Of each the version that it was planned for, and when it may be sent again (milliseconds).
@@ -87,7 +89,8 @@ def refusal(frame: InferenceFrame, refused: Mapping[int, tuple[str, int]], now_u
     part = take(frame, rows)
     known = {error.row: error for error in part.errors}
     errors = [known.get(at) or _circuit_open(at, *refused[row]) for at, row in enumerate(rows.tolist())]
-    ended = replace(end_rows(part, ERROR, errors), routed_us=now_us, attempt=0, not_before_us=0)
+    bare = end_rows(part, ERROR, errors)
+    ended = replace(bare, memory_sequence=memory_sequence, routed_us=now_us, attempt=0, not_before_us=0)
     return SendFrame("inference.executed", frame.partition, ended)
 
 

@@ -130,7 +130,7 @@ def _route(
     if left is not None and (left.attempt or all_breakers(memory)):
         refused = refused_rows(left, [route for route in routes if route is not None], now_us)
         if refused:
-            effects.append(refusal(left, refused, now_us))
+            effects.append(refusal(left, refused, memory.sequence, now_us))
             num_ended += len(refused)
             left = _without(left, np.isin(np.arange(num_rows(left)), list(refused)))
             routes = [] if left is None else routes_of(left, memory, params.num_lanes, params.num_slow_lanes)
