@@ -17,7 +17,10 @@ from schemas.serving import ServingPolicy
 from schemas.telemetry import Alert
 from streams.canonical import to_json
 from streams.memory_view import MemoryView, models, plan
+from tests.sim.breaker_invariants import stir
+from tests.sim.order_invariants import Line, asked, ordered_model
 from tests.sim.processes import Process
+from tests.sim.retry_invariants import FAILING, FOR_EVER, RECOVERS
 from tests.sim.roles import FAILS, NOT_FINITE
 from tests.sim.world import REQUEST_PARTITIONS, World
 
@@ -46,6 +49,8 @@ class Client:
         self.sent: list[InferenceRequest] = []
         self.uses: dict[str, int] = {}
         self.expected_of: dict[str, tuple[str, ...]] = {}
+        self.in_order = ordered_model(world.profile, MODEL_NAMES)
+        self.lines: dict[tuple[int, int], Line] = {}
 
     def send(self, processes: list[Process], memory: MemoryView, registered: list[str]) -> str:
         """Send one request, or leave a gap as an aborted transaction does."""
@@ -63,10 +68,15 @@ class Client:
         model = registered[-1] if which < 0.3 else rng.choice(registered if which < 0.95 else MODEL_NAMES)
         if self.world.profile.cached and rng.random() < 0.6:
             model = registered[0]
-        request, expected = self.request(model, self.codes_of(model, processes, memory))
+        if self.in_order in registered and rng.random() < 0.5:
+            model = self.in_order
+        codes = self.codes_of(model, processes, memory)
+        request, expected = self.request(model, codes, registered)
         value = self.world.codec.encode("inference.requests", request)
         offset = self.world.append("inference.requests", partition, request.request_id.encode(), value)
         self.note(partition, offset, expected)
+        if request.model == self.in_order and request.routing_key:
+            self.lines[partition, offset] = request.model, request.routing_key
         return f"{partition}@{offset}: {request.model}, expects {'|'.join(expected.codes)}"
 
     def note(self, partition: int, offset: int, expected: Expected) -> None:
@@ -79,7 +89,7 @@ class Client:
         """Whether a request may have ended so; one whose id was used again may have met the other one."""
         return code in expected.codes or (self.uses.get(expected.request_id, 0) > 1 and code in REPEATED)
 
-    def request(self, model: str, codes: tuple[str, ...]) -> tuple[InferenceRequest, Expected]:
+    def request(self, model: str, codes: tuple[str, ...], registered: list[str]) -> tuple[InferenceRequest, Expected]:
         """A request that ends with one of ``codes`` unless chance spoils it."""
         rng = self.world.rng
         number = self.world.number()
@@ -100,7 +110,15 @@ class Client:
             codes = _instead(codes, "not_finite")
         elif kind < 0.12:
             timeout_ms = rng.randint(1, 2_000)
-            codes = (*codes, "deadline_exceeded", "no_plan")
+            codes = (*codes, "deadline_exceeded", "no_plan", "overloaded")
+        elif kind < 0.12 + self.world.profile.passing:
+            items, times = 1, rng.choice((1, 2, RECOVERS, FOR_EVER))
+            data = np.array([[FAILING - number, times]], np.float32)
+            codes = codes if times <= RECOVERS else _instead(codes, "execution_failed")
+            if self.world.profile.poor:
+                codes = (*codes, "execution_failed")
+            if (model == self.in_order and times > 1) or self.world.profile.breakers:
+                codes = (*codes, "execution_failed")  # it is tried in one place only
         name = f"r{number}"
         if self.sent and rng.random() < 0.08:
             earlier = rng.choice(self.sent[-10:])
@@ -108,12 +126,15 @@ class Client:
             if rng.random() < 0.6:
                 model, data = earlier.model, np.frombuffer(earlier.inputs[0].data, np.float32).reshape(-1, WIDTH)
                 items, codes = len(data), (*codes, *self.expected_of[name])
+        key, version = rng.choice((None, "k")), None
+        if model == self.in_order:
+            key, version = asked(rng, model, registered)
         tensor = Tensor("x", "FP32", (items, WIDTH), data.tobytes())
         self.uses[name] = self.uses.get(name, 0) + 1
         self.expected_of[name] = (*self.expected_of.get(name, ()), *codes)
         request = InferenceRequest(
             name, model, (tensor,), priority=rng.randint(0, 9), timeout_ms=timeout_ms,
-            routing_key=rng.choice((None, "k")),
+            routing_key=key, version=version,
         )  # fmt: skip
         self.sent.append(request)
         return request, Expected(codes, (data * 2 + 1).tobytes(), name)
@@ -130,7 +151,7 @@ class Client:
             codes = (*codes, "unknown_model")
         if self.world.profile.hold_us < 10_000_000 and not all(_has_plan(view, model) for view in routers):
             codes = (*codes, "no_plan")
-        return codes
+        return (*codes, "circuit_open") if self.world.profile.breakers else codes
 
 
 def _has_plan(view: MemoryView, model: str) -> bool:
@@ -155,6 +176,8 @@ class Operator:
         rng = self.world.rng
         if self.world.profile.cached and rng.random() < 0.4:
             return self.cache(rng.choice(self.registered), enabled=rng.random() < 0.8, later=rng.random() < 0.6)
+        if self.world.profile.breakers and rng.random() < 0.5:
+            return stir(self.world, rng.choice(self.registered))
         if self.world.profile.hedged and rng.random() < 0.2:
             return self.serve(ServingPolicy(rng.choice(self.registered), hedge=rng.random() < 0.7))
         if rng.random() < 0.2:
@@ -168,7 +191,8 @@ class Operator:
     def register(self, name: str, version: str = "v1.0.0") -> str:
         """Register a version of a model; the first one is served."""
         tensors = (TensorSpec("x", "FP32", (WIDTH,)),), (TensorSpec("y", "FP32", (WIDTH,)),)
-        model = ModelVersion(name, version, "ab" * 32, 10, *tensors, max_batch_size=8)
+        ordered = name == ordered_model(self.world.profile, MODEL_NAMES)
+        model = ModelVersion(name, version, "ab" * 32, 10, *tensors, max_batch_size=8, ordered=ordered)
         key = f"model/{name}/{version}"
         command = MemoryCommand(
             f"register/{name}/{version}", "cli", "RegisterModel", key, 0, to_json(model), "", (), self.world.now_us

@@ -13,8 +13,8 @@ from tests.sim.redis_double import answers_of
 from tests.sim.roles import KINDS
 from tests.sim.world import World
 
-DUPLICATED = ("inference.admitted", "inference.routed", "inference.executed", "control.plans", "memory.commands")
-FRAMES = ("inference.admitted", "inference.routed", "inference.executed")
+FRAMES = ("inference.admitted", "inference.routed", "inference.retries", "inference.executed")
+DUPLICATED = (*FRAMES, "control.plans", "memory.commands")
 MARKED = (*FRAMES, "inference.requests", "control.plans", "memory.commands")
 RUBBISH = (None, b"", b"rubbish", b"\x00\x00\x00\x00\x63more")
 

@@ -13,23 +13,26 @@ from agents.route import home_lane
 from schemas.frame import InferenceFrame
 from schemas.ledger import LedgerCheckpoint
 from schemas.result import InferenceResult
-from streams.columns import HEDGE
+from streams.columns import HEDGE, segment_starts
 from streams.ledger import source_of
 from streams.memory_log import LogRecord
-from streams.memory_view import model_version, plan
+from streams.memory_view import model_version, ordered_models, plan
 from streams.partition_run import UNFINISHED_WINDOWS
 from streams.terminals import SET, Terminals
 from streams.topics import full_name
+from tests.sim.breaker_invariants import BreakerInvariants
 from tests.sim.cache_invariants import CacheInvariants
 from tests.sim.clients import Client
 from tests.sim.control_invariants import FOLD as FOLD
 from tests.sim.control_invariants import ControlInvariants
 from tests.sim.group import Place
+from tests.sim.order_invariants import OrderInvariants
 from tests.sim.processes import Process
+from tests.sim.retry_invariants import RetryInvariants
 from tests.sim.roles import WatchedRun
 from tests.sim.substitutes import BOUNDS
 from tests.sim.violation import Violation
-from tests.sim.world import FOREVER_US, TOPIC_ID, Appended, World
+from tests.sim.world import FOREVER_US, LANES, TOPIC_ID, Appended, World
 
 ONE_RESULT = "one result per request"
 ONE_WRITER = "one writer"
@@ -75,7 +78,10 @@ class Invariants:
         self.world = world
         self.client = client
         self.muted = muted
+        self.order = OrderInvariants(client.lines, self.violated)
         self.control = ControlInvariants(world, self.violated)
+        self.retries = RetryInvariants(world, self.violated)
+        self.breakers = BreakerInvariants(world, self.control.views, self.violated)
         self.cache = CacheInvariants(world, self.control.views, self.violated)
         self.seen: dict[str, set[Coordinate]] = {}
         self.letters: set[bytes] = set()
@@ -133,7 +139,7 @@ class Invariants:
                 self.result(record)
             case "inference.ledger-checkpoints":
                 self.checkpoint(self.world.codec.decode(record.topic, record.value))
-            case "inference.admitted" | "inference.routed" | "inference.executed":
+            case "inference.admitted" | "inference.routed" | "inference.retries" | "inference.executed":
                 frame = self.world.readable(record.topic, record.value)
                 if frame is not None and frame.topic_id == TOPIC_ID:
                     self.frame(record.topic, record.partition, frame)
@@ -174,6 +180,8 @@ class Invariants:
             self.violated(COPY, f"request {name} ended with {code}, which no row of its own says", name)
         if code != "OK":
             return
+        if result.provenance is None or not result.provenance.cached:
+            self.order.ended_well(partition, offset)
         if len(result.outputs) != 1 or result.outputs[0].data != expected.outputs:
             self.violated(OUTPUTS, f"request {name} got outputs that are not its own", name)
         first = self.inputs.setdefault(result.request_id, expected.outputs)
@@ -194,18 +202,26 @@ class Invariants:
         ]
         self.world.tell(f"{topic}-{partition} has {', '.join(rows)}")
         self.seen.setdefault(topic, set()).update(coordinates(frame))
+        self.retries.frame(topic, partition, frame)
+        self.breakers.frame(topic, frame)
         if topic != "inference.routed":
             return
         copies = HEDGE in frame.roles
+        elsewhere = copies or frame.attempt > 0
         self.world.count("copies", frame.roles.count(HEDGE))
         view = self.control.views[frame.memory_sequence]
-        for segment in frame.segments:
+        for first, segment in zip(segment_starts(frame), frame.segments, strict=False):
+            if frame.statuses[first]:  # it ended before, and keeps its place among the rows of its key
+                continue
             effective = plan(view, segment.model)
             if effective is None or model_version(view, segment.model, segment.version) is None:
                 self.violated(
                     PLANNED, f"{segment.model} was routed at sequence {view.sequence}, which has no plan for it"
                 )
-            elif (home_lane(effective, self.world.log.partitions(topic)) != partition) != copies:
+            elif segment.model in ordered_models(view):
+                for row in range(first, first + segment.num_rows):
+                    self.order.routed(frame, segment.model, row, partition, home_lane(effective, LANES))
+            elif (home_lane(effective, self.world.log.partitions(topic)) != partition) != elsewhere:
                 self.violated(PLANNED, f"{segment.model} went to lane {partition}, which is not the plan's")
             elif copies and not effective.hedge:
                 self.violated(PLANNED, f"a row of {segment.model} was copied, which no plan says")
@@ -248,6 +264,9 @@ class Invariants:
                 name = f"{coordinate[0]}@{coordinate[1]}"
                 missing = f"request {name} of record {record.offset} stands on none of {', '.join(AFTER[group])}"
                 self.violated(COMMIT, f"{where}, but {missing}", name)
+            elif group in ("router", "executor") and not self.retries.stands(group, coordinate, content.attempt):
+                name = f"{coordinate[0]}@{coordinate[1]}"
+                self.violated(COMMIT, f"{where}, but try {content.attempt + 1} of request {name} went nowhere", name)
 
     # What was folded.
 
@@ -289,6 +308,7 @@ class Invariants:
 
     def final(self) -> None:
         """Every request has its result, nobody was reaped, everything is committed."""
+        self.retries.final()
         missing = self.missing()
         if missing:
             names = [f"{partition}@{offset}" for partition, offset in missing[:3]]

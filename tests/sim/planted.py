@@ -10,20 +10,25 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
 from aiokafka.errors import KafkaError
 
+import agents.hedge
+import agents.retry
 import agents.route
 import agents.router
+import agents.validator
 import streams.cache.fill
 import streams.control.control_loop
 import streams.ledger_log
 import streams.memory_view
 import streams.partition_run
 from executors.outbox import Outbox
-from schemas.frame import Segment
+from executors.retry import Retries
+from schemas.frame import InferenceFrame, Segment
 from schemas.model import ModelVersion
 from schemas.plan import Plan, VersionWeight
 from streams.cache.keys import CacheScope, scope_of
@@ -32,6 +37,7 @@ from streams.columns import ERROR
 from streams.committed import CommittedConsumer
 from streams.control.event_store import EventStore
 from streams.control.tenure import Tenure
+from streams.edge.forecast import Service
 from streams.edge.request_ids import Claim, RequestIds
 from streams.errors import FencedError, RetriableError
 from streams.ledger_log import RESULTS, LedgerLog
@@ -41,11 +47,13 @@ from streams.ordering import InOrder
 from streams.partition_run import PartitionRun
 from streams.results import result_batches
 from streams.terminals import OPEN, SET, Terminals
+from tests.sim.breaker_invariants import KEPT
 from tests.sim.cache_invariants import CACHED
 from tests.sim.control_invariants import CHAIN, COMMITTED, FOLD, JOURNALED
 from tests.sim.invariants import (
     CHECKPOINT,
     COMMIT,
+    COPY,
     DEAD_LETTER,
     DEFECT,
     DRAINED,
@@ -56,6 +64,7 @@ from tests.sim.invariants import (
     PLANNED,
 )
 from tests.sim.profile import FOREVER_US
+from tests.sim.retry_invariants import RETRIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +100,12 @@ _init_ledger = LedgerLog.__init__
 _until_end = LedgerLog._until_end
 _run = PartitionRun.run
 _end = Outbox.end
+_retried = agents.retry.retried
+_init_retries = Retries.__init__
 _round = Tenure.round
+_finish_us = Service.finish_us
 _claim = RequestIds.claim
+_gate = agents.validator._gate
 
 
 def _commits_at_once(topic: str) -> Callable[..., Any]:
@@ -107,7 +120,9 @@ def _holds_nothing(self: PartitionRun, entry: Any) -> None:
 
 
 def _defers_loosely(self: PartitionRun, effect: Any, entry: Any) -> None:
-    self.deferred.append(_partitions._Deferred(effect.frame, effect.until_us, 0, InOrder[Any]().start(None)))
+    loose = InOrder[Any]()
+    entry = loose.start(SimpleNamespace(message=SimpleNamespace(offset=0, value=b""), ack=lambda: None))
+    self.deferred.append(_partitions._Deferred(effect.until_us, 0, effect.frame, entry))
 
 
 def _no_fence(self: LedgerLog, *given: Any, **more: Any) -> None:
@@ -252,6 +267,11 @@ async def _refuses_the_holder_too(self: RequestIds, claims: Any, spans: Any) -> 
     return met
 
 
+def _a_million_times(self: Service, *asked: Any) -> tuple[Any, Any]:
+    finish_us, wait_us = _finish_us(self, *asked)
+    return finish_us + wait_us * 1e6, wait_us
+
+
 def _takes_any_value(self: Seal, field: bytes, value: bytes) -> Any:
     del field
     return self._read(value[TAG_BYTES:])
@@ -270,10 +290,47 @@ def _one_digest(segment: Segment, row_items: Any) -> list[bytes]:
     return [b"a digest of input"[:16]] * len(row_items)
 
 
+def _counts_every_copy(state: Any, frame: InferenceFrame, now_us: int, memory: MemoryView) -> Any:
+    return _gate(state, replace(frame, roles=bytes(len(frame.roles))), now_us, memory)
+
+
+def _its_own_lane(lane: int, *_: int) -> tuple[int, ...]:
+    return (lane,)
+
+
+def _forgets_what_failed(self: Outbox, failed: Any) -> None:
+    work = failed.row_slice.frame
+    work.left -= failed.row_slice.num_rows
+    self._finished(work, failed.row_slice.num_rows)
+
+
+def _waits_for_nothing(frame: InferenceFrame, *given: Any, **more: Any) -> Any:
+    return _retried(replace(frame, not_before_us=0), *given, **more)
+
+
+def _tries_for_ever(self: Retries, max_attempts: Any) -> None:
+    _init_retries(self, lambda _model: 1_000_000)
+
+
+def _costs_nothing(tokens: Any, name: str, num_rows: int) -> tuple[Any, int]:
+    return tokens, num_rows
+
+
+_FAILING: Final = {"passing": 0.8, "request": 0.1, "warm_up": 1_000, "rate_per_s": 1e6, "give_up_us": FOREVER_US}
+_BROKEN: Final = {"breakers": True, "operator": 0.02, "request": 0.1, "warm_up": 1_000}
+_HEDGED: Final = {"hedged": True, "request": 0.1, "warm_up": 1_000}
 _CACHED: Final = {"cached": True, "operator": 0.02, "request": 0.1, "warm_up": 1_000, "refusal": 0.0}
 
 
 PLANTED: Final[dict[str, Planted]] = {
+    "the executor forgets rows that are to be tried elsewhere": Planted(
+        Outbox, "again", _forgets_what_failed, (COMMIT, ONE_RESULT), _FAILING
+    ),
+    "rows are tried again at once": Planted(agents.router, "retried", _waits_for_nothing, (RETRIED,), _FAILING),
+    "rows are tried again for ever": Planted(Retries, "__init__", _tries_for_ever, (RETRIED,), _FAILING),
+    "another try costs nothing": Planted(
+        agents.retry, "spent", _costs_nothing, (RETRIED,), {**_FAILING, "poor": True, "weights": {}, "fault": 0.0}
+    ),
     "the edge commits before its frames stand": Planted(
         CommittedConsumer, "send", _commits_at_once("inference.requests"), (COMMIT,)
     ),
@@ -318,7 +375,14 @@ PLANTED: Final[dict[str, Planted]] = {
     ),
     "the executor ends a row twice": Planted(Outbox, "end", _ends_twice, (COMMIT, DRAINED, DEFECT)),
     "the Router guesses where memory has no plan": Planted(agents.route, "plan", _guesses, (PLANNED,)),
+    "the Router does not look at breakers": Planted(agents.route, "breakers", lambda *_: {}, (KEPT,), _BROKEN),
+    "rows that no version may take are left out": Planted(
+        agents.router, "refused_rows", lambda *_: {}, (COMMIT, DRAINED), _BROKEN
+    ),
+    "a copy that went badly ends its request": Planted(agents.validator, "_gate", _counts_every_copy, (COPY,), _HEDGED),
+    "a copy goes where its row went": Planted(agents.hedge, "lanes_beside", _its_own_lane, (PLANNED,), _HEDGED),
     "a redelivered request is a duplicate of itself": Planted(RequestIds, "claim", _is_its_own_duplicate, (OUTPUTS,)),
+    "the edge's forecast is a million times too long": Planted(Service, "finish_us", _a_million_times, (OUTPUTS,)),
     "an id's holder is refused for its own repetition": Planted(
         RequestIds,
         "claim",

@@ -36,7 +36,9 @@ class Profile:
     ``max_skew_us``: how far a clock may be off.
     ``hold_us`` and ``give_up_us``: the Router's and the reaper's patience. ``rate_per_s``: of a tenant.
     ``blob_bytes``: above which an input goes to the blob store. ``cached``: answers of models may be cached, and inputs
-    come again. ``hedged``: rows that take long go to another lane too.
+    come again. ``passing``: share of requests that fail some times by themselves; ``poor``: few may be tried again.
+    ``hedged``: rows that take long go to another lane too.
+    ``ordered``: a model keeps the order of its keys. ``breakers``: versions' breakers move, and they have fallbacks.
     """
 
     request: float = 0.06
@@ -57,7 +59,11 @@ class Profile:
     rate_per_s: float = 1e6
     blob_bytes: int = 1 << 20
     cached: bool = False
+    passing: float = 0.08
+    poor: bool = False
     hedged: bool = False
+    ordered: bool = False
+    breakers: bool = False
 
     @classmethod
     def drawn(cls, rng: random.Random) -> Profile:
@@ -83,8 +89,11 @@ class Profile:
             give_up_us=rng.choice((20_000_000, *[FOREVER_US] * 9)),
             rate_per_s=rng.choice((1.0, 1e6, 1e6)),
             blob_bytes=rng.choice((16, 1 << 20, 1 << 20)),
+            poor=rng.getstate()[1][11] % 4 == 0,
             cached=rng.getstate()[1][7] % 3 == 0,  # drawn without a draw: the other worlds stay what they were
             hedged=rng.getstate()[1][8] % 3 == 0,
+            ordered=rng.getstate()[1][9] % 3 == 0,
+            breakers=rng.getstate()[1][10] % 3 == 0,
         )
 
     @classmethod

@@ -16,8 +16,10 @@ from agents.orchestrator import ORCHESTRATOR
 from agents.planner import PLANNER
 from agents.router import ROUTER, RouterParams
 from agents.validator import VALIDATOR, ValidatorParams, ValidatorState
+from executors.load_report import send_reports
 from executors.loader import ModelLoader
 from executors.profile import Profile
+from executors.retry import max_attempts
 from executors.session import ExecutionError
 from executors.worker import Worker
 from infra.data_plane import ADMITTED
@@ -34,8 +36,10 @@ from streams.control.control_loop import ControlLoop
 from streams.control.event_store import EventStore
 from streams.executed_news import ExecutedNews
 from streams.interpreter import FrameInterpreter
+from streams.key_order import ordered_as_of
 from streams.ledger_log import LedgerLog, Rebuilt
 from streams.letters.deadletter import DeadLetters
+from streams.memory_view import ordered_models
 from streams.partition_log import KafkaLog
 from streams.partition_run import PartitionRun
 from streams.topic_watch import TopicWatch
@@ -46,6 +50,7 @@ from tests.sim.broker_clients import SimConsumer
 from tests.sim.broker_senders import SimProducer
 from tests.sim.faust_app import SimApp
 from tests.sim.processes import Process
+from tests.sim.retry_invariants import fail_in_passing
 from tests.sim.world import LANES, TOPIC_ID, World
 
 POLICY = AdmissionPolicy(default_timeout_ms=5_000_000, max_timeout_ms=10_000_000)
@@ -68,10 +73,11 @@ class SimSession:
 
     provider = "simulated"
     fallback = None
+    world: World
 
     def __init__(self, model: ModelVersion) -> None:
         self.model = model
-        self.profile = Profile(5_000.0 if model.version.endswith("0") else 100.0, 10.0, model.max_batch_size)
+        self.profile = Profile(300_000.0 if model.version.endswith("0") else 100.0, 10.0, model.max_batch_size)
 
     @classmethod
     def load(cls, blob: bytes, model: ModelVersion, device: str = "auto", warm: bool = True) -> SimSession:
@@ -80,6 +86,7 @@ class SimSession:
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Compute a batch."""
+        fail_in_passing(self.world, inputs["x"])
         return {"y": compute(inputs["x"])}
 
 
@@ -106,7 +113,7 @@ class EdgeProcess(Process):
 
     async def serve(self) -> None:
         memory = await self.follow_memory()
-        sender, profile = SimProducer(self), self.world.profile
+        sender, profile = SimProducer(self, enable_idempotence=True), self.world.profile
         connection: Any = self
         given = {
             "connection": connection,
@@ -118,6 +125,7 @@ class EdgeProcess(Process):
             "admit": lambda request: admit(request, memory.view, POLICY),
             "memory_sequence": lambda: memory.view.sequence,
             "watch": TopicWatch(connection, "inference.requests", TOPIC_ID),
+            "ordered": lambda: ordered_models(memory.view),
         }
         settings = SETTINGS.model_copy(
             update={
@@ -127,7 +135,7 @@ class EdgeProcess(Process):
             }
         )
         async with open_edge(settings, EdgeInputs(**given)) as opened:
-            await together(opened.loop.run(), opened.restore.run())
+            await together(opened.loop.run(), opened.restore.run(), opened.loads.run())
 
 
 class ExecutorProcess(Process):
@@ -149,12 +157,15 @@ class ExecutorProcess(Process):
         loaders.append(loader)
         loader.want_planned(memory.view)
         loading = asyncio.ensure_future(loader.run())
-        sender = SimProducer(self)
+        sender = SimProducer(self, enable_idempotence=True)
         self.worker = Worker(
             SimConsumer(self, group_id="isos-executor"), sender, self.world.codec, loader,
             blobs, DeadLetters(sender, self.role).write, name=self.name, tick_ms=TICK_MS,
+            ordered=lambda sequence: ordered_as_of(memory.view, sequence),
+            max_attempts=lambda model: max_attempts(memory.view, model),
         )  # fmt: skip
-        await asyncio.gather(self.worker.run(), loading)
+        reports = send_reports(sender, self.world.codec, self.worker.load)
+        await asyncio.gather(self.worker.run(), loading, reports)
 
 
 def cache_store(*, local_bytes: int) -> CacheStore:
@@ -169,7 +180,7 @@ class FrameProcess(Process):
 
     async def serve(self) -> None:
         memory = await self.follow_memory()
-        app, sender = SimApp(self.role, self), SimProducer(self)
+        app, sender = SimApp(self.role, self), SimProducer(self, enable_idempotence=True)
         interpreter = FrameInterpreter(
             self.specified(), app, sender, self.world.codec, memory,  # type: ignore[arg-type]
             on_defect=self.fail, dead_letter=DeadLetters(sender, self.role).write, **self.more(),
@@ -196,6 +207,7 @@ class WatchedRun(PartitionRun):
 
     def __init__(self, interpreter: Any, held: Any, ledger: Any, state: Any) -> None:
         super().__init__(interpreter, held, ledger, state)
+        interpreter.app.process.world.count(f"{interpreter.spec.name} states")
         self.checked: Any = None
         self.process: Process = interpreter.app.process
         self.process.runs[held.partition if ledger is not None else (held.topic, held.partition)] = self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import sys
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ import streams.fenced
 import streams.interpreter
 import streams.partition_run
 import streams.provision
+import streams.retry_budget
 from tests.sim.blobs import SimBlobs
 from tests.sim.broker_clients import SimConsumer
 from tests.sim.broker_senders import SimProducer, SimWriter, sim_topic_ids
@@ -35,8 +37,12 @@ BOUNDS: Final = {
     "streams.partition_run": ("WINDOW", 12),
     "streams.edge.edge": ("MAX_IN_FLIGHT", 12),
     "executors.worker": ("MAX_QUEUED_ITEMS", 40),
+    "executors.load_report": ("INTERVAL_S", 5.0),
+    "streams.edge.forecast": ("FORGET_US", 60_000_000),
 }
 """Bounds of what is under way, so low that they are reached."""
+POOR: Final = 3.0
+"""Tokens of a full bucket of retries where a world is poor."""
 HEDGING: Final = {"MIN_SAMPLES": 3, "COST": 2}
 """Hedging begins early and costs little."""
 
@@ -74,13 +80,14 @@ def substituted(world: World) -> Iterator[None]:
         streams.fenced.FencedWriter: SimWriter,
         streams.faust_app.create_app: SimApp,
         streams.partition_run.PartitionRun: WatchedRun,
-        executors.session.ModelSession: SimSession,
+        executors.session.ModelSession: type("SimSession", (SimSession,), {"world": world}),
         streams.blobs.blob_store.LocalBlobStore: SimpleNamespace(below=lambda _: SimBlobs(world)),
         streams.provision.topic_ids: sim_topic_ids,
         streams.column_fetch.deliver_columns: SimConsumer.deliver_columns,
         redis: redis_module(world),
         streams.edge.redis_link.RedisLink: lambda _: RedisDouble(world),
         time: SimTime(world),
+        random: world.rng,
     }
     saved: list[tuple[Any, str, Any]] = []
     for name, module in list(sys.modules.items()):
@@ -98,6 +105,9 @@ def substituted(world: World) -> Iterator[None]:
     for name, attribute, bound in (*lowered, *[("agents.hedge", *each) for each in HEDGING.items()]):
         saved.append((sys.modules[name], attribute, getattr(sys.modules[name], attribute)))
         setattr(sys.modules[name], attribute, bound)
+    if world.profile.poor:
+        saved.append((streams.retry_budget, "FULL", streams.retry_budget.FULL))
+        streams.retry_budget.FULL = POOR  # type: ignore[misc]
     try:
         yield
     finally:

@@ -41,6 +41,7 @@ TOPICS: Final = {
     "control.context": 1,
     "control.alerts": 1,
     "control.heartbeats": 1,
+    "control.executor-load": 1,
     "control.journal": 2,
     "memory.commands": 1,
     "memory.events": 1,
@@ -136,6 +137,7 @@ class World:
         self.redis_away = False
         self.redis: dict[Any, tuple[Any, float]] = {}
         self.blobs: dict[str, bytes] = {}
+        self.failures: dict[float, int] = {}
         self.lines: list[str] = []
         self.counts: dict[str, int] = {}
         self._digest = hashlib.sha256()
