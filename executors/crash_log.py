@@ -3,9 +3,10 @@
 Before a session runs, its version is written into a slot of a file in memory, which costs a microsecond and outlives
 the process. Python's fault handler leaves its report in a second file when the process dies of a segmentation fault, an
 abort, a bus or an arithmetic error; a process that was killed leaves none, and nothing is held against its models. A
-version that ran in two such deaths within ``FORGET_S``, of whichever executors in the folder, is *suspect*: from then
-on it runs in a throw-away process (``executors/isolated.py``). The row that kills goes from one to the next, so what
-each would have to learn by its own deaths would cost two of every one.
+version that ran in the very thread that died is *suspect*, and so is one that ran elsewhere in the process in two such
+deaths within ``FORGET_S``, of whichever executors in the folder: from then on it runs in a throw-away process
+(``executors/isolated.py``). The row that kills goes from one executor to the next, so what each had to learn by deaths
+of its own would cost all of them.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import faulthandler
 import json
 import logging
 import mmap
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:  # read before anything else by a process that starts in a dead one's place
@@ -31,6 +34,9 @@ SLOTS: Final = 8
 SLOT_BYTES: Final = 256
 DEATHS: Final = 2
 FORGET_S: Final = 600.0
+_THREAD_BYTES: Final = 8
+_LABEL_BYTES: Final = SLOT_BYTES - _THREAD_BYTES
+_DIED: Final = re.compile(r"^Current thread 0x([0-9a-f]+)", re.MULTILINE)
 _FREE: Final = bytes(SLOT_BYTES)
 
 
@@ -63,7 +69,7 @@ class CrashLog:
 
     def watch(self) -> None:
         """Let the fault handler write to this process's report; for the process whose deaths are to be known."""
-        faulthandler.enable(self._report, all_threads=False)
+        faulthandler.enable(self._report)  # of all threads: only then it names the one that died
 
     def is_suspect(self, version: Version) -> bool:
         """Whether a version runs apart."""
@@ -81,11 +87,13 @@ class CrashLog:
         return GuardedSession(session, self)
 
     def enter(self, label: bytes) -> int:
-        """Note that a batch begins; the slot to leave, or -1."""
+        """Note that a batch begins in this thread; ``label``: at most 248 bytes. The slot to leave, or -1."""
         if not self._free:
             return -1
         slot = self._free.pop()
-        self._memory[slot * SLOT_BYTES : slot * SLOT_BYTES + len(label)] = label
+        start, end = slot * SLOT_BYTES, (slot + 1) * SLOT_BYTES
+        self._memory[end - _THREAD_BYTES : end] = get_ident().to_bytes(_THREAD_BYTES, "little")
+        self._memory[start : start + len(label)] = label  # last: a slot with a label is whole
         return slot
 
     def leave(self, slot: int) -> None:
@@ -97,12 +105,10 @@ class CrashLog:
     def _note_predecessor(self) -> None:
         if not (self._fatal.is_file() and self._fatal.stat().st_size and self._running.is_file()):
             return
-        data, now_s, deaths = self._running.read_bytes(), self._clock_s(), self._read(self._crashes)
-        for start in range(0, len(data), SLOT_BYTES):
-            label = data[start : start + SLOT_BYTES].partition(b"\n")[0].decode(errors="replace")
-            if label and label[0] != "\0":
-                deaths[label] = [*deaths.get(label, ()), now_s]
-                log.error("the last process died while %s ran (%d times lately)", label, len(deaths[label]))
+        now_s, deaths = self._clock_s(), self._read(self._crashes)
+        for label, is_certain in _blamed(self._running.read_bytes(), self._fatal.read_text(errors="replace")).items():
+            deaths[label] = [*deaths.get(label, ()), *([now_s] * (DEATHS if is_certain else 1))]
+            log.error("the last process died %s %s", "of" if is_certain else "beside", label)
         partial = self._crashes.with_suffix(".crashes-new")
         partial.write_text(json.dumps(deaths))
         partial.replace(self._crashes)  # whole at any time: the others read it
@@ -116,6 +122,19 @@ class CrashLog:
         return {}
 
 
+def _blamed(running: bytes, report: str) -> dict[str, bool]:
+    """What ran in a process when it died, and whether it ran in the thread that did."""
+    died = _DIED.search(report)
+    thread = 0 if died is None else int(died[1], 16)
+    found: dict[str, bool] = {}
+    for start in range(0, len(running), SLOT_BYTES):
+        label = running[start : start + _LABEL_BYTES].partition(b"\n")[0].decode(errors="replace")
+        if label and label[0] != "\0":
+            mine = int.from_bytes(running[start + _LABEL_BYTES : start + SLOT_BYTES], "little")
+            found[label] = found.get(label, False) or mine == thread
+    return found
+
+
 class GuardedSession:
     """A session whose runs stand in the crash log while they last."""
 
@@ -124,7 +143,7 @@ class GuardedSession:
     def __init__(self, session: Session, log: CrashLog) -> None:
         self._session = session
         self._log = log
-        self._label = f"{session.model.model} {session.model.version}\n".encode()[:SLOT_BYTES]
+        self._label = f"{session.model.model} {session.model.version}\n".encode()[:_LABEL_BYTES]
         self.model, self.profile, self.provider = session.model, session.profile, session.provider
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
