@@ -201,7 +201,7 @@ async def freeze_the_active(bench: Bench, pair: list[Instance]) -> Instance:
     successor = pair[1] if frozen is pair[0] else pair[0]
     frozen.send_signal(signal.SIGSTOP)
     await bench.until(lambda: successor.role() == "active", 15, "the successor takes over")
-    await asyncio.sleep(5)
+    await asyncio.sleep(5)  # the length of the fault
     frozen.send_signal(signal.SIGCONT)
     await bench.until(lambda: frozen.role() != "active", 20, "the woken instance steps back")
     return frozen

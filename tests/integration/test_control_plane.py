@@ -239,7 +239,7 @@ async def test_a_frozen_orchestrator_goes_on_where_it_stood(plane: Plane) -> Non
     await plane.until(lambda v: plan(v, before) is not None, "a plan before the freeze")
     plane.signal("orchestrator", signal.SIGSTOP)
     await plane.command(register(model(after)))
-    await asyncio.sleep(plane.settings.session_timeout_s + 4)
+    await asyncio.sleep(plane.settings.session_timeout_s + 4)  # the length of the fault: longer than a session
     plane.signal("orchestrator", signal.SIGCONT)
     began = time.monotonic()
     await plane.until(lambda v: plan(v, after) is not None, "a plan after the freeze", 40)

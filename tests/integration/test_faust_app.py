@@ -48,7 +48,7 @@ async def test_a_standstill_while_positions_are_asked_for_does_not_silence_the_c
         if not standstills:
             standstills += 1
             await asyncio.sleep(0)  # the wait for us has begun, its timer runs
-            time.sleep(STANDSTILL_S)
+            time.sleep(STANDSTILL_S)  # the length of the fault
         await real()
 
     monkeypatch.setattr(app.consumer, "perform_seek", slow_seek)

@@ -124,7 +124,7 @@ def test_copy_with_one_deleted_and_one_repeated_names_both(bootstrap, topics):
 
 
 def run_with_age(bootstrap, topics, *, max_timeout_ms):
-    time.sleep(0.01)
+    time.sleep(0.01)  # by then what was sent is older than the time-outs that are given
     arguments = ["--requests-topic", full_name(topics[0]), "--results-topic", full_name(topics[1])]
     environment = {
         "ISOS_BROKERS": bootstrap,
