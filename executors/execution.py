@@ -38,6 +38,8 @@ from streams.key_order import has_ended_rows
 TEXT_BYTES: Final = 16
 """What an element of a text counts as, for the bound of queued bytes."""
 LATE: Final = "the deadline would pass before its batch is done"
+WAITED_US: Final = 50_000
+"""Who expires after less came with next to no time left."""
 RETRY_AFTER_MS: Final = 500
 OBSERVED: Final = 4
 """Of so many batches of frames that ran at once, one is measured for t(n)."""
@@ -144,6 +146,8 @@ class Execution:
         self._ordered = ordered
         self._places: dict[tuple[Work, int], Group] = {}
         self.batcher = Batcher()
+        self.num_late: dict[Version, int] = {}
+        """Rows per version that came in time and waited here until it was too late."""
         self.lines = Lines()
         self.outbox = Outbox(name, freed)
         self.counts = WorkerCounts()
@@ -324,6 +328,9 @@ class Execution:
         while (batch := self.batcher.next_batch(now_us, self._loaded.profiles, max_time_us)) is not None:
             for row_slice in batch.expired:
                 self._end(row_slice, EXPIRED, "deadline_exceeded", LATE)
+                if now_us - row_slice.queued_us > WAITED_US:
+                    version = (batch.key.model, batch.key.version)
+                    self.num_late[version] = self.num_late.get(version, 0) + row_slice.num_rows
             if batch.expired and not batch.slices and batch.expired[-1].earliest_us > now_us:
                 self._give_up((batch.key.model, batch.key.version))
             made = self._run_of(batch) if batch.slices else None

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -28,6 +28,13 @@ log = logging.getLogger(__name__)
 TOPIC: Final = "control.executor-load"
 INTERVAL_S: Final = 0.25
 SEND_TIMEOUT_S: Final = 2.0
+
+
+class Queues(Protocol):
+    """The part of an execution that is told of; ``num_late``: rows that waited until it was too late for them."""
+
+    batcher: Batcher
+    num_late: dict[Version, int]
 
 
 class LoadReport:
@@ -54,9 +61,10 @@ class LoadReport:
             taken[version] = taken.get(version, 0) + segment.num_rows
 
     def make(
-        self, batcher: Batcher, profiles: Mapping[Version, Profile], running_us: Mapping[Version, float], now_us: int
+        self, queues: Queues, profiles: Mapping[Version, Profile], running_us: Mapping[Version, float], now_us: int
     ) -> ExecutorLoad | None:
         """The report of now; None where nothing changed since the last one. ``running_us``: what is left of batches."""
+        batcher, late = queues.batcher, queues.num_late
         waiting: dict[Version, list[int]] = {}
         for version, priority, num_items in batcher.queued():
             waiting.setdefault(version, [0] * PRIORITIES)[priority] += num_items
@@ -69,20 +77,22 @@ class LoadReport:
         # of this report's frames, not of all: a clock that was set back is believed again
         self._newest_us, self._newest_since_us = self._newest_since_us or self._newest_us, 0
         loads = [
-            self._load(version, profiles[version], waiting.get(version, []), running_us.get(version, 0.0))
+            self._load(version, profiles[version], late, waiting.get(version, []), running_us.get(version, 0.0))
             for version in named
             if version in profiles
         ]
         return ExecutorLoad(self._executor, now_us, self._newest_us, self._num_threads, tuple(loads))
 
-    def _load(self, version: Version, profile: Profile, waiting: list[int], running_us: float) -> VersionLoad:
+    def _load(
+        self, version: Version, profile: Profile, late: Mapping[Version, int], waiting: list[int], running_us: float
+    ) -> VersionLoad:
         num_items = sum(waiting)
         is_long = running_us > 0 or profile.time_us(min(max(num_items, 1), profile.cap)) >= self._long_us
         while waiting and not waiting[-1]:
             waiting.pop()
         return VersionLoad(
             *version, profile.fixed_us, profile.per_item_us, profile.cap, is_long, max(0.0, running_us),
-            self._num_taken.get(version, 0), tuple(waiting),
+            self._num_taken.get(version, 0), late.get(version, 0), tuple(waiting),
         )  # fmt: skip
 
 

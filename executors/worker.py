@@ -148,7 +148,7 @@ class Worker:
             version: max(1.0, run.time_us - max(0, now_us - (run.started_us or now_us)))
             for version, run in self._under_way.items()
         }
-        return self._load.make(self._execution.batcher, self._loader.profiles, running, now_us)
+        return self._load.make(self._execution, self._loader.profiles, running, now_us)
 
     async def drain(self) -> None:
         """Take no more frames, finish those at hand, commit."""

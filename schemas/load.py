@@ -10,7 +10,8 @@ class VersionLoad:
     """What waits for one model version; a batch of n items takes ``fixed_us`` + ``per_item_us`` * n.
 
     ``is_long``: its batches run in threads; ``running_us``: what is left of the one under way; ``num_taken``: rows
-    taken off the lanes since the executor's start; ``waiting_items``: by priority, 0 to 9, without zeros at the end.
+    taken off the lanes since the executor's start; ``num_late``: those that waited until it was too late for them;
+    ``waiting_items``: by priority, 0 to 9, without zeros at the end.
     """
 
     model: str
@@ -21,6 +22,7 @@ class VersionLoad:
     is_long: bool
     running_us: float
     num_taken: int
+    num_late: int
     waiting_items: tuple[int, ...]
 
 

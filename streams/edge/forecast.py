@@ -42,6 +42,12 @@ PRIOR_ROWS: Final = 16.0
 DECAY: Final = 0.8
 MAX_RATIO: Final = 4.0
 
+LATE_SHARE: Final = 0.02
+MORE: Final = 0.1
+LESS: Final = 0.98
+MAX_CAUTION: Final = 1.0
+"""Of the wait, on top of the margin: a machine that does other things beside is slower than its batches say."""
+
 Version = tuple[str, str]
 Array = NDArray[Any]
 
@@ -113,6 +119,8 @@ class Service:
     sent: dict[int, _Sent] = field(default_factory=dict)
     queues: dict[int, _Queue] = field(default_factory=dict)
     num_taken: int = 0
+    num_late: int = 0
+    caution: float = 0.0
     rows_taken: float = PRIOR_ROWS
     rows_sent: float = PRIOR_ROWS
     sure_items: float = 0.0
@@ -149,7 +157,14 @@ class Service:
         shared = np.minimum(own + queue.peers, own * (1 + queue.num_peers))
         wait = np.maximum(own, (queue.before + shared) / queue.width)
         wait = np.maximum(wait - self.executor.drained_us(now_us) - ride, 0.0)
-        return now_us + ride + wait + np.minimum(wait, MARGIN_US) + wait * MARGIN_SHARE, wait
+        return now_us + ride + wait + np.minimum(wait, MARGIN_US) + wait * (MARGIN_SHARE + self.caution), wait
+
+    def _learn(self, num_taken: int, num_late: int) -> None:
+        """More caution where many rows are late in spite of the forecast, less with every report that says else."""
+        if num_late > LATE_SHARE * num_taken:
+            self.caution = min(MAX_CAUTION, self.caution + MORE)
+        elif num_taken:
+            self.caution *= LESS
 
     def _queue(self, priority: int) -> _Queue:
         found = self.queues.get(priority)
@@ -161,7 +176,9 @@ class Service:
         """Take a newer report; ``counts``: it follows the last one closely, so that rows taken say something."""
         num_sent = sum([sent.taken_until(executor.load.newest_us) for sent in self.sent.values()])
         num_taken, self.num_taken = load.num_taken - self.num_taken, load.num_taken
+        num_late, self.num_late = load.num_late - self.num_late, load.num_late
         if counts and num_taken >= 0:
+            self._learn(num_taken, num_late)
             says_something = num_sent > 0  # else they are other edges' alone, or what was sent before this one's start
             self.rows_taken = DECAY * self.rows_taken + (1 - DECAY) * PRIOR_ROWS + num_taken * says_something
             self.rows_sent = DECAY * self.rows_sent + (1 - DECAY) * PRIOR_ROWS + num_sent
@@ -265,5 +282,5 @@ class Forecast:
 def _empty(load: VersionLoad) -> VersionLoad:
     return VersionLoad(
         load.model, load.version, load.fixed_us, load.per_item_us, load.max_batch_size, load.is_long, 0.0,
-        load.num_taken, (),
+        load.num_taken, load.num_late, (),
     )  # fmt: skip

@@ -55,7 +55,7 @@ SAMPLES: dict[str, Any] = {
         PlanProposal("p1", PLAN, -1, "a new version", CAUSES, T),
         RouterLoad("digits", 1234.5, 3, T),
         ExecutorLoad(
-            "executor-0", T + 3, T, 2, (VersionLoad("digits", "v1.0.0", 80.5, 2.25, 64, True, 9.5, 17, (0, 4, 7)),)
+            "executor-0", T + 3, T, 2, (VersionLoad("digits", "v1.0.0", 80.5, 2.25, 64, True, 9.5, 17, 2, (0, 4, 7)),)
         ),
         ScaleAction("a1", "default", "hold", 1, 2, "load is low", T),
         ScaleConfirmation("a1", "default", 2, "done", T),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,8 +36,11 @@ def reporter() -> LoadReport:
     return LoadReport("executor-0", 2, 2_000.0)
 
 
-def made(report: LoadReport, batcher: Batcher, **running_us: float) -> ExecutorLoad | None:
-    return report.make(batcher, PROFILES, {(model, "v1.0.0"): left for model, left in running_us.items()}, T + 9)
+def made(
+    report: LoadReport, batcher: Batcher, late: dict[tuple[str, str], int] | None = None, **running_us: float
+) -> ExecutorLoad | None:
+    queues: Any = SimpleNamespace(batcher=batcher, num_late=late or {})
+    return report.make(queues, PROFILES, {(model, "v1.0.0"): left for model, left in running_us.items()}, T + 9)
 
 
 def test_nothing_is_said_while_there_is_nothing() -> None:
@@ -53,7 +57,7 @@ def test_what_was_taken_is_said_though_it_is_done() -> None:
     report.took(taken(now_us=T + 2))
     found = made(report, Batcher())
     assert found == ExecutorLoad(
-        "executor-0", T + 9, T + 5, 2, (VersionLoad("m", "v1.0.0", 100.0, 10.0, 8, False, 0.0, 6, ()),)
+        "executor-0", T + 9, T + 5, 2, (VersionLoad("m", "v1.0.0", 100.0, 10.0, 8, False, 0.0, 6, 0, ()),)
     )
 
 
@@ -70,6 +74,14 @@ def test_what_waits_is_said_by_version_and_priority() -> None:
     }
     assert {each.model: each.is_long for each in found.versions} == {"m": False, "slow": True}
     assert {each.model: each.max_batch_size for each in found.versions} == {"m": SHORT.cap, "slow": LONG.cap}
+
+
+def test_what_was_late_is_said() -> None:
+    report = reporter()
+    report.took(taken())
+    found = made(report, Batcher(), {("m", "v1.0.0"): 2})
+    assert found is not None
+    assert found.versions[0].num_late == 2
 
 
 def test_the_end_of_a_queue_is_said_once() -> None:

@@ -212,7 +212,7 @@ async def test_a_tick_becomes_one_admitted_frame_on_the_same_partition() -> None
 
 async def test_what_would_be_done_too_late_is_refused_and_its_id_stays_free() -> None:
     bench, now_us = Bench(), time.time_ns() // 1000
-    slow = VersionLoad("digits", "v1.0.0", 0.0, 100_000.0, 1, True, 0.0, 0, (0, 20))
+    slow = VersionLoad("digits", "v1.0.0", 0.0, 100_000.0, 1, True, 0.0, 0, 0, (0, 20))
     bench.forecast.take(ExecutorLoad("executor-0", now_us, now_us, 2, (slow,)), now_us)
     hurried = value_of(1, timeout_ms=1500)
     await bench.take(

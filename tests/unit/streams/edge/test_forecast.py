@@ -19,7 +19,7 @@ MS = 1_000
 
 def version(model: str = "digits", waiting: tuple[int, ...] = (), **fields: Any) -> VersionLoad:
     """A version that takes 1 ms and 1 ms per item, in batches of 4."""
-    return replace(VersionLoad(model, "v1.0.0", 1000.0, 1000.0, 4, False, 0.0, 0, waiting), **fields)
+    return replace(VersionLoad(model, "v1.0.0", 1000.0, 1000.0, 4, False, 0.0, 0, 0, waiting), **fields)
 
 
 def load(
@@ -215,6 +215,17 @@ def test_an_executor_whose_clock_is_off_is_believed_all_the_same(skew_us: int) -
     made = Forecast()
     made.take(load(version(waiting=queue(4000)), sent_us=T + skew_us), T)
     assert 4_500.0 <= wait_ms(service(made)) <= 5_000.0
+
+
+def test_rows_that_are_late_all_the_same_make_it_careful_for_a_while() -> None:
+    made = forecast(version(waiting=queue(8)))
+    before = finish_ms(service(made))
+    for number in range(1, 6):
+        made.take(load(version(waiting=queue(8), num_taken=10 * number, num_late=number)), T)
+    assert finish_ms(service(made)) == pytest.approx(before + 0.5 * 10.0)
+    for number in range(6, 200):
+        made.take(load(version(waiting=queue(8), num_taken=10 * number, num_late=5)), T)
+    assert finish_ms(service(made)) == pytest.approx(before, abs=0.5)
 
 
 priorities = st.integers(0, 9)
