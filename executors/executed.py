@@ -26,6 +26,8 @@ MAX_FRAME_BYTES: Final = 1 << 20
 MAX_OUTPUT_BYTES: Final = 10_000_000
 """Outputs of one row; with more its result would not fit a record."""
 
+ALL_OK: Final = bytes([OK])
+
 Failure = tuple[str, str, int]
 """Code of the closed list, sentence, milliseconds after which to try again (0: never)."""
 
@@ -90,18 +92,20 @@ def executed_frames(work: Work, now_us: int) -> list[InferenceFrame]:
     pieces, work.pieces = work.pieces, []
     if len(pieces) > 1:
         pieces.sort(key=_first_row)
-    at = num_finished = 0
+    at = num_finished = num_bytes = 0
     for piece in pieces:
-        if piece.first_row < at:
-            raise InvariantError(f"row {piece.first_row} of frame {work.frame.frame_id} finished twice")
-        at = piece.first_row + piece.segment.num_rows
-        num_finished += piece.segment.num_rows
+        first_row, rows = piece.first_row, piece.segment.num_rows
+        if first_row < at:
+            raise InvariantError(f"row {first_row} of frame {work.frame.frame_id} finished twice")
+        at = first_row + rows
+        num_finished += rows
+        num_bytes += piece.num_bytes
     if num_finished != work.left - work.unfinished:
         raise InvariantError(f"rows of frame {work.frame.frame_id} finished twice")
-    groups = list(_groups(pieces))
-    if len(groups) == 1 and work.unfinished == 0 and work.left == num_rows(work.frame):
+    if pieces and num_bytes <= MAX_FRAME_BYTES and work.left == num_finished == num_rows(work.frame):
         work.left = 0
         return [_filled(work.frame, pieces, now_us)]
+    groups = list(_groups(pieces))
     if work.bare is None:
         bare = [replace(segment, inputs=(), blob=None) for segment in work.frame.segments]
         work.bare = replace(work.frame, segments=tuple(bare))
@@ -145,8 +149,11 @@ def _filled(frame: InferenceFrame, pieces: list[Piece], now_us: int) -> Inferenc
 
 
 def _endings(pieces: list[Piece], rows: int) -> tuple[bytes, tuple[RowError, ...]]:
-    if all(piece.status == OK for piece in pieces):
-        return bytes([OK]) * rows, ()
+    for piece in pieces:
+        if piece.status != OK:
+            break
+    else:
+        return ALL_OK * rows, ()
     errors: list[RowError] = []
     statuses = bytearray()
     for piece in pieces:

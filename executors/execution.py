@@ -20,7 +20,7 @@ from executors.attempts import Attempts
 from executors.batcher import PRIORITIES, Batch, Batcher, BatchKey
 from executors.blob_fetch import Claim
 from executors.coalesce import coalesced
-from executors.direct import distinct_items, outputs_of, planned, run_all
+from executors.direct import DirectRun, distinct_items, outputs_of, planned, run_all
 from executors.executed import Work, gather, halves
 from executors.lines import Group, Lines
 from executors.outbox import BatchFacts, Outbox
@@ -41,8 +41,8 @@ LATE: Final = "the deadline would pass before its batch is done"
 WAITED_US: Final = 50_000
 """Who expires after less came with next to no time left."""
 RETRY_AFTER_MS: Final = 500
-OBSERVED: Final = 4
-"""Of so many batches of frames that ran at once, one is measured for t(n)."""
+OBSERVED: Final = 8
+"""Of so many frames that ran at once, one batch is measured for t(n) and stands for all of theirs."""
 FULL: Final = "more rows of this model wait in its executor than it may hold"
 
 
@@ -225,22 +225,36 @@ class Execution:
         self.retries.tried(work.frame)
         run_all(runs)
         for run in runs:
-            counts.num_batches += 1
-            if run.error is not None:
-                version = (run.segment.model, run.segment.version)
-                failed = Run(run.session, version, [_whole(work, run.number, now_us)], run.num_items, float(run.run_us))
-                self._isolate(failed, run.error)
-                continue
-            facts = BatchFacts(counts.num_batches, run.num_items, run.started_us, run.run_us)
-            outputs = outputs_of(run)
-            if not self.outbox.finish_segment(work, run.number, run.session, outputs, facts, now_us):
-                self.outbox.finish([_whole(work, run.number, now_us)], run.session, outputs, facts)
-            self.attempts.passed((run.segment.model, run.segment.version), run.segment.num_rows)
-            num_run = distinct_items(run)
-            counts.num_coalesced += run.num_items - num_run
-            if counts.num_batches % OBSERVED == 0:
-                self._observe((run.segment.model, run.segment.version), run.session, num_run, run.run_us)
+            self._finish_alone(work, run, now_us)
+        last = runs[-1]
+        self.utilisation.busy_us += last.started_us + last.run_us - runs[0].started_us
+        if counts.num_frames % OBSERVED == 0:
+            self._observe_one(runs, counts.num_frames // OBSERVED % len(runs))  # another model each time
         return True
+
+    def _observe_one(self, runs: list[DirectRun], number: int) -> None:
+        """Measure one batch of a frame that ran at once, for all those since the last one."""
+        run = runs[number]
+        if run.error is None:
+            self._measure((run.segment.model, run.segment.version), run.session, distinct_items(run), run.run_us)
+            self.utilisation.sample(distinct_items(run), run.session.profile, OBSERVED * len(runs))
+
+    def _finish_alone(self, work: Work, run: DirectRun, now_us: int) -> None:
+        """Take what came of a batch of a frame that ran at once."""
+        counts = self.counts
+        counts.num_batches += 1
+        version = (run.segment.model, run.segment.version)
+        if run.error is not None:
+            rows = [_whole(work, run.number, now_us)]
+            self._isolate(Run(run.session, version, rows, run.num_items, float(run.run_us)), run.error)
+            return
+        if run.places is not None:
+            counts.num_coalesced += run.num_items - distinct_items(run)
+        outputs = outputs_of(run)
+        facts = BatchFacts(counts.num_batches, run.num_items, run.started_us, run.run_us)
+        if not self.outbox.finish_segment(work, run.number, run.session, outputs, facts, now_us):
+            self.outbox.finish([_whole(work, run.number, now_us)], run.session, outputs, facts)
+        self.attempts.passed(version, run.segment.num_rows)
 
     def add_fetched(self, claim: Claim, inputs: tuple[TensorBlock, ...], now_us: int) -> None:
         """Queue the row of a claim whose inputs are here."""
@@ -346,6 +360,8 @@ class Execution:
         None when there was nothing to do. One step after the other for all batches, because code that just ran for one
         batch runs faster for the next than after a session has been through the processor's caches.
         """
+        if not (self.batcher.queued_items or self._again or self.lines or self.retries):
+            return None
         short: list[Run] = []
         long: list[Run] = []
         while budget_us > 0.0:
@@ -402,7 +418,9 @@ class Execution:
         self.outbox.finish(run.slices, run.session, run.outputs, facts)
         self.attempts.passed(run.version, sum([each.num_rows for each in run.slices]))
         self._release(run.version)
-        self._observe(run.version, run.session, run.num_items - run.num_coalesced, run.run_us)
+        num_items = run.num_items - run.num_coalesced
+        self.utilisation.observe(num_items, run.run_us, run.session.profile)
+        self._measure(run.version, run.session, num_items, run.run_us)
 
     def abandon(self, run: Run) -> None:
         """A batch has ended that was forgotten meanwhile: its session is free."""
@@ -415,9 +433,8 @@ class Execution:
         if not self._again or all(run.version != version for run in self._again):
             self.batcher.busy.discard(version)
 
-    def _observe(self, version: Version, session: Session, num_items: int, run_us: int) -> None:
+    def _measure(self, version: Version, session: Session, num_items: int, run_us: int) -> None:
         times = self._times_of(version, session)
-        self.utilisation.observe(num_items, run_us, session.profile)
         corrected = times.observe(num_items, run_us)
         if corrected is not None:
             self._loaded.profiles[version] = corrected

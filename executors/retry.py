@@ -72,6 +72,10 @@ class Retries:
             heapq.heappush(self._paused, (_now_us() + pause_us, self._number, run))
         return bool(granted)
 
+    def __bool__(self) -> bool:
+        """Whether a run is paused."""
+        return bool(self._paused)
+
     def due(self) -> list[Any]:
         """The runs whose pause is over; they are the caller's again."""
         found: list[Any] = []

@@ -35,12 +35,16 @@ class Utilisation:
     num_batches: int = 0
 
     def observe(self, num_items: int, run_us: float, profile: Profile) -> None:
-        """Note one batch: items that ran and how long they took."""
-        share = num_items / profile.cap
+        """Note a batch: items that ran and how long they took."""
         self.busy_us += run_us
-        self.useful_us += share * profile.full_batch_us
-        self.fill += min(share, 1.0)  # a row larger than the cap is a batch by itself
-        self.num_batches += 1
+        self.sample(num_items, profile, 1)
+
+    def sample(self, num_items: int, profile: Profile, num_batches: int) -> None:
+        """Note ``num_batches`` by one of them; their time is for the caller to add to ``busy_us``."""
+        share = num_items / profile.cap
+        self.useful_us += share * profile.full_batch_us * num_batches
+        self.fill += min(share, 1.0) * num_batches  # a row larger than the cap is a batch by itself
+        self.num_batches += num_batches
 
     def close(self, now_us: float) -> Shares:
         """The window's figures; a new one begins at ``now_us``."""

@@ -21,6 +21,15 @@ def test_single_items_are_busy_and_not_useful() -> None:
     assert window.close(3_100.0) == Shares(0.0, 0.0, 0.0)
 
 
+def test_batches_may_be_noted_by_one_of_them() -> None:
+    each, sampled = Utilisation(0.0), Utilisation(0.0)
+    for _ in range(8):
+        each.observe(3, 130.0, PROFILE)
+    sampled.busy_us += 8 * 130.0
+    sampled.sample(3, PROFILE, 8)
+    assert each.close(5_000.0) == pytest.approx(sampled.close(5_000.0))
+
+
 def test_a_window_of_no_time_is_no_division_by_zero() -> None:
     assert Utilisation(5.0).close(5.0) == Shares(0.0, 0.0, 0.0)
 
