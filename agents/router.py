@@ -204,7 +204,7 @@ def _sent(frame: InferenceFrame, routes: Sequence[Route], sequence: int, now_us:
     first = 0
     for number, (segment, route) in enumerate(zip(frame.segments, routes, strict=True)):
         cuts = lanes.setdefault(route.lane, [])
-        version = pinned_version(frame, segment) or route.version
+        version = (segment.version and pinned_version(frame, segment)) or route.version
         if version and not (route.breakers or frame.attempt):
             cuts.append((Cut(number), version))
         else:
@@ -214,7 +214,7 @@ def _sent(frame: InferenceFrame, routes: Sequence[Route], sequence: int, now_us:
     for lane, cuts in sorted(lanes.items()):
         part = arranged(frame, [cut for cut, _ in cuts])
         segments = [
-            served_by(segment, version, cohort_of(frame, segment))
+            served_by(segment, version, cohort_of(frame, segment) if segment.version else segment.cohort)
             for segment, (_, version) in zip(part.segments, cuts, strict=True)
         ]
         effects.append(SendFrame("inference.routed", lane, routed(part, tuple(segments), sequence, now_us)))
