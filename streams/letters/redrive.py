@@ -27,6 +27,7 @@ REDRIVABLE: Final = (
     full_name("inference.requests"),
     full_name("inference.admitted"),
     full_name("inference.routed"),
+    full_name("inference.retries"),
     full_name("inference.executed"),
 )
 """Requests, and frames: the Validator drops a frame's rows that have their result."""
