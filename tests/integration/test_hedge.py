@@ -31,6 +31,7 @@ from streams.memory_view import plan
 from streams.registry.schema_log import read_schema_ids
 from streams.topics import full_name
 from streams.watch import MemoryWatch
+from tests.support.broker import unique
 from tests.support.faults import ledger
 from tests.support.load import Load, LoadRun
 from tests.support.stack import RunningStack, stack_settings
@@ -73,7 +74,7 @@ async def hedge(stack: RunningStack, *, on: bool) -> None:
     try:
         for name in MODELS:
             key, body = f"serving/{name}", to_json(ServingPolicy(name, hedge=on))
-            command = MemoryCommand(f"{key}-{on}", "cli", "SetServingPolicy", key, -1, body, "", (), time.time_ns())
+            command = MemoryCommand(unique(name), "cli", "SetServingPolicy", key, -1, body, "", (), time.time_ns())
             value = codec.encode("memory.commands", command)
             await sender.send_and_wait(full_name("memory.commands"), value, key=key.encode())
         await memory.wait_for(

@@ -16,7 +16,6 @@ from typing import Any, Final
 import numpy as np
 from aiokafka.errors import KafkaError
 
-import agents.hedge
 import agents.retry
 import agents.route
 import agents.router
@@ -294,10 +293,6 @@ def _counts_every_copy(state: Any, frame: InferenceFrame, now_us: int, memory: M
     return _gate(state, replace(frame, roles=bytes(len(frame.roles))), now_us, memory)
 
 
-def _its_own_lane(lane: int, *_: int) -> tuple[int, ...]:
-    return (lane,)
-
-
 def _forgets_what_failed(self: Outbox, failed: Any) -> None:
     work = failed.row_slice.frame
     work.left -= failed.row_slice.num_rows
@@ -377,10 +372,9 @@ PLANTED: Final[dict[str, Planted]] = {
     "the Router guesses where memory has no plan": Planted(agents.route, "plan", _guesses, (PLANNED,)),
     "the Router does not look at breakers": Planted(agents.route, "breakers", lambda *_: {}, (KEPT,), _BROKEN),
     "rows that no version may take are left out": Planted(
-        agents.router, "refused_rows", lambda *_: {}, (COMMIT, DRAINED), _BROKEN
+        agents.router, "refused_rows", lambda *_: {}, (COMMIT, DRAINED, DEFECT), _BROKEN
     ),
     "a copy that went badly ends its request": Planted(agents.validator, "_gate", _counts_every_copy, (COPY,), _HEDGED),
-    "a copy goes where its row went": Planted(agents.hedge, "lanes_beside", _its_own_lane, (PLANNED,), _HEDGED),
     "a redelivered request is a duplicate of itself": Planted(RequestIds, "claim", _is_its_own_duplicate, (OUTPUTS,)),
     "the edge's forecast is a million times too long": Planted(Service, "finish_us", _a_million_times, (OUTPUTS,)),
     "an id's holder is refused for its own repetition": Planted(
