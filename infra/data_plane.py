@@ -1,4 +1,7 @@
-"""Composition of the data plane: rules of ``agents`` and loops of ``streams`` and ``executors`` become processes."""
+"""Composition of the data plane: rules of ``agents`` and loops of ``streams`` and ``executors`` become processes.
+
+A process imports what its own role needs: that is most of the time of a start, and all of a stack start at once.
+"""
 
 from __future__ import annotations
 
@@ -8,35 +11,29 @@ import time
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import AIOKafkaProducer
 
-from agents.admission import AdmissionPolicy, admit
-from agents.hedge import hedged_models
-from agents.router import ROUTER, RouterParams
-from agents.validator import VALIDATOR, ValidatorParams, ValidatorState
-from infra.cache import open_cache
-from infra.edge import EdgeInputs, open_edge
 from infra.roles import RoleContext, together
-from schemas.frame import InferenceFrame
 from streams.codec import Codec
-from streams.connection import FETCH_MAX_WAIT_MS, consumer, producer, start, stop_quietly
-from streams.executed_news import ExecutedNews
-from streams.faust_app import METADATA_MAX_AGE_MS, create_app
-from streams.interpreter import FrameInterpreter
+from streams.connection import FETCH_MAX_WAIT_MS, METADATA_MAX_AGE_MS, consumer, producer, start, stop_quietly
 from streams.key_order import ordered_as_of
 from streams.lane_class import executor_group
-from streams.ledger_log import LedgerLog, Rebuilt
 from streams.letters.deadletter import DeadLetters
 from streams.memory_view import ordered_models
 from streams.provision import topic_ids, topic_partitions
 from streams.pulse import Pulse, TelemetryWindow
 from streams.registry.schema_watch import SchemaWatch
-from streams.silence import watch_for_silence
 from streams.topic_watch import TopicRecreatedError, TopicWatch, edge_group
 from streams.topics import MAX_LETTER_BYTES, full_name
 from streams.watch import MemoryWatch
+
+if TYPE_CHECKING:
+    from agents.validator import ValidatorState
+    from schemas.frame import InferenceFrame
+    from streams.interpreter import FrameInterpreter
+    from streams.ledger_log import Rebuilt
 
 REQUESTS: Final = "inference.requests"
 ADMITTED: Final = "inference.admitted"
@@ -51,15 +48,17 @@ SLOW_FETCH_MS: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What every stage holds: codec and what keeps it current, memory, a producer of frames and dead letters, topic id.
+    """What every stage holds: codec and what keeps it current, memory, producers, letters, the requests topic's id.
 
-    The id is that of the requests topic.
+    ``producer`` is for frames: an idempotent one, since behind a lost frame none may stand that was sent after it (a
+    key's order). ``notes`` is for what may be refused and sent again otherwise: letters, heartbeats, reports.
     """
 
     codec: Codec
     schemas: SchemaWatch
     memory: MemoryWatch
     producer: AIOKafkaProducer
+    notes: AIOKafkaProducer
     dead_letters: DeadLetters
     topic_id: bytes
 
@@ -69,21 +68,24 @@ async def _parts(context: RoleContext, on_change: Any = None) -> AsyncIterator[_
     topic_id = (await topic_ids(context.connection, [REQUESTS]))[REQUESTS]
     schemas = await SchemaWatch.open(context.connection)
     codec = schemas.codec
-    sender = producer(
+    frames = producer(context.connection, enable_idempotence=True, metadata_max_age_ms=METADATA_MAX_AGE_MS)
+    notes = producer(
         context.connection,
         max_request_size=MAX_LETTER_BYTES + 64 * 1024,  # and a batch header
         metadata_max_age_ms=METADATA_MAX_AGE_MS,
     )
     memory = MemoryWatch(context.connection, codec, on_change=on_change, schemas=schemas)
     try:
-        await start(sender, f"starting the producer of {context.name}")
+        await start(frames, f"starting the producer of {context.name}")
+        await start(notes, f"starting the producer of notes of {context.name}")
         await memory.start(START_S)
-        letters = DeadLetters(sender, context.role, {full_name(REQUESTS): topic_id})
-        yield _Parts(codec, schemas, memory, sender, letters, topic_id)
+        letters = DeadLetters(notes, context.role, {full_name(REQUESTS): topic_id})
+        yield _Parts(codec, schemas, memory, frames, notes, letters, topic_id)
     finally:
         await memory.stop()
         await schemas.stop()
-        await stop_quietly(sender)
+        await stop_quietly(frames)
+        await stop_quietly(notes)
 
 
 def _group(context: RoleContext, group: str, **settings: Any) -> Any:
@@ -101,6 +103,9 @@ def _group(context: RoleContext, group: str, **settings: Any) -> Any:
 
 async def edge(context: RoleContext) -> None:
     """Requests become frames."""
+    from agents.admission import AdmissionPolicy, admit
+    from infra.edge import EdgeInputs, open_edge
+
     settings = context.settings
     policy = AdmissionPolicy(settings.default_timeout_ms, settings.max_timeout_ms)
     async with _parts(context) as parts:
@@ -198,7 +203,7 @@ async def executor(context: RoleContext) -> None:
                 await asyncio.sleep(0.02)
             await start(reader, "starting the executor's consumer")
             context.drains.append(loop.drain)
-            reports = send_reports(parts.producer, parts.codec, loop.load)
+            reports = send_reports(parts.notes, parts.codec, loop.load)
             await together(loop.run(), pulse.run(), reports, loading, _when(loop.joined, context))
         finally:
             loading.cancel()
@@ -207,6 +212,12 @@ async def executor(context: RoleContext) -> None:
 
 async def router(context: RoleContext) -> None:
     """Admitted frames are routed by the plan in memory."""
+    from agents.hedge import hedged_models
+    from agents.router import ROUTER, RouterParams
+    from infra.cache import open_cache
+    from streams.executed_news import ExecutedNews
+    from streams.interpreter import FrameInterpreter
+
     lanes = (await topic_partitions(context.connection, [ROUTED]))[ROUTED]
     spec = replace(ROUTER, params=RouterParams(num_lanes=lanes, num_slow_lanes=context.settings.num_slow_lanes))
     own_bytes = context.settings.cache_local_bytes
@@ -236,6 +247,11 @@ async def router(context: RoleContext) -> None:
 
 async def validator(context: RoleContext) -> None:
     """Executed frames are gated and answered."""
+    from agents.validator import VALIDATOR, ValidatorParams, ValidatorState
+    from infra.cache import open_cache
+    from streams.interpreter import FrameInterpreter
+    from streams.ledger_log import LedgerLog
+
     settings = context.settings
     give_up_us = (settings.max_timeout_ms + settings.grace_ms) * 1000
     spec = replace(VALIDATOR, params=ValidatorParams(give_up_us=give_up_us))
@@ -282,12 +298,12 @@ async def validator(context: RoleContext) -> None:
 
 
 def _pulse(context: RoleContext, parts: _Parts, **more: Any) -> Pulse:
-    return Pulse(
-        parts.producer, parts.codec, context.role, context.instance, lambda: parts.memory.view.sequence, **more
-    )
+    return Pulse(parts.notes, parts.codec, context.role, context.instance, lambda: parts.memory.view.sequence, **more)
 
 
 def _app(context: RoleContext, name: str) -> Any:
+    from streams.faust_app import create_app
+
     data_dir = str(context.settings.run_dir / f"faust-{context.name}")
     return create_app(
         name, context.connection, session_timeout_s=float(context.settings.session_timeout_s), data_dir=data_dir
@@ -297,6 +313,8 @@ def _app(context: RoleContext, name: str) -> Any:
 async def _serve(
     context: RoleContext, app: Any, interpreter: FrameInterpreter, pulse: Pulse, *more: Awaitable[None]
 ) -> None:
+    from streams.silence import watch_for_silence
+
     await app.start()
     context.drains.append(interpreter.takeover.drain)
     try:

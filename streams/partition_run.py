@@ -34,7 +34,7 @@ from streams.frame_effects import Answer, Confirmed, Defer, FillCache, ScanReque
 from streams.ledger_log import LedgerLog
 from streams.ordering import Entry, InOrder
 from streams.results import offsets_of, result_batches
-from streams.takeover import HeldPartition
+from streams.takeover import FrameLostError, HeldPartition
 from streams.topics import full_name
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ class PartitionRun:
     def _sent(self, done: asyncio.Future[Any], entry: Entry[Any] | None) -> None:
         error = _failure_of(done)
         if error is not None:
-            self._fail(SendFailedError(f"a frame's send failed: {error!r}"))
+            self._fail(FrameLostError(f"a frame's send failed: {error!r}"))
             return
         self._count(entry, -1)
         self._finish(entry)

@@ -31,6 +31,10 @@ FENCED_BACKOFF_S: Final = 3.0
 DRAIN_LOOK_S: Final = 0.01
 
 
+class FrameLostError(RetriableError):
+    """A frame's send failed: what its producer sends from now on is refused, or would stand in front of it."""
+
+
 @dataclass(slots=True)
 class HeldPartition:
     """One partition in one generation: ``events`` are Faust events in offset order.
@@ -69,7 +73,8 @@ class Takeover:
     ``runner(held)`` owns a partition until it is cancelled; it takes over (fence, fold), sets ``held.ready``, then
     consumes ``held.events``. When it raises ``RetriableError`` (fenced, unknown write) the whole generation's claim on
     that partition is void: the runner starts again with back-off and the events since the last acknowledged one are put
-    back in front of it. Anything else it raises is a defect and goes to ``on_defect``.
+    back in front of it. Anything else it raises is a defect and goes to ``on_defect``, and so does ``FrameLostError``,
+    of which only a process with a new producer recovers.
     """
 
     def __init__(
@@ -120,6 +125,9 @@ class Takeover:
             held.num_runs += 1
             try:
                 await self._runner(held)
+                return
+            except FrameLostError as error:
+                self._on_defect(error)
                 return
             except RetriableError as error:
                 if held.ready.is_set():  # it served: what ended it is a new trouble, not the last one going on

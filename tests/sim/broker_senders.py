@@ -33,11 +33,11 @@ async def sim_topic_ids(connection: Any, topics: Sequence[str], *_: Any) -> dict
 
 
 class SimProducer(Client):
-    """An ``AIOKafkaProducer`` without transactions. ``idempotent``: what follows a lost batch is lost too."""
+    """An ``AIOKafkaProducer`` without transactions. ``idempotent``: what follows a lost batch is lost too, always."""
 
     def __init__(self, connection: Any, **settings: Any) -> None:
         super().__init__(connection)
-        self.idempotent = bool(settings.get("enable_idempotence"))
+        self.idempotent = self.numbers_batches = bool(settings.get("enable_idempotence"))
 
     async def send(
         self, topic: str, value: bytes | None = None, key: bytes | None = None, partition: int | None = None,

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 
 from streams.errors import RetriableError
 from streams.memory_view import MemoryView
+from streams.takeover import FrameLostError
 from streams.watch import MemoryWatch
 from tests.sim.loop import SimLoop
 from tests.sim.world import Link, World
@@ -75,8 +76,11 @@ class Process:
         return memory
 
     def fail(self, error: BaseException) -> None:
-        """A defect of ours."""
-        self.defect = self.defect or error
+        """A defect of ours, or a lost frame, which only another process can send again."""
+        if isinstance(error, FrameLostError):
+            self.dying = self.dying or f"{type(error).__name__}: {error}"
+        else:
+            self.defect = self.defect or error
 
     # What the scheduler may choose from.
 

@@ -39,7 +39,7 @@ from streams.interpreter import FrameInterpreter
 from streams.key_order import ordered_as_of
 from streams.ledger_log import LedgerLog, Rebuilt
 from streams.letters.deadletter import DeadLetters
-from streams.memory_view import ordered_models
+from streams.memory_view import MemoryView, ordered_models
 from streams.partition_log import KafkaLog
 from streams.partition_run import PartitionRun
 from streams.topic_watch import TopicWatch
@@ -214,18 +214,29 @@ class WatchedRun(PartitionRun):
 
 
 class RouterProcess(FrameProcess):
-    """``infra.data_plane.router``."""
+    """``infra.data_plane.router``. ``asked_by``: the memory by which each look-up under way is made."""
 
     role = "router"
 
+    async def serve(self) -> None:
+        self.asked_by: dict[int, MemoryView] = {}
+        await super().serve()
+
     def specified(self) -> AgentSpec:
-        return replace(ROUTER, params=RouterParams(num_lanes=LANES, hold_us=self.world.profile.hold_us))
+        def lookups(frame: Any, memory: MemoryView, params: Any) -> Lookup | None:
+            asked = ROUTER.lookups(frame, memory, params) if ROUTER.lookups is not None else None
+            if asked is not None:
+                self.asked_by[id(asked)] = memory
+            return asked
+
+        params = RouterParams(num_lanes=LANES, hold_us=self.world.profile.hold_us)
+        return replace(ROUTER, params=params, lookups=lookups)
 
     def more(self) -> dict[str, Any]:
         store = cache_store(local_bytes=1_000)
 
         async def look_up(lookup: Lookup) -> LookedUp:
-            view = self.view
+            view = self.asked_by.pop(id(lookup))
             found = await store.answer(lookup)
             self.world.looked_up.append((view, found))
             return found

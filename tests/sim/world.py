@@ -79,12 +79,16 @@ class Sending:
 
 @dataclass(slots=True, eq=False)
 class Link:
-    """Sends of one producer to one partition, in order; ``landed`` holds outcomes the producer has not taken yet."""
+    """Sends of one producer to one partition, in order; ``landed`` holds outcomes the producer has not taken yet.
+
+    ``is_broken``: one was lost, and the producer numbers its batches: the broker takes none behind it.
+    """
 
     owner: Any
     place: Place
     waiting: deque[Sending] = field(default_factory=deque)
     landed: deque[tuple[Sending, Outcome]] = field(default_factory=deque)
+    is_broken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +224,9 @@ class World:
     def deliver(self, link: Link) -> Outcome:
         """The oldest send of a link reaches the broker, which takes or refuses it."""
         sending = link.waiting.popleft()
+        if link.is_broken:
+            self._answer(link, sending, Outcome(error="out of order"))
+            return Outcome(error="out of order")
         topic, partition = link.place
         offsets = []
         try:
@@ -246,6 +253,7 @@ class World:
                 sending, _ = link.landed.pop()
                 link.landed.append((sending, Outcome(error="unknown")))
             return
+        link.is_broken = getattr(link.owner, "numbers_batches", False)
         while link.waiting:
             self._answer(link, link.waiting.popleft(), Outcome(error="unknown"))
             if alone:

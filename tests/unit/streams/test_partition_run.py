@@ -26,7 +26,7 @@ from streams.errors import FencedError, InvariantError, PoisonRecordError
 from streams.frame_effects import Defer, Scanned, ScanRequests, SendFrame
 from streams.interpreter import FrameCounts
 from streams.partition_run import WINDOW, PartitionRun, SendFailedError
-from streams.takeover import HeldPartition
+from streams.takeover import FrameLostError, HeldPartition
 from streams.terminals import Terminals
 from tests.support import cached
 from tests.support.fake_kafka import FakeEvent, FakeProducer, turns, until
@@ -189,7 +189,7 @@ async def test_a_failed_send_gives_up_and_keeps_the_unfinished_events() -> None:
         for number in (0, 1, 4, 5):
             sent[number].future.set_result(None)
         sent[2].future.set_exception(NotLeaderForPartitionError())
-        assert isinstance(await bench.failure(), SendFailedError)
+        assert isinstance(await bench.failure(), FrameLostError)
         assert [event.acks for event in events] == [1, 0, 0]
         assert bench.held.backlog == events[1:]  # the third finished, but behind one that did not
         sent[3].future.set_result(None)
@@ -545,7 +545,7 @@ async def test_news_are_decided_on_and_hold_no_event_up() -> None:
         await until(lambda: event.acks)
         assert [each for each in bench.run.state[0] if each != "tick"] == ["first", "second", "frame"]
         bench.shell.producer.sent[0].future.set_exception(NotLeaderForPartitionError())
-        assert isinstance(await bench.failure(), SendFailedError)
+        assert isinstance(await bench.failure(), FrameLostError)
 
 
 async def test_a_tick_comes_when_the_state_wants_it_and_not_before() -> None:

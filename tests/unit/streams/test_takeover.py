@@ -10,7 +10,7 @@ import pytest
 from streams import takeover
 from streams.errors import FencedError, RetriableError
 from streams.event_queue import EventQueue
-from streams.takeover import HeldPartition, Takeover
+from streams.takeover import FrameLostError, HeldPartition, Takeover
 from tests.support.fake_kafka import FakeApp, FakeEvent, turns, until
 
 
@@ -213,3 +213,18 @@ async def test_a_fenced_runner_waits_longer_before_it_claims_again() -> None:
             await asyncio.get_running_loop().run_in_executor(None, lambda: None)
     assert starts[1] - starts[0] >= 0.3
     await fenced.stop()
+
+
+async def test_a_lost_frame_ends_the_process_and_is_not_taken_over_in_place() -> None:
+    lost = FrameLostError("a frame's send failed")
+    starts: list[int] = []
+
+    async def runner(held: HeldPartition) -> None:
+        starts.append(held.partition)
+        raise lost
+
+    bench = Bench(runner)
+    await bench.app.assign(("t", 0))
+    await until(lambda: bench.defects)
+    assert (bench.defects, starts) == ([lost], [0])
+    await bench.takeover.stop()
