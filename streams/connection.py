@@ -24,6 +24,8 @@ START_TIMEOUT_S: Final = 15.0
 STOP_TIMEOUT_S: Final = 5.0
 REQUEST_TIMEOUT_MS: Final = 8_000  # a frozen broker is noticed after this; leaders move after about 3 s
 FETCH_MAX_WAIT_MS: Final = 100  # a waiting fetch returns at once when data arrives; this bounds an idle one
+METADATA_MAX_AGE_MS: Final = 3_000
+"""After this a client of the data plane knows of partitions that were added; `isos topics grow` waits for it."""
 # A record of the largest size plus its batch header must pass the producer's own check.
 MAX_REQUEST_BYTES: Final = MAX_RECORD_BYTES + 64 * 1024
 PREFETCH_BYTES: Final = 4 * MIB

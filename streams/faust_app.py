@@ -15,7 +15,7 @@ import faust
 from faust.tables.manager import TableManager
 from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
 
-from streams.connection import Connection
+from streams.connection import METADATA_MAX_AGE_MS, Connection
 from streams.errors import InvariantError
 from streams.faust_transport import LoopTransport
 
@@ -23,8 +23,6 @@ log = logging.getLogger(__name__)
 
 FETCH_MAX_WAIT_MS: Final = 250
 """Longest idle fetch of a consumer; a record that comes meanwhile ends it at once."""
-METADATA_MAX_AGE_MS: Final = 3_000
-"""After this a client of the data plane knows of partitions that were added; `isos topics grow` waits for it."""
 STREAM_BUFFER: Final = 20_000
 BATCH_BYTES: Final = 1 << 20
 REQUEST_BYTES: Final = 16 << 20

@@ -17,9 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from streams.connection import Connection
+from streams.connection import METADATA_MAX_AGE_MS, Connection
 from streams.errors import IsosError
-from streams.faust_app import METADATA_MAX_AGE_MS
 from streams.provision import add_partitions
 
 ORDER: Final = (

@@ -12,6 +12,7 @@ from infra import data_plane
 from infra.data_plane import _app, _group, _when
 from infra.roles import RoleContext, together
 from infra.settings import load_settings
+from streams import faust_app
 from streams.connection import Connection
 from streams.errors import RetriableError
 from tests.support.fake_kafka import turns
@@ -81,9 +82,7 @@ def test_a_groups_heartbeat_fits_its_session(tmp_path: Path, monkeypatch: pytest
 
 def test_each_process_has_a_faust_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
-    monkeypatch.setattr(
-        data_plane, "create_app", lambda name, connection, **settings: given.update(settings, name=name)
-    )
+    monkeypatch.setattr(faust_app, "create_app", lambda name, connection, **settings: given.update(settings, name=name))
     monkeypatch.setenv("ISOS_PROCESS_NAME", "router-7")
     _app(context(tmp_path), "router")
     assert given["name"] == "router"
