@@ -21,7 +21,22 @@ from typing import Final
 import numpy as np
 
 from agents.latency import UNKNOWN, Latencies
-from agents.under_way import NO_COPY, NO_ROWS, NOWHERE, merged, num_bytes, rows_of
+from agents.under_way import (
+    COPY,
+    DEADLINE_US,
+    KEPT,
+    LANE,
+    MODEL,
+    NO_COPY,
+    NO_ROWS,
+    NOWHERE,
+    OFFSET,
+    ROW,
+    SENT_US,
+    merged,
+    num_bytes,
+    rows_of,
+)
 from schemas.frame import InferenceFrame
 from schemas.quick import replaced
 from streams.columns import HEDGE, OK, PRIMARY, Array, take
@@ -107,7 +122,7 @@ def watched(hedging: Hedging | None, sent: Sequence[SendFrame], memory: MemoryVi
     parts: list[Array] = []
     for each in frames:
         rows = rows_of(each.frame, each.partition, number, subjects, now_us)
-        if len(rows):
+        if rows.shape[1]:
             kept[number] = Kept(each.frame, num_bytes(each.frame))
             size += kept[number].num_bytes
             number += 1
@@ -116,8 +131,8 @@ def watched(hedging: Hedging | None, sent: Sequence[SendFrame], memory: MemoryVi
         return hedging
     while size > MAX_BYTES:
         size -= kept.pop(next(iter(kept))).num_bytes
-    new = np.concatenate(parts)
-    earned = np.bincount(new["model"], minlength=len(hedging.credits))
+    new = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+    earned = np.bincount(new[MODEL], minlength=len(hedging.credits))
     return replace(
         hedging,
         rows=merged(hedging.rows, new),
@@ -159,22 +174,22 @@ def heard(hedging: Hedging | None, news: Answered | Followed, now_us: int) -> He
 def _answered(hedging: Hedging, news: Answered, now_us: int) -> Hedging:
     """Without the rows that are answered; those that went well say how long their model takes, and who reads a lane."""
     rows = hedging.rows
-    if not len(rows):
+    if not rows.shape[1]:
         return hedging
-    at = np.minimum(np.searchsorted(rows["offset"], news.offsets), len(rows) - 1)
+    at = np.minimum(rows[OFFSET].searchsorted(news.offsets), rows.shape[1] - 1)
     went_well = news.statuses == OK
-    counts = (rows["offset"][at] == news.offsets) & ((news.roles == PRIMARY) | (news.roles == HEDGE) & went_well)
+    counts = (rows[OFFSET, at] == news.offsets) & ((news.roles == PRIMARY) | (news.roles == HEDGE) & went_well)
     if not counts.any():
         return hedging
-    hit = rows[at[counts]]
-    ran, by_copy = hit[went_well[counts]], news.roles[counts] == HEDGE
-    lanes = np.where(by_copy, hit["copy"], hit["lane"])
-    left = np.ones(len(rows), bool)
+    hit = rows[:, at[counts]]
+    ran, by_copy = hit[:, went_well[counts]], news.roles[counts] == HEDGE
+    lanes = np.where(by_copy, hit[COPY], hit[LANE])
+    left = np.ones(rows.shape[1], bool)
     left[at[counts]] = False
     return replace(
         hedging,
-        rows=rows[left],
-        latencies=hedging.latencies.plus(ran["model"], np.maximum(now_us - ran["sent_us"], 0)),
+        rows=rows[:, left],
+        latencies=hedging.latencies.plus(ran[MODEL], np.maximum(now_us - ran[SENT_US], 0)),
         served=_served(hedging.served, lanes, news.executor),
     )
 
@@ -193,7 +208,7 @@ def hedged(
         return Hedging(followed=hedging.followed), ()
     if not hedging.measured_us <= now_us < hedging.measured_us + MEASURE_US:
         hedging = _measured(hedging, wanted, now_us)
-    hedging = replace(hedging, due_us=now_us + TICK_US if len(hedging.rows) else NEVER)
+    hedging = replace(hedging, due_us=now_us + TICK_US if hedging.rows.shape[1] else NEVER)
     chosen = _chosen(hedging, now_us) if hedging.followed else []
     if not chosen:
         return hedging, ()
@@ -202,12 +217,12 @@ def hedged(
     num_alone = 0
     for number, lane, mine in _by_frame(rows, chosen):
         target = _target(lane, lanes_beside(lane, num_lanes, num_slow), hedging.served)
-        rows["copy"][mine] = NOWHERE if target is None else target
+        rows[COPY, mine] = NOWHERE if target is None else target
         if target is None:
             num_alone += len(mine)
             continue
-        np.subtract.at(credit, rows["model"][mine], COST)
-        effects.append(SendFrame("inference.routed", target, _copy(hedging.kept[number], rows["row"][mine], now_us)))
+        np.subtract.at(credit, rows[MODEL, mine], COST)
+        effects.append(SendFrame("inference.routed", target, _copy(hedging.kept[number], rows[ROW, mine], now_us)))
     num_hedged = hedging.num_hedged + len(chosen) - num_alone
     hedging = replace(
         hedging, rows=rows, credits=credit, num_hedged=num_hedged, num_alone=hedging.num_alone + num_alone
@@ -220,8 +235,8 @@ def _measured(hedging: Hedging, wanted: frozenset[str], now_us: int) -> Hedging:
     waits_us, medians_us = hedging.latencies.quantiles((95, 50), at_least=MIN_SAMPLES)
     rows = hedging.rows
     is_wanted = np.array([name in wanted for name in hedging.names], bool)
-    rows = rows[(rows["deadline_us"] > now_us) & is_wanted[rows["model"]]]
-    needed = set(rows["kept"][rows["copy"] == NO_COPY].tolist())
+    rows = rows[:, (rows[DEADLINE_US] > now_us) & is_wanted[rows[MODEL]]]
+    needed = set(rows[KEPT, rows[COPY] == NO_COPY].tolist())
     kept = {number: each for number, each in hedging.kept.items() if number in needed}
     return replace(
         hedging, rows=rows, kept=MappingProxyType(kept), kept_bytes=sum([each.num_bytes for each in kept.values()]),
@@ -231,12 +246,12 @@ def _measured(hedging: Hedging, wanted: frozenset[str], now_us: int) -> Hedging:
 
 def _chosen(hedging: Hedging, now_us: int) -> list[int]:
     """Places of the rows to send once more, the oldest offsets of each model first, as far as its credit goes."""
-    rows, subjects = hedging.rows, hedging.rows["model"]
+    rows, subjects = hedging.rows, hedging.rows[MODEL]
     slow = (
-        (rows["copy"] == NO_COPY)
-        & (rows["kept"] >= hedging.oldest)
-        & (now_us - rows["sent_us"] >= hedging.waits_us[subjects])
-        & (rows["deadline_us"] - now_us > hedging.medians_us[subjects])
+        (rows[COPY] == NO_COPY)
+        & (rows[KEPT] >= hedging.oldest)
+        & (now_us - rows[SENT_US] >= hedging.waits_us[subjects])
+        & (rows[DEADLINE_US] - now_us > hedging.medians_us[subjects])
     )
     chosen: list[int] = []
     left = (hedging.credits // COST).tolist()
@@ -252,11 +267,11 @@ def _by_frame(rows: Array, chosen: list[int]) -> list[tuple[int, int, Array]]:
     """Number and lane of each frame, and its chosen places by row."""
     groups: dict[int, list[int]] = {}
     for place in chosen:
-        groups.setdefault(int(rows["kept"][place]), []).append(place)
+        groups.setdefault(int(rows[KEPT, place]), []).append(place)
     found = []
     for number, places in groups.items():
-        mine = np.array(sorted(places, key=lambda place: int(rows["row"][place])), np.int64)
-        found.append((number, int(rows["lane"][mine[0]]), mine))
+        mine = np.array(sorted(places, key=lambda place: int(rows[ROW, place])), np.int64)
+        found.append((number, int(rows[LANE, mine[0]]), mine))
     return found
 
 
@@ -271,5 +286,5 @@ def _target(lane: int, others: Sequence[int], served: Mapping[int, str]) -> int 
 
 
 def _copy(kept: Kept, rows: Array, now_us: int) -> InferenceFrame:
-    copied = take(kept.frame, rows.astype(np.int64))
+    copied = take(kept.frame, rows)
     return replaced(copied, roles=bytes([HEDGE]) * len(rows), routed_us=now_us)

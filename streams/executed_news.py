@@ -31,6 +31,8 @@ TOPIC: Final = "inference.executed"
 LOOK_S: Final = 0.5
 RETRY_S: Final = 1.0
 FETCH_MS: Final = 100
+PAUSE_S: Final = 0.008
+"""Between two reads: nobody looks at what is heard more often, and a fetch costs as much as many records."""
 FETCH_TIMEOUT_S: Final = 20.0
 CALL_TIMEOUT_S: Final = 10.0
 
@@ -88,6 +90,7 @@ class ExecutedNews:
             for place, records in got.items():
                 for record in records:
                     await self._hand_on(self._told[place.partition][0], record.value)
+            await asyncio.sleep(PAUSE_S)
 
     async def _begin(self, client: Any, runs: _Runs) -> None:
         """Read from the ends of the logs of ``runs``; then, and not before, all of them can rely on what they hear."""

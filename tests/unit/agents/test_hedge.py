@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agents import hedge
 from agents.hedge import BURST, COST, MAX_BYTES, MIN_SAMPLES, NEVER, Hedging
-from agents.under_way import MAX_ROWS
+from agents.under_way import LANE, MAX_ROWS, OFFSET
 from schemas.frame import InferenceFrame
 from streams.columns import ERROR, EXPIRED, HEDGE, OK, PRIMARY, Columns, segment_starts
 from streams.frame_effects import Answered, Followed, SendFrame
@@ -119,7 +119,7 @@ def test_a_plan_that_hedges_no_more_forgets_all_but_that_answers_are_followed() 
     one.send(rows(5_000, 3))
     one.view = memory(MODEL, plan("digits", ("v1.0.0", 100)), sequence=41)
     assert one.tick(50 * MS) == []
-    assert (len(one.known.rows), len(one.known.kept), one.known.due_us, one.known.followed) == (0, 0, NEVER, True)
+    assert (one.known.rows.shape[1], len(one.known.kept), one.known.due_us, one.known.followed) == (0, 0, NEVER, True)
 
 
 def test_rows_of_a_model_that_is_hedged_no_more_are_forgotten_beside_another_that_is() -> None:
@@ -129,9 +129,9 @@ def test_rows_of_a_model_that_is_hedged_no_more_are_forgotten_beside_another_tha
     one.send(rows(5_000, 3))
     one.view = memory(MODEL, OTHER, plan("digits", ("v1.0.0", 100)), on, sequence=41)
     assert one.tick(200 * MS) == []
-    assert len(one.known.rows) == 0
+    assert one.known.rows.shape[1] == 0
     one.send(rows(6_000, 3))
-    assert len(one.known.rows) == 0
+    assert one.known.rows.shape[1] == 0
 
 
 def test_the_first_rows_are_not_hedged() -> None:
@@ -167,7 +167,7 @@ def test_a_row_that_ended_badly_is_answered_and_a_copy_that_did_is_not_heard_of(
     one.answer(5_001, 1, status=status, role=HEDGE)
     assert [offsets_of(each) for each in one.tick(4 * MS)] == [[5_001]]
     one.answer(5_001, 1, status=OK, role=HEDGE, by="executor-1")
-    assert len(one.known.rows) == 0
+    assert one.known.rows.shape[1] == 0
     assert one.known.served == {0: "executor-0", 1: "executor-1"}
 
 
@@ -255,7 +255,7 @@ def test_rows_whose_deadline_passed_and_frames_that_nothing_waits_for_are_let_go
     one.send(rows(10, 5))
     one.answer(10, 5)
     one.tick(200 * MS)
-    assert (len(one.known.rows), len(one.known.kept), one.known.kept_bytes) == (0, 0, 0)
+    assert (one.known.rows.shape[1], len(one.known.kept), one.known.kept_bytes) == (0, 0, 0)
 
 
 def test_of_too_many_bytes_the_oldest_frames_go_and_their_rows_are_not_hedged() -> None:
@@ -267,15 +267,15 @@ def test_of_too_many_bytes_the_oldest_frames_go_and_their_rows_are_not_hedged() 
         assert one.known.kept_bytes <= MAX_BYTES
     assert [offsets_of(each) for each in one.tick(5 * MS)] == [[5_004], [5_005]]
     one.answer(5_000, 6)
-    assert len(one.known.rows) == 0
+    assert one.known.rows.shape[1] == 0
 
 
 def test_of_too_many_rows_the_oldest_go() -> None:
     one = Partition()
     for first in range(0, MAX_ROWS + 2_000, 500):
         one.send(rows(first, 500))
-        assert len(one.known.rows) <= MAX_ROWS
-    assert one.known.rows["offset"].tolist() == list(range(first + 500 - MAX_ROWS, first + 500))
+        assert one.known.rows.shape[1] <= MAX_ROWS
+    assert one.known.rows[OFFSET].tolist() == list(range(first + 500 - MAX_ROWS, first + 500))
 
 
 _steps = st.lists(
@@ -321,11 +321,11 @@ def test_never_more_than_the_budget_never_twice_never_what_is_answered(
                 assert not offsets & answered
                 assert not offsets & copied
                 copied |= offsets
-                lanes_before = one.known.rows["lane"][np.isin(one.known.rows["offset"], list(offsets))]
+                lanes_before = one.known.rows[LANE, np.isin(one.known.rows[OFFSET], list(offsets))]
                 assert copy.partition not in lanes_before
         assert one.known.num_hedged * COST <= sent
         assert (one.known.credits <= COST * BURST).all()
         assert (one.known.credits >= 0).all()
-        assert (np.diff(one.known.rows["offset"]) > 0).all()
-        assert len(one.known.rows) <= MAX_ROWS
+        assert (np.diff(one.known.rows[OFFSET]) > 0).all()
+        assert one.known.rows.shape[1] <= MAX_ROWS
         assert one.known.kept_bytes == sum(each.num_bytes for each in one.known.kept.values()) <= MAX_BYTES
