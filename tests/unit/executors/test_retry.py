@@ -151,7 +151,7 @@ def test_others_of_its_version_run_while_a_row_is_paused(clock: Clock) -> None:
 
 def test_rows_of_an_ordered_model_wait_behind_the_paused_one(clock: Clock) -> None:
     loaded = Loaded(Session(1))
-    execution = Execution("executor-0", loaded, lambda size: None, lambda: {"digits"}, lambda model: 1)
+    execution = Execution("executor-0", loaded, lambda size: None, lambda _sequence: {"digits"}, lambda model: 1)
     execution.add(work_of(routed(1)), T)
     run_all(execution)
     execution.add(work_of(routed(2)), T)
