@@ -43,7 +43,7 @@ DECAY: Final = 0.8
 MAX_RATIO: Final = 4.0
 
 LATE_SHARE: Final = 0.02
-MORE: Final = 0.1
+MORE: Final = 0.25
 LESS: Final = 0.98
 MAX_CAUTION: Final = 1.0
 """Of the wait, on top of the margin: a machine that does other things beside is slower than its batches say."""
