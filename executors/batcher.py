@@ -13,7 +13,8 @@ The unit is a slice: consecutive rows of one segment with one priority. One queu
   along with urgent ones up to ``ride_cap``.
 - **Early drop**: rows whose deadline would pass before the batch they would ride in is done come back as expired. It
   keeps goodput up under overload, where earliest deadline first collapses.
-- **Bulkheads**: items and bytes waiting per model are bounded; ``add`` refuses above it. A version in ``busy`` waits.
+- **Bulkheads**: items and bytes waiting per model are bounded; ``add`` refuses above it, less urgent rows sooner, so
+  that a flood of them leaves room for urgent ones. A version in ``busy`` waits.
 
 Invariant: every row added comes back exactly once, in a batch, as expired, or from ``drop``.
 """
@@ -36,6 +37,9 @@ QUANTUM_US: Final = 1_000.0
 """Service time that a queue of weight 1 earns per round."""
 MAX_MODEL_ITEMS: Final = 20_000
 MAX_MODEL_BYTES: Final = 128 << 20
+SHARE_STEP: Final = 0.05
+"""By so much of the bounds less than priority 0 may fill, each further priority may."""
+LEAST_SHARE: Final = 1.0 - SHARE_STEP * (PRIORITIES - 1)
 
 Block = tuple[str, tuple[int, ...], int]
 """An input's name, item shape and bytes per element."""
@@ -136,10 +140,10 @@ class Batcher:
         row_items: Sequence[int],
         deadlines_us: Sequence[int],
         now_us: int,
-    ) -> RowSlice | None:
+    ) -> list[RowSlice]:
         """Queue all rows of a segment (at least one); the three columns have one entry per row.
 
-        Gives the rows back when they would pass the model's bound, unless none of its rows wait.
+        Gives back those that would pass the model's bound for their priority, unless none of its rows wait.
         """
         whole = RowSlice(
             frame, segment, 0, len(row_items), 0, sum(row_items), priorities[0], now_us, min(deadlines_us), row_items,
@@ -148,18 +152,33 @@ class Batcher:
         queue = self._queues.get(key) or self._open(key)
         load = queue.load
         if load.num_items and (
-            load.num_items + whole.num_items > self._max_items
-            or load.num_bytes + whole.num_items * queue.item_bytes > self._max_bytes
+            load.num_items + whole.num_items > self._max_items * LEAST_SHARE
+            or load.num_bytes + whole.num_items * queue.item_bytes > self._max_bytes * LEAST_SHARE
         ):
-            if not queue.lanes:
-                self._forget(queue)
-            return whole
+            return self._put_bounded(queue, whole, priorities)
         if priorities.count(priorities[0]) == len(priorities):
             self._put(queue, whole)
         else:
             for piece in whole.by_priority(priorities):
                 self._put(queue, piece)
-        return None
+        return []
+
+    def _put_bounded(self, queue: _Queue, whole: RowSlice, priorities: bytes) -> list[RowSlice]:
+        """Queue the rows for which there is room; a flood of less urgent ones leaves some to the more urgent."""
+        refused: list[RowSlice] = []
+        load = queue.load
+        for piece in whole.by_priority(priorities):
+            share = 1.0 - SHARE_STEP * min(piece.priority, PRIORITIES - 1)
+            if load.num_items and (
+                load.num_items + piece.num_items > self._max_items * share
+                or load.num_bytes + piece.num_items * queue.item_bytes > self._max_bytes * share
+            ):
+                refused.append(piece)
+            else:
+                self._put(queue, piece)
+        if not queue.lanes:
+            self._forget(queue)
+        return refused
 
     def put(self, key: BatchKey, row_slice: RowSlice) -> None:
         """Queue rows of one priority, without a bound: whoever has them counted them."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container
 from math import inf
 from typing import Final, Protocol
 
@@ -19,20 +18,20 @@ import numpy as np
 from executors.attempts import Attempts
 from executors.batcher import PRIORITIES, Batch, Batcher, BatchKey
 from executors.blob_fetch import Claim
-from executors.coalesce import coalesced
 from executors.direct import DirectRun, distinct_items, outputs_of, planned, run_all
-from executors.executed import Work, gather, halves
+from executors.executed import Work, halves
+from executors.failed_rows import FailedRows
 from executors.lines import Group, Lines
 from executors.outbox import BatchFacts, Outbox
 from executors.profile import Profile, Version
-from executors.retry import MAX_ATTEMPTS, Retries, last_error
+from executors.retry import MAX_ATTEMPTS, Retries
 from executors.row_slice import RowSlice
+from executors.run import Run, WorkerCounts
 from executors.service_time import ServiceTime
 from executors.session import ExecutionError, Session
 from executors.utilisation import Utilisation
 from schemas.frame import RowError, TensorBlock
-from streams.columns import DATATYPE_BYTES, ERROR, EXPIRED, REJECTED, Array
-from streams.errors import CODES
+from streams.columns import DATATYPE_BYTES, ERROR, EXPIRED, REJECTED
 from streams.key_order import has_ended_rows
 
 TEXT_BYTES: Final = 16
@@ -54,68 +53,6 @@ class Sessions(Protocol):
 
     def want(self, model: str, version: str) -> None:
         """Ask for a version that is not here."""
-
-
-@dataclass(slots=True)
-class WorkerCounts:
-    """What this executor did since its start. ``num_coalesced``: items that another item of their batch ran for.
-
-    ``num_retried_rows``: rows that left to be tried elsewhere; what ran again here is not counted.
-    """
-
-    num_frames: int = 0
-    num_rows: int = 0
-    num_batches: int = 0
-    num_failed_rows: int = 0
-    num_blobs: int = 0
-    num_coalesced: int = 0
-    num_refused_rows: int = 0
-    num_retried_rows: int = 0
-
-
-@dataclass(eq=False, slots=True)
-class Run:
-    """A batch on its way through a session. ``time_us``: how long it should take; what came of it is filled in.
-
-    ``is_second``: its only row failed in passing and was paused.
-    """
-
-    session: Session
-    version: Version
-    slices: Sequence[RowSlice]
-    num_items: int
-    time_us: float
-    started_us: int = 0
-    run_us: int = 0
-    inputs: Mapping[str, Array] = field(default_factory=dict)
-    places: Array | None = None
-    outputs: dict[str, Array] | None = None
-    error: ExecutionError | None = None
-    num_coalesced: int = 0
-    is_second: bool = False
-
-    def prepare(self) -> None:
-        """Gather the inputs, those of identical items once."""
-        self.inputs = gather(self.slices)
-        if self.num_items > 1 and self.session.model.deterministic:
-            found = coalesced(self.inputs)
-            if found is not None:
-                self.inputs, self.places = found
-                self.num_coalesced = self.num_items - int(self.places.max()) - 1
-
-    def compute(self) -> None:
-        """Run the session. Touches nothing but this object and the session: may run in a thread of its own."""
-        self.started_us = time.time_ns() // 1000
-        begun = time.perf_counter_ns()
-        try:
-            outputs = self.session.run(self.inputs)
-        except ExecutionError as error:
-            self.error = error
-            return
-        self.run_us = (time.perf_counter_ns() - begun) // 1000
-        if self.places is not None:
-            outputs = {name: np.ascontiguousarray(array[self.places]) for name, array in outputs.items()}
-        self.outputs = outputs
 
 
 def _none_is_ordered(_sequence: int) -> Container[str]:
@@ -152,6 +89,7 @@ class Execution:
         self.outbox = Outbox(name, freed)
         self.counts = WorkerCounts()
         self.attempts = Attempts()
+        self.failed = FailedRows(self.outbox, self.retries, self.counts, self.attempts)
         self.utilisation = Utilisation(time.time_ns() / 1000)
 
     def clear(self) -> None:
@@ -274,10 +212,9 @@ class Execution:
         if work.turn and (segment.model in self._ordered(work.frame.memory_sequence) or (work, number) in self._places):
             self._queue_in_line(key, work, number, priorities[0], row_items, deadlines_us, now_us)
             return
-        refused = self.batcher.add(key, work, number, priorities, row_items, deadlines_us, now_us)
-        if refused is not None:
+        for refused in self.batcher.add(key, work, number, priorities, row_items, deadlines_us, now_us):
             self.counts.num_refused_rows += refused.num_rows
-            self._end(refused, REJECTED, "overloaded", FULL, RETRY_AFTER_MS)
+            self.failed.end(refused, REJECTED, "overloaded", FULL, RETRY_AFTER_MS)
 
     def _queue_in_line(
         self, key: BatchKey, work: Work, number: int, priority: int, row_items: list[int], deadlines_us: list[int],
@@ -292,7 +229,7 @@ class Execution:
             self.lines.fill(place, key, rows)
         elif not self.lines.put(key, rows):
             self.counts.num_refused_rows += rows.num_rows
-            self._end(rows, REJECTED, "overloaded", FULL, RETRY_AFTER_MS)
+            self.failed.end(rows, REJECTED, "overloaded", FULL, RETRY_AFTER_MS)
 
     def fail_fetch(self, claim: Claim, status: int, code: str, message: str) -> None:
         """End the row of a claim whose inputs cannot be had."""
@@ -321,7 +258,7 @@ class Execution:
         """Let go of the rows of a version that cannot be loaded."""
         for row_slice in (*self.batcher.drop(model, version), *self.lines.drop((model, version))):
             self.attempts.failed((model, version), row_slice.num_rows, "model_unavailable")
-            self._fail(row_slice, "model_unavailable", reason)
+            self.failed.fail(row_slice, "model_unavailable", reason)
 
     def next(self, now_us: int, max_time_us: float = inf) -> Run | None:
         """The next batch to run, of at most ``max_time_us``; rows that come too late end on the way.
@@ -341,7 +278,7 @@ class Execution:
             self._feed()
         while (batch := self.batcher.next_batch(now_us, self._loaded.profiles, max_time_us)) is not None:
             for row_slice in batch.expired:
-                self._end(row_slice, EXPIRED, "deadline_exceeded", LATE)
+                self.failed.end(row_slice, EXPIRED, "deadline_exceeded", LATE)
                 if now_us - row_slice.queued_us > WAITED_US:
                     version = (batch.key.model, batch.key.version)
                     self.num_late[version] = self.num_late.get(version, 0) + row_slice.num_rows
@@ -456,7 +393,7 @@ class Execution:
         slices = run.slices
         if len(slices) == 1 and slices[0].num_rows == 1:
             if run.is_second or not error.transient or not self._pause(run):
-                self._finish_failed(run, error)
+                self.failed.finish(run, error)
             self._release(run.version)
             return
         for half in reversed(halves(slices)):
@@ -471,40 +408,6 @@ class Execution:
         if run.version[0] in self._ordered(run.slices[0].frame.frame.memory_sequence):
             self._holding.add(run.version)
         return True
-
-    def _finish_failed(self, run: Run, error: ExecutionError) -> None:
-        self.attempts.failed(run.version, 1, error.code)
-        # what admission let through and the session refuses is our defect, whatever the session calls it
-        code = error.code if CODES[error.code].status == "ERROR" else "internal"
-        if error.transient:
-            self._fail(run.slices[0], code, error.problem, run.time_us)
-        else:
-            self.counts.num_failed_rows += 1
-            self.outbox.end(run.slices[0], ERROR, code, error.problem)
-
-    def _fail(self, row_slice: RowSlice, code: str, problem: str, time_us: float = 0.0) -> None:
-        """Rows that may do better elsewhere leave to be tried there, the others end."""
-        again, rest = self.retries.elsewhere(row_slice, code, problem, time_us)
-        for failed in again:
-            self.counts.num_retried_rows += failed.row_slice.num_rows
-            self.outbox.again(failed)
-        for each in rest:
-            self.counts.num_failed_rows += each.num_rows
-            self.outbox.end(each, ERROR, code, problem)
-
-    def _end(self, row_slice: RowSlice, status: int, code: str, message: str, retry_after_ms: int = 0) -> None:
-        """Rows that end here unexecuted: those that failed before with what they failed with, which says more."""
-        work = row_slice.frame
-        if work.frame.attempt == 0:
-            self.outbox.end(row_slice, status, code, message, retry_after_ms)
-            return
-        first = work.starts[row_slice.segment] + row_slice.first_row
-        for at in range(row_slice.num_rows):
-            part, error = row_slice.part(at, at + 1), last_error(work.frame, first + at)
-            if error is None:
-                self.outbox.end(part, status, code, message, retry_after_ms)
-            else:
-                self.outbox.end(part, ERROR, error.code, error.message)
 
 
 def _whole(work: Work, number: int, now_us: int) -> RowSlice:

@@ -45,7 +45,7 @@ def waits(rows: list[tuple[int, int]], profile: Profile = SLOW) -> dict[int, lis
         while coming and (coming[0][0] <= now or not batcher.queued_items):
             at, priority = heapq.heappop(coming)
             now = max(now, at)
-            assert batcher.add(KEY, (at, priority), 0, bytes([priority]), [1], [at + TIMEOUT_US], at) is None
+            assert batcher.add(KEY, (at, priority), 0, bytes([priority]), [1], [at + TIMEOUT_US], at) == []
         batch = batcher.next_batch(now, known)
         assert batch is not None
         num_rows += len(batch.slices) + len(batch.expired)

@@ -40,7 +40,7 @@ def add(
         list(deadlines or (FAR,) * n),
         now_us=now_us,
     )
-    return [] if refused is None else rows([refused])
+    return rows(refused)
 
 
 def profiles(
@@ -134,7 +134,7 @@ def test_a_version_without_a_profile_waits_and_can_be_dropped() -> None:
 
 
 def test_time_is_shared_by_weight_not_by_batches() -> None:
-    batcher = Batcher()
+    batcher = Batcher(max_items=50_000)
     for _ in range(4000):
         add(batcher, "fast", items=(1,) * 8)
         add(batcher, "slow", items=(1,) * 8)
@@ -235,11 +235,32 @@ def test_the_bound_counts_bytes_over_all_signatures_of_a_model() -> None:
     batcher = Batcher(max_bytes=100)
     far, one = [FAR], [1]
     wide, narrow = (BatchKey("m", "v1.0.0", (("x", (width,), 4),)) for width in (20, 6))
-    assert batcher.add(wide, "f", 0, b"\5", one, far, 0) is None
-    assert batcher.add(narrow, "f", 1, b"\5", one, far, 0) is not None
+    assert batcher.add(wide, "f", 0, b"\5", one, far, 0) == []
+    assert batcher.add(narrow, "f", 1, b"\5", one, far, 0) != []
     assert batcher.waiting() == {wide: 1}
     assert batcher.drop("m", "v1.0.0")
-    assert batcher.add(narrow, "f", 1, b"\5", one, far, 0) is None
+    assert batcher.add(narrow, "f", 1, b"\5", one, far, 0) == []
+
+
+def test_a_flood_of_less_urgent_rows_leaves_room_for_urgent_ones() -> None:
+    batcher = Batcher(max_items=100)
+    refused = 0
+    for at in range(100):
+        refused += len(add(batcher, frame=f"{at}", priorities=(9,)))
+    assert (batcher.queued_items, refused) == (55, 45)
+    assert add(batcher, frame="mixed", items=(1,) * 3, priorities=(9, 0, 8)) == [("mixed", 0, 0)]
+    for at in range(100):
+        refused += len(add(batcher, frame=f"{at}", priorities=(0,)))
+    assert batcher.queued_items == 100
+
+
+def test_urgent_rows_take_few_others_along_where_each_costs_time() -> None:
+    batcher = Batcher()
+    add(batcher, frame="f", items=(1,) * 4, priorities=(9, 0, 9, 5))
+    slow, quick = profiles("m", fixed=20.0, per_item=3_000.0), profiles("m", fixed=20.0, per_item=300.0)
+    assert taken(batcher.next_batch(0, slow)) == [("f", 0, 1)]
+    add(batcher, frame="g", items=(1,), priorities=(0,))
+    assert taken(batcher.next_batch(0, quick)) == [("g", 0, 0), ("f", 0, 3), ("f", 0, 0), ("f", 0, 2)]
 
 
 segments = st.lists(
