@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from streams.ledger_log import Rebuilt
 
 REQUESTS: Final = "inference.requests"
-ADMITTED: Final = "inference.admitted"
 ROUTED: Final = "inference.routed"
 START_S: Final = 60.0
 EXECUTOR_TICK_MS: Final = 4
@@ -212,10 +211,9 @@ async def executor(context: RoleContext) -> None:
 
 async def router(context: RoleContext) -> None:
     """Admitted frames are routed by the plan in memory."""
-    from agents.hedge import hedged_models
     from agents.router import ROUTER, RouterParams
     from infra.cache import open_cache
-    from streams.executed_news import ExecutedNews
+    from infra.hedging import router_news
     from streams.interpreter import FrameInterpreter
 
     lanes = (await topic_partitions(context.connection, [ROUTED]))[ROUTED]
@@ -235,13 +233,8 @@ async def router(context: RoleContext) -> None:
             schemas=parts.schemas,
         )
         telemetry = partial(cache.window, context.role, context.instance)
-        news = ExecutedNews(
-            context.connection,
-            parts.codec,
-            parts.schemas,
-            lambda: [each for each in interpreter.takeover.held.values() if each.topic == full_name(ADMITTED)],
-            lambda: bool(hedged_models(parts.memory.view)),
-        )
+        more = parts.schemas, interpreter.takeover, parts.memory, lanes, context.settings.num_slow_lanes
+        news = router_news(context.connection, parts.codec, *more)
         await _serve(context, app, interpreter, _pulse(context, parts, telemetry=telemetry), news.run())
 
 

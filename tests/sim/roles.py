@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from agents.admission import AdmissionPolicy, admit
-from agents.hedge import hedged_models
 from agents.orchestrator import ORCHESTRATOR
 from agents.planner import PLANNER
 from agents.router import ROUTER, RouterParams
@@ -22,8 +21,8 @@ from executors.profile import Profile
 from executors.retry import max_attempts
 from executors.session import ExecutionError
 from executors.worker import Worker
-from infra.data_plane import ADMITTED
 from infra.edge import EdgeInputs, open_edge
+from infra.hedging import router_news
 from infra.roles import together
 from infra.settings import Settings
 from schemas.model import ModelVersion
@@ -34,7 +33,6 @@ from streams.cache.values import Seal
 from streams.columns import Array
 from streams.control.control_loop import ControlLoop
 from streams.control.event_store import EventStore
-from streams.executed_news import ExecutedNews
 from streams.interpreter import FrameInterpreter
 from streams.key_order import ordered_as_of
 from streams.ledger_log import LedgerLog, Rebuilt
@@ -43,7 +41,6 @@ from streams.memory_view import MemoryView, ordered_models
 from streams.partition_log import KafkaLog
 from streams.partition_run import PartitionRun
 from streams.topic_watch import TopicWatch
-from streams.topics import full_name
 from streams.watch import MemoryWatch
 from tests.sim.blobs import SimBlobs
 from tests.sim.broker_clients import SimConsumer
@@ -244,13 +241,8 @@ class RouterProcess(FrameProcess):
         return {"look_up": look_up}
 
     async def beside(self, interpreter: FrameInterpreter, memory: MemoryWatch) -> None:
-        news = ExecutedNews(
-            self,  # type: ignore[arg-type]
-            self.world.codec,
-            None,
-            lambda: [held for held in interpreter.takeover.held.values() if held.topic == full_name(ADMITTED)],
-            lambda: bool(hedged_models(memory.view)),
-        )
+        given: Any = self
+        news = router_news(given, self.world.codec, None, interpreter.takeover, memory, LANES, 0)
         await news.run()
 
 
