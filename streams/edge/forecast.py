@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any, Final
 
 import numpy as np
@@ -149,8 +150,7 @@ class Service:
         ``ahead``: items of this tick and version that go before each; ``items``: its own. Both float64 or int64 [n].
         """
         load, queue = self.load, self._queue(priority)
-        sent = sum([sent.num_items for p, sent in self.sent.items() if p <= priority])
-        total = queue.num_own + self.ratio * (sent + ahead) + items
+        total = queue.num_own + self.ratio * (self._sent(priority) + ahead) + items
         batches = np.ceil(total / load.max_batch_size)
         ride = load.fixed_us + load.per_item_us * np.minimum(total, load.max_batch_size)
         own = queue.running + batches * ride
@@ -158,6 +158,20 @@ class Service:
         wait = np.maximum(own, (queue.before + shared) / queue.width)
         wait = np.maximum(wait - self.executor.drained_us(now_us) - ride, 0.0)
         return now_us + ride + wait + np.minimum(wait, MARGIN_US) + wait * (MARGIN_SHARE + self.caution), wait
+
+    def latest_us(self, priority: int, num_items: int, now_us: int) -> float:
+        """``finish_us`` of the last of so many items, no sooner: what it is for all where that is early enough."""
+        load, queue = self.load, self._queue(priority)
+        total = queue.num_own + max(self.ratio, 1.0) * (self._sent(priority) + num_items)
+        ride = load.fixed_us + load.per_item_us * min(total, load.max_batch_size)
+        own = queue.running + ceil(total / load.max_batch_size) * ride
+        shared = min(own + queue.peers, own * (1 + queue.num_peers))
+        wait = max(max(own, (queue.before + shared) / queue.width) - self.executor.drained_us(now_us) - ride, 0.0)
+        return now_us + ride + wait + min(wait, MARGIN_US) + wait * (MARGIN_SHARE + self.caution)
+
+    def _sent(self, priority: int) -> int:
+        """Items admitted here that go before a row of this priority."""
+        return sum([sent.num_items for of, sent in self.sent.items() if of <= priority])
 
     def _learn(self, num_taken: int, num_late: int) -> None:
         """More caution where many rows are late in spite of the forecast, less with every report that says else."""

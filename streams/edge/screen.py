@@ -33,25 +33,23 @@ class TooLate(NamedTuple):
 
 
 @dataclass(eq=False, slots=True)
-class _Asked:
-    """What a tick brought for one service."""
+class _Close:
+    """What a tick brought for a service whose queue is worth a closer look: signatures and rows.
+
+    ``num_items``: of all; ``due_us``: of the most hurried; ``counts``: rows and items by priority.
+    """
 
     num_items: int = 0
-    is_ample: bool = True
-    counts: dict[int, list[int]] = field(default_factory=dict)
-    """By priority: rows and items."""
+    due_us: int = 1 << 62
+    counts: dict[int, tuple[int, int]] = field(default_factory=dict)
     signatures: list[int] = field(default_factory=list)
     rows: list[tuple[int, Row]] = field(default_factory=list)
 
-    def add(self, priority: int, num_rows: int, num_items: int, budget_us: int) -> None:
+    def add(self, priority: int, num_rows: int, num_items: int, due_us: int) -> None:
+        rows, items = self.counts.get(priority, (0, 0))
+        self.counts[priority] = rows + num_rows, items + num_items
         self.num_items += num_items
-        self.is_ample &= budget_us >= AMPLE_US
-        count = self.counts.get(priority)
-        if count is None:
-            self.counts[priority] = [num_rows, num_items]
-        else:
-            count[0] += num_rows
-            count[1] += num_items
+        self.due_us = min(self.due_us, due_us)
 
 
 def too_late(
@@ -59,19 +57,17 @@ def too_late(
 ) -> list[TooLate]:
     """Refuse what would be late and count the rest as admitted. ``passed`` (bool [n]) and ``rows``: as in the tick."""
     refused: list[TooLate] = []
-    for service, asked in _asked(batch, passed, rows, forecast, now_us).items():
-        if asked.is_ample and asked.num_items <= service.sure_items:
-            for priority, (num_rows, num_items) in asked.counts.items():
-                service.admitted(priority, num_rows, num_items, now_us)
-        else:
-            refused += _looked_at(service, asked, batch, passed, rows, now_us)
+    for service, close in _close(batch, passed, rows, forecast, now_us).items():
+        refused += _looked_at(service, close, batch, passed, rows, now_us)
     return refused
 
 
-def _asked(
+def _close(
     batch: RequestBatch, passed: Array, rows: Mapping[int, Row], forecast: Forecast, now_us: int
-) -> dict[Service, _Asked]:
-    found: dict[Service, _Asked] = {}
+) -> dict[Service, _Close]:
+    """Admit what is near no limit; the rest, by who serves it."""
+    found: dict[Service, _Close] = {}
+    ample_us = now_us + AMPLE_US
     if batch.signatures:
         columnar = _columnar(batch, passed, rows)
         oldest_us = int(batch.received_us.min())
@@ -81,17 +77,23 @@ def _asked(
             service = forecast.service(each.model, each.version, now_us) if count else None
             if service is None:
                 continue
-            asked = found.get(service)
-            if asked is None:
-                asked = found[service] = _Asked()
-            asked.add(each.priority, count, count * each.items, oldest_us + each.timeout_us - now_us)
-            asked.signatures.append(number)
+            num_items, due_us = count * each.items, oldest_us + each.timeout_us
+            if num_items <= service.sure_items and due_us >= ample_us and service not in found:
+                service.admitted(each.priority, count, num_items, now_us)
+            else:
+                close = found.setdefault(service, _Close())
+                close.add(each.priority, count, num_items, due_us)
+                close.signatures.append(number)
     for at, row in rows.items():
         service = forecast.service(row.model, row.version, now_us) if passed[at] else None
-        if service is not None:
-            asked = found.setdefault(service, _Asked())
-            asked.add(row.priority, 1, row.items, row.deadline_us - now_us)
-            asked.rows.append((at, row))
+        if service is None:
+            continue
+        if row.items <= service.sure_items and row.deadline_us >= ample_us and service not in found:
+            service.admitted(row.priority, 1, row.items, now_us)
+        else:
+            close = found.setdefault(service, _Close())
+            close.add(row.priority, 1, row.items, row.deadline_us)
+            close.rows.append((at, row))
     return found
 
 
@@ -105,10 +107,14 @@ def _columnar(batch: RequestBatch, passed: Array, rows: Mapping[int, Row]) -> Ar
 
 
 def _looked_at(
-    service: Service, asked: _Asked, batch: RequestBatch, passed: Array, rows: Mapping[int, Row], now_us: int
+    service: Service, close: _Close, batch: RequestBatch, passed: Array, rows: Mapping[int, Row], now_us: int
 ) -> list[TooLate]:
-    places, priorities, items, deadlines = _columns(asked, batch, passed, rows)
+    if service.latest_us(max(close.counts), close.num_items, now_us) <= close.due_us:
+        for priority, (num_rows, num_items) in close.counts.items():
+            service.admitted(priority, num_rows, num_items, now_us)
+        return []
     refused: list[TooLate] = []
+    places, priorities, items, deadlines = _columns(close, batch, passed, rows)
     for priority in np.unique(priorities).tolist():
         these = np.flatnonzero(priorities == priority)
         mine, due = items[these], deadlines[these]
@@ -128,17 +134,17 @@ def _looked_at(
 
 
 def _columns(
-    asked: _Asked, batch: RequestBatch, passed: Array, rows: Mapping[int, Row]
+    close: _Close, batch: RequestBatch, passed: Array, rows: Mapping[int, Row]
 ) -> tuple[Array, Array, Array, Array]:
     """Index, priority, items and deadline of what is asked for, in the order of the offsets."""
-    columnar = np.isin(batch.signature, asked.signatures) & passed
+    columnar = np.isin(batch.signature, close.signatures) & passed
     columnar[list(rows)] = False
     at = np.flatnonzero(columnar)
     of = np.array([(each.priority, each.items, each.timeout_us) for each in batch.signatures], np.int64).reshape(-1, 3)
     of = of[batch.signature[at]]
     table = np.column_stack((at, of[:, 0], of[:, 1], batch.received_us[at] + of[:, 2]))
-    if asked.rows:
-        others = np.array([(at, row.priority, row.items, row.deadline_us) for at, row in asked.rows], np.int64)
+    if close.rows:
+        others = np.array([(at, row.priority, row.items, row.deadline_us) for at, row in close.rows], np.int64)
         table = np.concatenate((table, others))
         table = table[np.argsort(table[:, 0], kind="stable")]
     return table[:, 0], table[:, 1], table[:, 2], table[:, 3]

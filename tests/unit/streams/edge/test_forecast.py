@@ -283,6 +283,18 @@ def test_more_that_waits_never_makes_it_sooner(
     assert before <= after
 
 
+@given(versions, st.lists(versions, max_size=2), priorities, st.lists(st.integers(1, 99), min_size=1, max_size=9))
+def test_the_last_is_done_last(each: VersionLoad, others: list[VersionLoad], priority: int, items: list[int]) -> None:
+    found = known(each, others)
+    found.admitted(priority, 3, 7, T)
+    own = np.array(items)
+    finish, _ = found.finish_us(priority, np.cumsum(own) - own, own, T)
+    latest = found.latest_us(priority, sum(items), T)
+    assert latest == finish[-1] == finish.max()
+    found.rows_sent *= 3
+    assert found.latest_us(priority, sum(items), T) >= found.finish_us(priority, np.cumsum(own) - own, own, T)[0].max()
+
+
 @given(versions, st.lists(versions, max_size=2), priorities)
 def test_less_urgent_rows_are_never_done_sooner(each: VersionLoad, others: list[VersionLoad], priority: int) -> None:
     found = known(each, others)
