@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -329,3 +331,48 @@ def test_never_more_than_the_budget_never_twice_never_what_is_answered(
         assert (np.diff(one.known.rows[OFFSET]) > 0).all()
         assert one.known.rows.shape[1] <= MAX_ROWS
         assert one.known.kept_bytes == sum(each.num_bytes for each in one.known.kept.values()) <= MAX_BYTES
+
+
+def served_in_virtual_time(*, hedges: bool, seconds: int = 30) -> tuple[list[int], int]:
+    """What rows take (us, sorted) and how many copies there were, at 200 rows/s over two executors.
+
+    The one at home stands still for 300 ms each ten seconds; a row takes 4 to 30 ms otherwise.
+    """
+    rng, one = random.Random(7), Partition()
+    arrivals = [(T + at * 5 * MS, "send", at, 0) for at in range(seconds * 200)]
+    events: list[tuple[int, str, int, int]] = [*arrivals]
+    heapq.heapify(events)
+    took: dict[int, int] = {}
+    number_of_copies = 0
+
+    def executed_us(lane: int, now_us: int) -> int:
+        done_us = now_us + rng.randint(4 * MS, 20 * MS) + rng.choice((0, 0, 0, 10 * MS))
+        since_us = (done_us - T) % 10_000_000
+        return done_us + 300 * MS - since_us if lane == 0 and since_us < 300 * MS else done_us
+
+    while events:
+        one.now_us, what, at, lane = heapq.heappop(events)
+        if what == "send":
+            one.send(rows(at, 1, deadline_us=one.now_us + 5_000_000), 0)
+            heapq.heappush(events, (executed_us(0, one.now_us), "executed", at, 0))
+        elif what == "executed":
+            took.setdefault(at, one.now_us - T - at * 5 * MS)
+            one.answer(at, 1, role=HEDGE if lane else PRIMARY, by=f"executor-{lane}")
+        if hedges and one.known.due_us <= one.now_us:
+            for copy in one.tick():
+                number_of_copies += len(offsets_of(copy))
+                for offset in offsets_of(copy):
+                    heapq.heappush(events, (executed_us(1, one.now_us), "executed", offset, copy.partition))
+    return sorted(took.values()), number_of_copies
+
+
+def test_in_virtual_time_the_tail_is_shorter_for_a_twentieth_of_the_rows() -> None:
+    plain, none = served_in_virtual_time(hedges=False)
+    hedged, copies = served_in_virtual_time(hedges=True)
+    p99_ms = [each[len(each) * 99 // 100] / 1000 for each in (plain, hedged)]
+    mean_of_worst_ms = [sum(each[len(each) * 97 // 100 :]) / len(each) / 0.03 / 1000 for each in (plain, hedged)]
+    print(f"\np99 {p99_ms} ms, mean of the slowest 3 % {mean_of_worst_ms} ms, {copies} copies of {len(plain)}")
+    assert none == 0
+    assert len(hedged) == len(plain)
+    assert 0 < copies <= len(plain) // 20
+    assert p99_ms[1] < p99_ms[0]
