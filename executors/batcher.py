@@ -8,9 +8,8 @@ The unit is a slice: consecutive rows of one segment with one priority. One queu
 - **Between the queues of a class**: weighted deficit round robin on service time (Shreedhar and Varghese 1995, in its
   surplus form: a queue is served while its deficit is positive and pays afterwards), so that models share time, not
   batches or rows. O(1) per batch however many models there are.
-- **Inside a queue**: class, then priority, so that fresh urgent rows pass old ones that rose to their class, then first
-  come, first served. A batch is what is there, up to the profile's ``cap``; none waits for more. Less urgent rows ride
-  along with urgent ones up to ``ride_cap``.
+- **Inside a queue** (``executors/row_queue.py``): class, priority, first come, first served. A batch is what is there,
+  up to the profile's ``cap``; none waits for more. Less urgent rows ride along with urgent ones up to ``ride_cap``.
 - **Early drop**: rows whose deadline would pass before the batch they would ride in is done come back as expired. It
   keeps goodput up under overload, where earliest deadline first collapses.
 - **Bulkheads**: items and bytes waiting per model are bounded; ``add`` refuses above it, less urgent rows sooner, so
@@ -23,16 +22,13 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from math import inf, prod
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from executors.profile import Profile, Version
+from executors.row_queue import AGE_US, PRIORITIES, Batch, BatchKey, ModelLoad, RowQueue, take
 from executors.row_slice import RowSlice
 
-PRIORITIES: Final = 10
-AGE_US: Final = 250_000
-"""Waiting time for which a row rises one class."""
 QUANTUM_US: Final = 1_000.0
 """Service time that a queue of weight 1 earns per round."""
 MAX_MODEL_ITEMS: Final = 20_000
@@ -41,69 +37,7 @@ SHARE_STEP: Final = 0.05
 """By so much of the bounds less than priority 0 may fill, each further priority may."""
 LEAST_SHARE: Final = 1.0 - SHARE_STEP * (PRIORITIES - 1)
 
-Block = tuple[str, tuple[int, ...], int]
-"""An input's name, item shape and bytes per element."""
-
-
-class BatchKey(NamedTuple):
-    """What may ride in one batch: ``signature`` tells inputs with different free axes apart."""
-
-    model: str
-    version: str
-    signature: tuple[Block, ...]
-
-
-@dataclass(eq=False, slots=True)
-class Batch:
-    """What to run next, in row order of its slices, and the rows to answer EXPIRED; either may be empty.
-
-    ``time_us``: what the profile says of ``num_items``.
-    """
-
-    key: BatchKey
-    slices: list[RowSlice]
-    num_items: int
-    expired: list[RowSlice]
-    time_us: float = 0.0
-
-
-@dataclass(slots=True)
-class _Load:
-    """What waits for one model, all versions and signatures."""
-
-    num_items: int = 0
-    num_bytes: int = 0
-
-
-@dataclass(eq=False, slots=True)
-class _Queue:
-    """Waiting slices of one key by priority (no empty lanes), its class, and what the round robin owes it."""
-
-    key: BatchKey
-    of: Version
-    item_bytes: int
-    load: _Load
-    lanes: dict[int, deque[RowSlice]] = field(default_factory=dict)
-    num_items: int = 0
-    deficit_us: float = 0.0
-    urgency: int = 0
-
-    def urgency_at(self, now_us: int) -> int:
-        """The class of its most urgent row."""
-        return min([_aged(priority, lane[0], now_us) for priority, lane in self.lanes.items()])
-
-    def ordered(self, now_us: int) -> list[int]:
-        """Its priorities, most urgent first."""
-        if len(self.lanes) == 1:
-            return list(self.lanes)
-        return sorted(self.lanes, key=lambda priority: (_aged(priority, self.lanes[priority][0], now_us), priority))
-
-
-def _aged(priority: int, oldest: RowSlice, now_us: int) -> int:
-    return max(0, priority - max(0, now_us - oldest.queued_us) // AGE_US)
-
-
-_Ring = OrderedDict[BatchKey, _Queue]
+_Ring = OrderedDict[BatchKey, RowQueue]
 
 
 class Batcher:
@@ -122,10 +56,10 @@ class Batcher:
     )
 
     def __init__(self, max_items: int = MAX_MODEL_ITEMS, max_bytes: int = MAX_MODEL_BYTES) -> None:
-        self._queues: dict[BatchKey, _Queue] = {}
+        self._queues: dict[BatchKey, RowQueue] = {}
         self._rings: tuple[_Ring, ...] = tuple([OrderedDict() for _ in range(PRIORITIES)])
-        self._parked: dict[BatchKey, _Queue] = {}
-        self._loads: dict[str, _Load] = {}
+        self._parked: dict[BatchKey, RowQueue] = {}
+        self._loads: dict[str, ModelLoad] = {}
         self._max_items, self._max_bytes = max_items, max_bytes
         self._next_look_us = 0
         self.busy: set[Version] = set()
@@ -163,7 +97,7 @@ class Batcher:
                 self._put(queue, piece)
         return []
 
-    def _put_bounded(self, queue: _Queue, whole: RowSlice, priorities: bytes) -> list[RowSlice]:
+    def _put_bounded(self, queue: RowQueue, whole: RowSlice, priorities: bytes) -> list[RowSlice]:
         """Queue the rows for which there is room; a flood of less urgent ones leaves some to the more urgent."""
         refused: list[RowSlice] = []
         load = queue.load
@@ -203,7 +137,7 @@ class Batcher:
         if queue is None:
             return None
         profile = profiles[queue.of]
-        batch = _take(queue, profile, now_us)
+        batch = take(queue, profile, now_us)
         taken = batch.num_items
         for row_slice in batch.expired:
             taken += row_slice.num_items
@@ -241,13 +175,13 @@ class Batcher:
             self._forget(queue)
         return found
 
-    def _open(self, key: BatchKey) -> _Queue:
+    def _open(self, key: BatchKey) -> RowQueue:
         item_bytes = sum([prod(shape) * width for _, shape, width in key.signature])
-        load = self._loads.setdefault(key.model, _Load())
-        queue = self._queues[key] = _Queue(key, (key.model, key.version), item_bytes, load, urgency=PRIORITIES)
+        load = self._loads.setdefault(key.model, ModelLoad())
+        queue = self._queues[key] = RowQueue(key, (key.model, key.version), item_bytes, load, urgency=PRIORITIES)
         return queue
 
-    def _put(self, queue: _Queue, row_slice: RowSlice) -> None:
+    def _put(self, queue: RowQueue, row_slice: RowSlice) -> None:
         priority = min(row_slice.priority, PRIORITIES - 1)
         lane = queue.lanes.get(priority)
         if lane is None:
@@ -264,13 +198,13 @@ class Batcher:
             if queue.key not in self._parked:
                 self._rings[priority][queue.key] = queue
 
-    def _leave(self, queue: _Queue, num_items: int) -> None:
+    def _leave(self, queue: RowQueue, num_items: int) -> None:
         queue.num_items -= num_items
         queue.load.num_items -= num_items
         queue.load.num_bytes -= num_items * queue.item_bytes
         self.queued_items -= num_items
 
-    def _forget(self, queue: _Queue) -> None:
+    def _forget(self, queue: RowQueue) -> None:
         del self._queues[queue.key]
         self._parked.pop(queue.key, None)
         if queue.urgency < PRIORITIES:
@@ -278,7 +212,7 @@ class Batcher:
         if queue.load.num_items == 0:
             self._loads.pop(queue.key.model, None)
 
-    def _place(self, queue: _Queue, now_us: int) -> None:
+    def _place(self, queue: RowQueue, now_us: int) -> None:
         """Into the ring of its class; to the end of it when it has used up its time."""
         urgency = queue.urgency_at(now_us)
         if urgency != queue.urgency:
@@ -297,7 +231,7 @@ class Batcher:
                     if queue.urgency_at(now_us) < queue.urgency:
                         self._place(queue, now_us)
 
-    def _pick(self, profiles: Mapping[Version, Profile], max_time_us: float) -> _Queue | None:
+    def _pick(self, profiles: Mapping[Version, Profile], max_time_us: float) -> RowQueue | None:
         for ring in self._rings:
             while ring:
                 queue = next(iter(ring.values()))
@@ -316,7 +250,7 @@ class Batcher:
                     ring.move_to_end(queue.key)
         return None
 
-    def _may_run(self, queue: _Queue, profiles: Mapping[Version, Profile], max_time_us: float) -> bool:
+    def _may_run(self, queue: RowQueue, profiles: Mapping[Version, Profile], max_time_us: float) -> bool:
         profile = profiles.get(queue.of)
         return (
             profile is not None
@@ -329,51 +263,3 @@ class Batcher:
             if self._may_run(queue, profiles, max_time_us):
                 del self._parked[queue.key]
                 self._rings[queue.urgency][queue.key] = queue
-
-
-def _take(queue: _Queue, profile: Profile, now_us: int) -> Batch:
-    """Fill one batch from a queue, dropping on the way what cannot be done in time."""
-    cap = profile.cap
-    finish_us = now_us + profile.time_us(min(queue.num_items, cap))
-    chosen: list[RowSlice] = []
-    expired: list[RowSlice] = []
-    room, riding = cap, False
-    for priority in queue.ordered(now_us):
-        if chosen and not riding:
-            riding = True
-            room -= cap - profile.ride_cap
-            if room <= 0:
-                break
-        lane = queue.lanes[priority]
-        while lane and room > 0:
-            row_slice = lane.popleft()
-            if row_slice.num_items <= room and row_slice.earliest_us >= finish_us:  # nearly always
-                chosen.append(row_slice)
-                room -= row_slice.num_items
-                continue
-            room = _take_some(lane, row_slice, finish_us, room, cap, chosen, expired)
-        if not lane:
-            del queue.lanes[priority]
-        if room <= 0:
-            break
-    return Batch(queue.key, chosen, sum([row_slice.num_items for row_slice in chosen]), expired)
-
-
-def _take_some(
-    lane: deque[RowSlice], row_slice: RowSlice, finish_us: float, room: int, cap: int,
-    chosen: list[RowSlice], expired: list[RowSlice],
-) -> int:  # fmt: skip
-    """Take what fits of a slice that does not fit or holds late rows; what room is left (0: the batch is full)."""
-    late, punctual = row_slice.sieve(finish_us)
-    expired += late
-    for position, piece in enumerate(punctual):
-        fitting, rest = piece.split(room)
-        if fitting is None and room == cap and not chosen:  # one row above the cap is a batch by itself
-            fitting, rest = piece.part(0, 1), piece.part(1, piece.num_rows) if piece.num_rows > 1 else None
-        if fitting is not None:
-            chosen.append(fitting)
-            room -= fitting.num_items
-        if rest is not None:
-            lane.extendleft(reversed([rest, *punctual[position + 1 :]]))
-            return 0
-    return max(room, 0)

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from executors.attempts import Attempts
-from executors.batcher import PRIORITIES, Batch, Batcher, BatchKey
+from executors.batcher import Batcher
 from executors.blob_fetch import Claim
 from executors.direct import DirectRun, distinct_items, outputs_of, planned, run_all
 from executors.executed import Work, halves
@@ -25,6 +25,7 @@ from executors.lines import Group, Lines
 from executors.outbox import BatchFacts, Outbox
 from executors.profile import Profile, Version
 from executors.retry import MAX_ATTEMPTS, Retries
+from executors.row_queue import PRIORITIES, Batch, BatchKey
 from executors.row_slice import RowSlice
 from executors.run import Run, WorkerCounts
 from executors.service_time import ServiceTime

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import prod
 
-from executors.batcher import MAX_MODEL_BYTES, MAX_MODEL_ITEMS, BatchKey
+from executors.batcher import MAX_MODEL_BYTES, MAX_MODEL_ITEMS
 from executors.profile import Version
+from executors.row_queue import BatchKey
 from executors.row_slice import RowSlice
 
 

@@ -15,8 +15,9 @@ from typing import Final, Protocol
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from executors.batcher import PRIORITIES, Batcher
+from executors.batcher import Batcher
 from executors.profile import Profile, Version
+from executors.row_queue import PRIORITIES
 from schemas.frame import InferenceFrame
 from schemas.load import ExecutorLoad, VersionLoad
 from streams.codec import Codec

@@ -10,8 +10,9 @@ import random
 
 import pytest
 
-from executors.batcher import Batcher, BatchKey
+from executors.batcher import Batcher
 from executors.profile import Profile
+from executors.row_queue import BatchKey
 
 KEY = BatchKey("m", "v1.0.0", (("x", (16,), 4),))
 SLOW = Profile(20.0, 3_000.0, 128)

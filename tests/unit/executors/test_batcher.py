@@ -9,8 +9,9 @@ from math import inf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executors.batcher import AGE_US, Batch, Batcher, BatchKey
+from executors.batcher import Batcher
 from executors.profile import Profile
+from executors.row_queue import AGE_US, Batch, BatchKey
 from executors.row_slice import RowSlice
 
 FAR = 1 << 50
