@@ -36,7 +36,7 @@ from streams.columns import ERROR
 from streams.committed import CommittedConsumer
 from streams.control.event_store import EventStore
 from streams.control.tenure import Tenure
-from streams.edge.forecast import Service
+from streams.edge.forecast import _Executor
 from streams.edge.request_ids import Claim, RequestIds
 from streams.errors import FencedError, RetriableError
 from streams.ledger_log import RESULTS, LedgerLog
@@ -102,7 +102,7 @@ _end = Outbox.end
 _retried = agents.retry.retried
 _init_retries = Retries.__init__
 _round = Tenure.round
-_finish_us = Service.finish_us
+_drained_us = _Executor.drained_us
 _claim = RequestIds.claim
 _gate = agents.validator._gate
 
@@ -266,9 +266,8 @@ async def _refuses_the_holder_too(self: RequestIds, claims: Any, spans: Any) -> 
     return met
 
 
-def _a_million_times(self: Service, *asked: Any) -> tuple[Any, Any]:
-    finish_us, wait_us = _finish_us(self, *asked)
-    return finish_us + wait_us * 1e6, wait_us
+def _work_comes_with_time(self: _Executor, now_us: int) -> float:
+    return -1e6 * _drained_us(self, now_us)
 
 
 def _takes_any_value(self: Seal, field: bytes, value: bytes) -> Any:
@@ -376,7 +375,9 @@ PLANTED: Final[dict[str, Planted]] = {
     ),
     "a copy that went badly ends its request": Planted(agents.validator, "_gate", _counts_every_copy, (COPY,), _HEDGED),
     "a redelivered request is a duplicate of itself": Planted(RequestIds, "claim", _is_its_own_duplicate, (OUTPUTS,)),
-    "the edge's forecast is a million times too long": Planted(Service, "finish_us", _a_million_times, (OUTPUTS,)),
+    "the edge's forecast takes time that passed for work": Planted(
+        _Executor, "drained_us", _work_comes_with_time, (OUTPUTS,)
+    ),
     "an id's holder is refused for its own repetition": Planted(
         RequestIds,
         "claim",
