@@ -44,9 +44,9 @@ DECAY: Final = 0.8
 MAX_RATIO: Final = 4.0
 
 LATE_SHARE: Final = 0.02
-MORE: Final = 0.25
-LESS: Final = 0.98
-MAX_CAUTION: Final = 1.0
+MORE: Final = 0.5
+LESS: Final = 0.95
+MAX_CAUTION: Final = 4.0
 """Of the wait, on top of the margin: a machine that does other things beside is slower than its batches say."""
 
 Version = tuple[str, str]
