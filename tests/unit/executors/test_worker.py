@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -564,3 +566,13 @@ async def test_a_batch_that_a_rebalance_overtakes_is_not_answered_here() -> None
     assert len(session.batches) == 2
     assert bench.rows() == {0: (OK, "", [0.0])}
     assert bench.worker.held_bytes == 0
+
+
+def test_threads_of_long_batches_are_nicer_than_their_process() -> None:
+    def started() -> int:
+        worker_module._yield_to_others()
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    with ThreadPoolExecutor(1) as pool:
+        niceness = pool.submit(started).result()
+    assert niceness == min(os.getpriority(os.PRIO_PROCESS, os.getpid()) + worker_module.NICE, 19)
