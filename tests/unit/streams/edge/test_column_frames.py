@@ -75,6 +75,39 @@ def frame(offsets: list[int], tenant: str, error: str = "") -> InferenceFrame:
     return builder.build(1, 77, 9)[0]
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(requests(), min_size=1, max_size=12), st.sampled_from((40, 1 << 20)))
+def test_rows_of_an_ordered_model_stay_in_order_whatever_their_signatures(
+    made: list[InferenceRequest], max_bytes: int
+) -> None:
+    batch = batch_of(made)
+    chosen = np.flatnonzero(batch.signature >= 0)
+    frames = column_frames(batch, chosen, HEAD, 0, max_bytes=max_bytes, ordered={"two"})
+    for each in (frames, builder_frames(batch, chosen, max_bytes)):
+        assert sum(num_rows(one) for one in each) == len(chosen)
+        offsets = [
+            offset
+            for one in each
+            for offset, model in zip(Columns.of(one).offsets.tolist(), models_of(one), strict=True)
+            if model == "two"
+        ]
+        assert offsets == sorted(offsets)
+    assert [Columns.of(one).offsets.tolist() for one in frames] == [
+        Columns.of(one).offsets.tolist() for one in builder_frames(batch, chosen, max_bytes)
+    ]
+
+
+def models_of(made: InferenceFrame) -> list[str]:
+    return [segment.model for segment in made.segments for _ in range(segment.num_rows)]
+
+
+def builder_frames(batch: RequestBatch, chosen: np.ndarray, max_bytes: int) -> list[InferenceFrame]:
+    builder = FrameBuilder(TOPIC_ID, 4, max_bytes=max_bytes)
+    for at in chosen.tolist():
+        builder.add(batch.row(at))
+    return builder.build(0, 77, 9, {"two"})
+
+
 @pytest.mark.parametrize("tenant", ["acme", "zoo"])
 def test_two_frames_of_a_tick_as_one(tenant: str) -> None:
     a, b = frame([1, 5], "acme"), frame([2, 3, 9], tenant, "no_plan")

@@ -52,3 +52,22 @@ async def test_no_rows_are_no_frame() -> None:
     source = CommittedConsumer(FakeConsumer(), "in")  # type: ignore[arg-type]
     await RowOutlet(source, producer, CODEC, lambda: 0, TOPIC_ID).send_rows(0, [], [])  # type: ignore[arg-type]
     assert producer.sent == []
+
+
+async def test_ended_rows_that_have_an_order_stay_with_the_others() -> None:
+    producer = FakeProducer()
+    source = CommittedConsumer(FakeConsumer(), "in")  # type: ignore[arg-type]
+    outlet = RowOutlet(source, producer, CODEC, lambda: 7, TOPIC_ID, lambda: {"digits"})  # type: ignore[arg-type]
+    rows = [row(0, routing_key="k"), row(1, routing_key="k"), row(2), row(3, model="other", routing_key="k")]
+    rows += [row(4, model="nobody", routing_key="k"), row(5, routing_key="k")]
+    for each, code in ((rows[1], "wrong_shape"), (rows[2], "wrong_shape"), (rows[3], "wrong_shape")):
+        end(each, code, "no")
+    end(rows[4], "unknown_model", "another edge may know it")
+    await outlet.send_rows(2, rows, [])
+    admitted, ended = [
+        CODEC.decode(name, each.value)
+        for name, each in zip(("inference.admitted", "inference.executed"), producer.sent, strict=True)
+    ]
+    assert Columns.of(admitted).offsets.tolist() == [0, 1, 4, 5]
+    assert [error.code for error in admitted.errors] == ["wrong_shape", "unknown_model"]
+    assert Columns.of(ended).offsets.tolist() == [2, 3]
