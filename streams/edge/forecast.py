@@ -11,7 +11,7 @@ of versions. Short batches run one after the other, long ones up to ``num_thread
 row rises with its age, and that rows expire while they wait, is left out: who is admitted in error is dropped by the
 executor before it costs anything. Without a report, or with an old one only, there is no forecast and all are admitted.
 
-Bounds: a state per version that a report named; of rows admitted, what a silent executor is remembered for.
+Bounds: a state per version that a report named and that is not long unused; ``MAX_SENT`` ticks per priority of it.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ MARGIN_US: Final = 10_000
 MARGIN_SHARE: Final = 1 / 16
 SURE_US: Final = 50_000
 """Waits below it are near no limit that is worth a closer look."""
+MAX_SENT: Final = 1_024
+"""Ticks that are told apart, per version and priority."""
 PRIORITIES: Final = 10
 PRIOR_ROWS: Final = 16.0
 DECAY: Final = 0.8
@@ -61,8 +63,11 @@ class _Sent:
     num_items: int = 0
 
     def add(self, now_us: int, num_rows: int, num_items: int) -> None:
-        self.times_us.append((now_us, num_rows, num_items))
         self.num_items += num_items
+        if len(self.times_us) == MAX_SENT:  # of an executor that takes nothing; together they are taken later
+            _, rows, items = self.times_us.pop()
+            num_rows, num_items = num_rows + rows, num_items + items
+        self.times_us.append((now_us, num_rows, num_items))
 
     def taken_until(self, newest_us: int) -> int:
         """Forget what the executor has taken; how many rows that were."""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.load import ExecutorLoad, VersionLoad
-from streams.edge.forecast import FORGET_US, MAX_DRAIN_US, Forecast, Service
+from streams.edge.forecast import FORGET_US, MAX_DRAIN_US, MAX_SENT, Forecast, Service
 
 T = 1_700_000_000_000_000
 MS = 1_000
@@ -134,6 +134,19 @@ def test_what_was_admitted_waits_until_the_executor_has_taken_it() -> None:
     assert wait_ms(each) == 15.0
     made.take(load(version(num_taken=12), newest_us=T + 20), T)
     assert wait_ms(each) == 0.0
+
+
+def test_what_a_standing_executor_does_not_take_is_remembered_within_bounds() -> None:
+    made = forecast(version())
+    each = service(made)
+    for number in range(3 * MAX_SENT):
+        each.admitted(5, 1, 2, T + number)
+    assert len(each.sent[5].times_us) == MAX_SENT
+    assert each.sent[5].num_items == 6 * MAX_SENT
+    made.take(load(version(), newest_us=T + MAX_SENT - 2), T)
+    assert each.sent[5].num_items == 6 * MAX_SENT - 2 * (MAX_SENT - 1)
+    made.take(load(version(), newest_us=T + 3 * MAX_SENT), T)
+    assert each.sent[5].num_items == 0
 
 
 def test_how_much_of_what_is_sent_arrives_is_learned() -> None:
