@@ -56,6 +56,12 @@ def test_an_executor_wants_what_is_planned_for_its_lanes() -> None:
     assert len(list(planned_versions(view, 1, 1, slow=False))) == 3
 
 
+def test_fallbacks_are_wanted_before_they_are_needed() -> None:
+    shared = replace(plan("fast-a", ("v2.0.0", 100)), fallbacks=("v1.0.0",))
+    view = memory(replace(MODEL, model="fast-a"), shared)
+    assert list(planned_versions(view, 2, 1, slow=False)) == [("fast-a", "v2.0.0"), ("fast-a", "v1.0.0")]
+
+
 async def test_a_rebalance_forgets() -> None:
     forgotten: list[int] = []
     consumer: Any = FakeConsumer()
