@@ -56,7 +56,7 @@ class Retries:
 
     def tried(self, frame: InferenceFrame) -> None:
         """Note rows that are tried here for the first time."""
-        if self._tokens:
+        if self._tokens and frame.attempt == 0:
             for segment in frame.segments:
                 self._tokens = earned(self._tokens, segment.model, segment.num_rows)
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.frame import InferenceFrame
 from streams.connection import Connection, bounded, consumer, start, stop_quietly
 from streams.provision import topic_partitions
 from streams.registry.schema_watch import SchemaWatch
 from streams.topics import full_name
+
+
+async def ends_of(reader: AIOKafkaConsumer, connection: Connection, topic: str) -> dict[int, int]:
+    """The next offset of each partition of a topic (short name)."""
+    count = (await topic_partitions(connection, [topic]))[topic]
+    ends = await reader.end_offsets([TopicPartition(full_name(topic), number) for number in range(count)])
+    return {place.partition: end for place, end in ends.items()}
 
 
 async def frames_of(connection: Connection, topic: str) -> list[InferenceFrame]:
