@@ -23,11 +23,12 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from executors.blob_fetch import BlobFetcher, NotFetched
 from executors.executed import Work
-from executors.execution import Execution, Run, Sessions, WorkerCounts
+from executors.execution import Execution, Sessions
 from executors.lanes import ROUTED, Lanes
 from executors.load_report import LoadReport
 from executors.profile import Version
 from executors.retry import MAX_ATTEMPTS
+from executors.run import Run, WorkerCounts
 from executors.utilisation import Utilisation
 from schemas.load import ExecutorLoad
 from schemas.telemetry import Telemetry
@@ -44,7 +45,8 @@ EXECUTED_TOPIC: Final = full_name(EXECUTED)
 RETRIES: Final = "inference.retries"
 RETRIES_TOPIC: Final = full_name(RETRIES)
 COMMIT_S: Final = 1.0
-MAX_QUEUED_ITEMS: Final = 50_000
+MAX_QUEUED_ITEMS: Final = 200_000
+"""Above it nothing is read, for no model: room for ten that have all waiting that they may. Bytes bound the memory."""
 MAX_HELD_BYTES: Final = 256 << 20
 INLINE_US: Final = 2_000
 SLICE_US: Final = 4_000.0
@@ -52,7 +54,7 @@ SLICE_US: Final = 4_000.0
 MAX_THREADS: Final = 2
 """Long batches at a time."""
 NICE: Final = 5
-"""Priority of the threads of long batches, by ``nice``: a third of the weight of others where processors are short."""
+"""Threads of long batches are nicer than their process: a third of the weight of others where processors are short."""
 FETCH_RECORDS: Final = 200
 IDLE_MS: Final = 200
 BLOB_MS: Final = 2
@@ -325,7 +327,8 @@ class Worker:
 
 def _yield_to_others() -> None:
     """Lower this thread's priority: what takes long anyway lets the short things of this machine go first."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+    thread = threading.get_native_id()
+    os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
 
 
 __all__ = ["ROUTED", "Worker", "WorkerCounts"]
