@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from executors.model_store import ModelStore
+from executors.model_store import ModelStore, digest_of
 from infra.registration import Registrar
 from streams.client.client import Answer, Client
 from streams.client.request import Request
@@ -154,3 +154,23 @@ async def test_commands_refuse_in_sentences(whole_stack: RunningStack) -> None:
     ):
         done = await asyncio.to_thread(whole_stack.isos, *arguments, check=False)
         assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (code, True, False)
+
+
+async def test_a_version_that_cannot_be_loaded_is_replaced_also_when_the_control_plane_dies(
+    whole_stack: RunningStack,
+) -> None:
+    second = models.mlp((4, 8, 4), seed=77)
+    model = await asyncio.to_thread(registered, whole_stack, models.identity(), second)
+    await asyncio.to_thread(whole_stack.isos, "serving", "set", model, "--fallback", "v1.0.0")
+    blob = ModelStore(whole_stack.settings.data_dir).path(digest_of(second))
+    away = blob.rename(blob.with_name("away"))
+    await asyncio.to_thread(whole_stack.isos, "models", "activate", model, "v2.0.0")
+    async with Client(whole_stack.settings.bootstrap) as client:
+        await until(client, model, 1.0, ("OK", "", "v1.0.0"))
+        assert len(await moved(whole_stack, model, "v2.0.0", 1)) == 1
+        away.rename(blob)
+        for name in ("control", "orchestrator"):
+            await asyncio.to_thread(whole_stack.wait_restarted, name, whole_stack.kill(name))
+        await until(client, model, 1.0, ("OK", "", "v2.0.0"))
+    kinds = [each["kind"] for each in await moved(whole_stack, model, "v2.0.0", 3)]
+    assert (kinds[0], kinds[1], kinds[-1]) == ("BreakerOpened", "BreakerHalfOpened", "BreakerClosed")
