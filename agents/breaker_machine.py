@@ -4,8 +4,9 @@ Executors tell of each version how many rows they tried and how many failed by i
 Validators how many outputs failed the gate (stage ``gate``). Memory holds which breakers are not closed; this machine
 learns its state from there and asks for moves, each with its evidence as reason. Closed -> open when at least
 ``min_rows`` rows were tried in the last ``window_us`` and ``faulty_percent`` of them failed. Open -> half open after a
-time. Half open -> closed when ``min_probes`` rows passed and none failed, else open again for twice as long. What is
-not answered within ``retry_us`` is asked again. A breaker that is not closed is an alert until it is.
+time. Half open -> closed when ``min_probes`` rows passed and none failed, or when no row tries the version any more;
+else open again for twice as long. What is not answered within ``retry_us`` is asked again. A breaker that is not closed
+is an alert until it is.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class BreakerParams:
     """When to move. Times in microseconds.
 
     ``settle_us``: a window's good rows count as good only when it is so old, for the gate tells of them later.
+    ``idle_us``: a half-open breaker that no row tried for so long closes, for nobody asks for its version any more.
     """
 
     window_us: int = 10_000_000
@@ -42,6 +44,7 @@ class BreakerParams:
     min_probes: int = 5
     settle_us: int = 2_500_000
     retry_us: int = 10_000_000
+    idle_us: int = 600_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +202,13 @@ def _judged(breaker: Breaker, watched: Watched, now_us: int, params: BreakerPara
         return _command("OpenBreaker", replace(breaker, state="open", reason=reason, since_us=now_us, open_us=open_us))
     settled = sum(each.num_rows for each in probes if now_us - each.end_us >= params.settle_us)
     passed = watched.num_passed + settled
-    if passed < params.min_probes:
+    if passed >= params.min_probes:
+        reason = f"{passed} rows of {name} passed and none failed"
+    elif not passed and not probes and now_us - breaker.since_us >= params.idle_us:
+        reason = f"no row tried {name} within {params.idle_us // 1_000_000} s"
+    else:
         return None
-    return _command("CloseBreaker", replace(breaker, reason=f"{passed} rows of {name} passed and none failed"), now_us)
+    return _command("CloseBreaker", replace(breaker, reason=reason), now_us)
 
 
 def _command(kind: str, breaker: Breaker, now_us: int = 0) -> MemoryCommand:

@@ -165,6 +165,15 @@ def test_one_bad_probe_opens_it_for_twice_as_long_up_to_five_minutes() -> None:
     assert spans == [30, 60, 120, 240, 300, 300, 300]
 
 
+def test_one_that_no_row_tries_any_more_closes_after_ten_minutes() -> None:
+    bench = half_opened()
+    assert [kind for _ in range(598) for kind in bench.second()] == []
+    assert bench.second() == ["CloseBreaker"]
+    assert bench.asked[-1].reason == "no row tried digits v1.0.0 within 600 s"
+    tried = half_opened()
+    assert [kind for second in range(900) for kind in tried.second(1 if second == 300 else 0)] == []
+
+
 def test_rows_of_before_are_no_probes() -> None:
     bench = half_opened()
     bench.hear(window(bench.now_s - 1.5, 50, 50))
