@@ -40,8 +40,7 @@ LANES = 2
 RATE = 300.0
 WARM_S = 6.0
 """As many rows as the Router wants to have seen, and a credit of some copies."""
-FROZEN_S = 2.5
-QUICK_US = 1_000_000
+FROZEN_S = 4.0
 MODELS = [
     next(name for name in (f"bench-{n:02}" for n in range(50)) if lane_for(name, HASHED, LANES, 0) == lane)
     for lane in range(LANES)
@@ -122,8 +121,8 @@ def executors(stack: RunningStack) -> dict[str, str]:
     return asyncio.run(ask())
 
 
-def frozen_latencies(stack: RunningStack, folder: Path, warm_s: float = 1.0) -> np.ndarray:
-    """Microseconds that rows took which were sent to an executor in the first second in which it stood still."""
+def freeze_under_load(stack: RunningStack, folder: Path, warm_s: float = 1.0) -> int:
+    """How many rows at home with an executor were answered while it stood still, but for the first second of that."""
     ids = asyncio.run(read_schema_ids(Connection(stack.settings.bootstrap)))
     schema_id = ids.write_ids[subject_of("inference.requests")]
     at_home = executors(stack)
@@ -137,6 +136,7 @@ def frozen_latencies(stack: RunningStack, folder: Path, warm_s: float = 1.0) -> 
         os.kill(pid, signal.SIGSTOP)
         try:
             threading.Event().wait(FROZEN_S)  # the length of the fault
+            thawed_us = time.time_ns() // 1000
         finally:
             os.kill(pid, signal.SIGCONT)
         load.wait_for_flow()
@@ -144,25 +144,22 @@ def frozen_latencies(stack: RunningStack, folder: Path, warm_s: float = 1.0) -> 
     counts = record.summary
     assert counts["ok"] == counts["sent"] == counts["acknowledged"] > 0, counts
     assert (counts["missing"], counts["duplicated"], counts["reaped"]) == (0, 0, 0)
-    sent = record.sent
-    since_us = sent.sent_us - began_us
-    return record.matched.latency_us[(sent.load == 0) & (since_us > 50_000) & (since_us < 1_000_000)]
+    answered_us = (record.sent.sent_us + record.matched.latency_us)[record.sent.load == 0]
+    return int(np.count_nonzero((answered_us > began_us + 1_000_000) & (answered_us < thawed_us)))
 
 
 def test_rows_of_an_executor_that_stands_still_are_answered_by_the_other_one(
     stack: RunningStack, tmp_path: Path
 ) -> None:
-    plain = frozen_latencies(stack, tmp_path)
-    assert len(plain) > 50
-    assert (plain > QUICK_US).all()
+    assert freeze_under_load(stack, tmp_path) == 0
     assert asyncio.run(routed(stack))[1] == 0
     asyncio.run(hedge(stack, on=True))
     rows_before, _ = asyncio.run(routed(stack))
-    hedged = frozen_latencies(stack, tmp_path, WARM_S)
+    answered = freeze_under_load(stack, tmp_path, WARM_S)
     rows, copies = asyncio.run(routed(stack))
-    print(f"\n{np.count_nonzero(hedged < QUICK_US)} of {len(hedged)} rows within a second, {copies} copies of {rows}")
-    assert np.count_nonzero(hedged < QUICK_US) >= 10
-    assert 10 <= copies <= (rows - copies - rows_before) // 20
+    print(f"\n{answered} rows answered by the other executor, {copies} copies of {rows - copies - rows_before} rows")
+    assert answered >= 5
+    assert answered <= copies <= (rows - copies - rows_before) // 20
     books = ledger(stack)
     assert books["exit_status"] == 0, books
     assert (books["missing"], books["duplicated"], books["reaped"], books["in_flight"]) == (0, 0, 0, 0)
