@@ -306,8 +306,13 @@ def _app(context: RoleContext, name: str) -> Any:
 async def _serve(
     context: RoleContext, app: Any, interpreter: FrameInterpreter, pulse: Pulse, *more: Awaitable[None]
 ) -> None:
+    from streams.faust_transport import member_of
     from streams.silence import watch_for_silence
 
+    async def note(*_: Any, **__: Any) -> None:
+        context.member.write(app.conf.id, member_of(app))
+
+    app.on_partitions_assigned.connect(note)
     await app.start()
     context.drains.append(interpreter.takeover.drain)
     try:

@@ -160,3 +160,9 @@ class LoopTransport(driver.Transport):
     """The driver's transport with the consumer above."""
 
     Consumer = LoopConsumer
+
+
+def member_of(app: Any) -> str:
+    """The app's member id in its consumer group, once partitions were assigned."""
+    member: str = app.consumer._thread._consumer._coordinator.member_id
+    return member

@@ -10,6 +10,8 @@ import time
 import pytest
 
 from streams.connection import Connection, consumer, start, stop_quietly
+from streams.faust_app import create_app
+from streams.faust_transport import member_of
 from streams.predecessor import MemberNote
 from tests.support.broker import unique
 from tests.support.topics import create_topics
@@ -66,3 +68,34 @@ async def test_a_note_of_nobody_harms_nobody(bootstrap, tmp_path):
     note = MemberNote(tmp_path / "edge-0.member")
     note.write(unique("group"), "nobody")
     assert not await note.leave(Connection(bootstrap))
+
+
+@pytest.mark.timeout(120)
+async def test_a_faust_member_that_was_taken_out_and_lives_joins_again(bootstrap, tmp_path):
+    """Its note names the member that the broker knows."""
+    name = unique("predecessor-faust")
+    create_topics(bootstrap, name)
+    app = create_app(name, Connection(bootstrap), data_dir=str(tmp_path))
+    topic = app.topic(name, value_type=bytes, value_serializer="raw", key_serializer="raw")
+
+    async def collect(stream):
+        async for event in stream.noack().events():
+            event.ack()
+
+    app.agent(topic, name=name)(collect)
+    note, noted = MemberNote(tmp_path / "router-0.member"), asyncio.Queue()
+
+    async def write(*_given, **_named):
+        note.write(app.conf.id, member_of(app))
+        noted.put_nowait(member_of(app))
+
+    app.on_partitions_assigned.connect(write)
+    await app.start()
+    try:
+        async with asyncio.timeout(60):
+            first = await noted.get()
+            assert await note.leave(Connection(bootstrap))
+            assert await noted.get() != first
+    finally:
+        async with asyncio.timeout(30):
+            await app.stop()
