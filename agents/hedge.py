@@ -4,8 +4,8 @@ The pure part of the Router's. Only rows of models whose plan says ``hedge`` are
 and that no executed frame answers yet, with the frames they left in, both bounded. Once a row is older than the p95 of
 its model's rows (from routed to executed, as the Router hears of it; the first ``MIN_SAMPLES`` rows are not hedged), a
 copy with the role HEDGE goes to a lane of the same class, of another executor where it is known who reads which lane.
-A model's copies are at most ``1 / COST`` of its rows. The first OK counts; the Validator drops what comes second, and
-every copy that did not end well.
+A model's copies are at most ``1 / COST`` of its rows; some are kept for rows that are older still. The first OK counts;
+the Validator drops what comes second, and every copy that did not end well.
 
 Not hedged: rows with a blob, rows of ordered models, rows that are tried again, rows whose time left is less than the
 median, and all that a predecessor routed.
@@ -49,6 +49,9 @@ COST: Final = 20
 """Rows of a model for which one copy may be sent."""
 BURST: Final = 20
 """Copies that may be saved up."""
+RESERVE: Final = 10
+"""Copies that are kept for rows older than twice the p95: the usual tail must not leave nothing for an executor that
+stands still."""
 TICK_US: Final = 10_000
 MEASURE_US: Final = 100_000
 MAX_BYTES: Final = 8 << 20
@@ -247,17 +250,18 @@ def _measured(hedging: Hedging, wanted: frozenset[str], now_us: int) -> Hedging:
 def _chosen(hedging: Hedging, now_us: int) -> list[int]:
     """Places of the rows to send once more, the oldest offsets of each model first, as far as its credit goes."""
     rows, subjects = hedging.rows, hedging.rows[MODEL]
+    ages_us, waits_us = now_us - rows[SENT_US], hedging.waits_us[subjects]
     slow = (
         (rows[COPY] == NO_COPY)
         & (rows[KEPT] >= hedging.oldest)
-        & (now_us - rows[SENT_US] >= hedging.waits_us[subjects])
+        & (ages_us >= waits_us)
         & (rows[DEADLINE_US] - now_us > hedging.medians_us[subjects])
     )
     chosen: list[int] = []
     left = (hedging.credits // COST).tolist()
     for place in np.flatnonzero(slow).tolist():
         subject = subjects[place]
-        if left[subject] > 0:
+        if left[subject] > (RESERVE if ages_us[place] < 2 * waits_us[place] else 0):
             left[subject] -= 1
             chosen.append(place)
     return chosen

@@ -59,8 +59,8 @@ class Partition:
         self.copies += copies
         return list(copies)
 
-    def warm(self, count: int = 200, takes_us: int = 2 * MS, first: int = 1_000) -> None:
-        """As many rows as it takes, each in ``takes_us``; credit is full afterwards with 400 of them."""
+    def warm(self, count: int = 400, takes_us: int = 2 * MS, first: int = 1_000) -> None:
+        """As many rows as it takes, each in ``takes_us``; with 400 of them credit is full afterwards."""
         self.send(rows(first, count))
         self.now_us += takes_us
         self.answer(first, count)
@@ -87,6 +87,17 @@ def test_rows_older_than_the_p95_go_once_more_to_the_other_lane() -> None:
     assert copy.frame.segments[0].version == rows(0, 1).segments[0].version
     assert one.tick(50 * MS) == []
     assert (one.known.num_hedged, one.known.num_alone) == (2, 0)
+
+
+def test_some_copies_are_kept_for_rows_that_are_older_still() -> None:
+    one = Partition()
+    one.warm()
+    one.send(rows(5_000, 30))
+    (copy,) = one.tick(3 * MS)
+    assert offsets_of(copy) == list(range(5_000, 5_010))
+    assert one.tick() == []
+    (copy,) = one.tick(2 * MS)
+    assert offsets_of(copy) == list(range(5_010, 5_020))
 
 
 def test_rows_of_other_models_of_a_blob_tried_again_or_that_end_here_are_not_kept() -> None:
@@ -220,7 +231,7 @@ def test_one_executor_that_reads_all_lanes_gets_no_copy_of_its_own() -> None:
 def test_a_frame_of_several_segments_gives_copies_of_the_rows_that_are_late() -> None:
     both = memory(MODEL, OTHER, *[replace(plan(name, ("v1.0.0", 100)), hedge=True) for name in ("digits", "other")])
     one = Partition(both)
-    one.warm(400)
+    one.warm()
     made = frame([row(at, model=("digits", "other")[at % 2], items=1 + at % 3, deadline_us=LATE) for at in range(20)])
     one.send(made)
     one.answer(0, 7)
@@ -262,7 +273,7 @@ def test_rows_whose_deadline_passed_and_frames_that_nothing_waits_for_are_let_go
 
 def test_of_too_many_bytes_the_oldest_frames_go_and_their_rows_are_not_hedged() -> None:
     one = Partition()
-    one.warm(400)
+    one.warm()
     width = MAX_BYTES // 3
     for at in range(6):
         one.send(frame([row(5_000 + at, width=width // 4, deadline_us=LATE)]))

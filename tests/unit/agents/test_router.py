@@ -341,11 +341,10 @@ def test_rows_of_hedged_models_are_watched_and_copied_and_the_others_leave_no_st
         if first == 0:
             heard = Answered(np.arange(200), np.full(200, OK), np.zeros(200), "executor-0")
             state, _ = decide(state, Event(heard, TICK, now_us, answers=hedged), params)
-    state, copies = decide(state, Event(Tick(), TICK, now_us + 300_000, answers=hedged), params)
-    assert [(each.topic, each.partition, set(each.frame.roles)) for each in copies] == [
-        ("inference.routed", 1, {HEDGE})
-    ]
-    assert [rows_of(each.frame) for each in copies] == [[(at, "digits", "v1.0.0") for at in range(200, 220)]]
+    state, (copy,) = decide(state, Event(Tick(), TICK, now_us + 500_000, answers=hedged), params)
+    assert (copy.topic, copy.partition, set(copy.frame.roles)) == ("inference.routed", 1, {HEDGE})
+    assert rows_of(copy.frame) == [(at, "digits", "v1.0.0") for at in range(200, 220)]
+    assert hedging_due(state) == now_us + 500_000 + TICK_US
 
 
 def test_without_hedging_ticks_and_answers_change_nothing() -> None:
