@@ -204,7 +204,8 @@ class Service:
         self.load, self.executor = load, executor
         self.queues.clear()
         last = self._queue(PRIORITIES - 1)
-        waits = max(last.running + load.fixed_us, last.before + last.peers) + _time_us(load, last.num_own)
+        ride = (1 + last.num_peers) * (load.fixed_us + load.per_item_us * load.max_batch_size)
+        waits = max(last.running + ride, last.before + last.peers) + _time_us(load, last.num_own)
         pending = self.ratio * sum([sent.num_items for sent in self.sent.values()])
         each = (load.per_item_us + load.fixed_us / load.max_batch_size) * (1 + last.num_peers)
         self.sure_items = (SURE_US - waits) / max(each, 1e-3) / max(self.ratio, 1.0) - pending
@@ -229,7 +230,7 @@ def _queue_of(own: VersionLoad, executor: _Executor, priority: int) -> _Queue:
             num_before += 1
         same = sum(each.waiting_items[priority : priority + 1])
         if same:
-            peers += _time_us(each, same)
+            peers += _time_us(each, urgent + same) - _time_us(each, urgent)
             num_peers += 1
     width = min(executor.load.num_threads, 1 + max(num_before, num_peers)) if own.is_long else 1
     return _Queue(sum(own.waiting_items[: priority + 1]), own.running_us, before, peers, num_peers, max(1, width))

@@ -314,7 +314,7 @@ def test_less_urgent_rows_are_never_done_sooner(each: VersionLoad, others: list[
     more, less = (
         found.finish_us(which, np.zeros(1), np.ones(1), T)[0][0] for which in (priority, min(9, priority + 1))
     )
-    assert more <= less + 1e-3
+    assert more <= less + 1e-2
 
 
 @given(versions, st.lists(versions, max_size=2))
