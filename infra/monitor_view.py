@@ -11,12 +11,15 @@ from agents.monitor import Params, State, fold_heartbeat, fold_telemetry, model_
 from infra.log_reader import LogReader
 from infra.settings import Settings
 from schemas.coordinate import RecordCoordinate
+from schemas.load import ExecutorLoad
 from schemas.telemetry import Heartbeat, Telemetry
 from streams.connection import Connection
+from streams.edge.forecast import FORGET_US, Forecast
 from streams.errors import RetriableError
 from streams.memory_view import MemoryView, all_breakers, extend, incidents
 
 NEWEST: Final = 500
+NEWEST_LOADS: Final = 64
 LIMIT_S: Final = 4.0
 RESULTS_STAGE: Final = "validator"
 
@@ -79,6 +82,19 @@ def executors(heartbeats: Iterable[Heartbeat], now_us: int) -> dict[str, Any]:
     }
 
 
+def longest_wait(reports: Iterable[ExecutorLoad], now_us: int) -> str:
+    """The model version whose rows would wait longest now by its executor's report, and how long; "-" for none."""
+    forecast = Forecast()
+    for each in reports:
+        if now_us - each.sent_us <= FORGET_US:
+            forecast.take(each, now_us)
+    waits = [(wait_us, *version) for version, wait_us in forecast.waits_us(now_us) if wait_us >= 1000]
+    if not waits:
+        return "-"
+    wait_us, model, version = max(waits)
+    return f"{model} {version}, {wait_us / 1000:.0f} ms"
+
+
 async def _within(limit_s: float, reading: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
     async with asyncio.timeout(limit_s):
         return await reading
@@ -88,7 +104,12 @@ async def _read(connection: Connection) -> dict[str, Any]:
     reader = await LogReader.connect(connection)
     heartbeats = await reader.read("control.heartbeats", NEWEST)
     windows = await reader.read("control.telemetry", NEWEST)
+    loads = await reader.read("control.executor-load", NEWEST_LOADS)
     memory, _ = extend(MemoryView(), await reader.memory_events())
     now_us = time.time_ns() // 1000
     state = folded([(each.offset, each.record) for each in heartbeats], [each.record for each in windows], now_us)
-    return {**figures(state, memory, now_us), **executors([each.record for each in heartbeats], now_us)}
+    return {
+        **figures(state, memory, now_us),
+        **executors([each.record for each in heartbeats], now_us),
+        "longest_wait": longest_wait([each.record for each in loads], now_us),
+    }

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from infra import monitor_view
-from infra.monitor_view import executors, figures, folded
+from infra.monitor_view import executors, figures, folded, longest_wait
 from infra.settings import load_settings
+from schemas.load import ExecutorLoad, VersionLoad
 from schemas.telemetry import Heartbeat, ModelWindow, Telemetry
 from streams.memory_view import MemoryView
 
@@ -44,6 +45,20 @@ def test_figures() -> None:
         "mean_ms": 5.0,
         "max_ms": 9.0,
     }
+
+
+def test_who_waits_longest() -> None:
+    now_us = 20 * SECOND
+
+    def report(model: str, num_items: int, sent_us: int = now_us, executor: str = "executor-0") -> ExecutorLoad:
+        one = VersionLoad(model, "v1.0.0", 0.0, 1000.0, 4, False, 0.0, 0, 0, (0, num_items))
+        return ExecutorLoad(executor, sent_us, sent_us, 2, (one,))
+
+    assert longest_wait([], now_us) == "-"
+    assert longest_wait([report("digits", 4000, 10 * SECOND)], now_us) == "-"
+    assert longest_wait([report("digits", 4000), report("digits", 0)], now_us) == "-"
+    others = report("other", 40, executor="executor-1")
+    assert longest_wait([report("digits", 4000), others], now_us) == "digits v1.0.0, 4000 ms"
 
 
 def test_where_models_run_and_how_much_of_the_time() -> None:
