@@ -25,6 +25,7 @@ import streams.control.control_loop
 import streams.ledger_log
 import streams.memory_view
 import streams.partition_run
+from executors.lines import Lines
 from executors.outbox import Outbox
 from executors.retry import Retries
 from schemas.frame import InferenceFrame, Segment
@@ -37,6 +38,7 @@ from streams.committed import CommittedConsumer
 from streams.control.event_store import EventStore
 from streams.control.tenure import Tenure
 from streams.edge.forecast import _Executor
+from streams.edge.key_lines import KeyLines
 from streams.edge.request_ids import Claim, RequestIds
 from streams.errors import FencedError, RetriableError
 from streams.ledger_log import RESULTS, LedgerLog
@@ -62,6 +64,7 @@ from tests.sim.invariants import (
     OUTPUTS,
     PLANNED,
 )
+from tests.sim.order_invariants import ORDERED
 from tests.sim.profile import FOREVER_US
 from tests.sim.retry_invariants import RETRIED
 
@@ -105,6 +108,7 @@ _round = Tenure.round
 _drained_us = _Executor.drained_us
 _claim = RequestIds.claim
 _gate = agents.validator._gate
+_feed = Lines.feed
 
 
 def _commits_at_once(topic: str) -> Callable[..., Any]:
@@ -312,6 +316,26 @@ def _costs_nothing(tokens: Any, name: str, num_rows: int) -> tuple[Any, int]:
 
 _FAILING: Final = {"passing": 0.8, "request": 0.1, "warm_up": 1_000, "rate_per_s": 1e6, "give_up_us": FOREVER_US}
 _BROKEN: Final = {"breakers": True, "operator": 0.02, "request": 0.1, "warm_up": 1_000}
+
+
+def _no_row_is_behind(self: KeyLines, progress: Any, row: Any) -> bool:
+    return False
+
+
+def _gives_all_it_has(self: Lines, may_go: Any) -> Any:
+    return _feed(self, lambda model: True)
+
+
+def _keeps_no_turn(self: Outbox, work: Any) -> None:
+    work.turn = 1
+    self._turns = 1
+
+
+def _as_they_were(frame: Any, effects: Any, *_: Any) -> tuple[Any, ...]:
+    return tuple(effects)
+
+
+_ORDERED: Final = {"ordered": True, "cached": False, "request": 0.1, "warm_up": 1_000, "rate_per_s": 1e6}
 _HEDGED: Final = {"hedged": True, "request": 0.1, "warm_up": 1_000}
 _CACHED: Final = {"cached": True, "operator": 0.02, "request": 0.1, "warm_up": 1_000, "refusal": 0.0}
 
@@ -373,7 +397,9 @@ PLANTED: Final[dict[str, Planted]] = {
     "rows that no version may take are left out": Planted(
         agents.router, "refused_rows", lambda *_: {}, (COMMIT, DRAINED, DEFECT), _BROKEN
     ),
-    "a copy that went badly ends its request": Planted(agents.validator, "_gate", _counts_every_copy, (COPY,), _HEDGED),
+    "a copy that went badly ends its request": Planted(
+        agents.validator, "_gate", _counts_every_copy, (COPY, OUTPUTS), _HEDGED
+    ),
     "a redelivered request is a duplicate of itself": Planted(RequestIds, "claim", _is_its_own_duplicate, (OUTPUTS,)),
     "the edge's forecast takes time that passed for work": Planted(
         _Executor, "drained_us", _work_comes_with_time, (OUTPUTS,)
@@ -417,5 +443,15 @@ PLANTED: Final[dict[str, Planted]] = {
     "epochs have the same keys": Planted(streams.memory_view, "scope_of", _every_epoch_is_one, (CACHED,), _CACHED),
     "the cache's keys do not tell inputs apart": Planted(
         agents.router, "input_digests", _one_digest, (OUTPUTS,), _CACHED
+    ),
+    "a row passes one of its key that is being stored": Planted(
+        KeyLines, "holds", _no_row_is_behind, (ORDERED,), {**_ORDERED, "blob_bytes": 16, "fetch": 20}
+    ),
+    "an executor runs rows of a key beside each other": Planted(Lines, "feed", _gives_all_it_has, (ORDERED,), _ORDERED),
+    "an executed frame leaves before an earlier one of its key": Planted(
+        Outbox, "keep_order", _keeps_no_turn, (ORDERED,), _ORDERED
+    ),
+    "rows of a key go to the lane of their model": Planted(
+        agents.router, "in_order", _as_they_were, (ORDERED,), _ORDERED
     ),
 }

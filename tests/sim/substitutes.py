@@ -43,7 +43,7 @@ BOUNDS: Final = {
 """Bounds of what is under way, so low that they are reached."""
 POOR: Final = 3.0
 """Tokens of a full bucket of retries where a world is poor."""
-HEDGING: Final = {"MIN_SAMPLES": 3, "COST": 2}
+HEDGING: Final = {"MIN_SAMPLES": 3, "COST": 2, "RESERVE": 0}
 """Hedging begins early and costs little."""
 
 
