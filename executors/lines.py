@@ -93,6 +93,13 @@ class Lines:
                 yield group.key, row_slice
             self._forget(model)
 
+    def queued(self) -> Iterator[tuple[Version, int, int]]:
+        """Version and priority of the first rows of a line, and its items; a line that waits for inputs is left out."""
+        for line in self._lines.values():
+            if line.groups[0].is_ready:
+                first = line.groups[0]
+                yield (first.key.model, first.key.version), first.slices[0].priority, line.num_items
+
     def drop(self, version: Version) -> list[RowSlice]:
         """Take out the rows of a version; places that are reserved stay."""
         line = self._lines.get(version[0])

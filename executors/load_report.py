@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from executors.batcher import Batcher
+from executors.lines import Lines
 from executors.profile import Profile, Version
 from executors.row_queue import PRIORITIES
 from schemas.frame import InferenceFrame
@@ -35,6 +36,7 @@ class Queues(Protocol):
     """The part of an execution that is told of; ``num_late``: rows that waited until it was too late for them."""
 
     batcher: Batcher
+    lines: Lines
     num_late: dict[Version, int]
 
 
@@ -65,9 +67,9 @@ class LoadReport:
         self, queues: Queues, profiles: Mapping[Version, Profile], running_us: Mapping[Version, float], now_us: int
     ) -> ExecutorLoad | None:
         """The report of now; None where nothing changed since the last one. ``running_us``: what is left of batches."""
-        batcher, late = queues.batcher, queues.num_late
+        late = queues.num_late
         waiting: dict[Version, list[int]] = {}
-        for version, priority, num_items in batcher.queued():
+        for version, priority, num_items in (*queues.batcher.queued(), *queues.lines.queued()):
             waiting.setdefault(version, [0] * PRIORITIES)[priority] += num_items
         named = [version for version, taken in self._num_taken.items() if taken != self._said.get(version)]
         named += [version for version in {**waiting, **running_us} if version not in named]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from executors.batcher import Batcher, BatchKey
+from executors.lines import Lines
 from executors.load_report import LoadReport
 from executors.profile import Profile
 from schemas.frame import InferenceFrame
@@ -127,7 +128,7 @@ class World:
     def tell(self) -> None:
         if self.elapsed_s < self.seconds + 2:
             self.later(REPORT_US, self.tell)
-        queues: Any = SimpleNamespace(batcher=self.batcher, num_late=self.num_late)
+        queues: Any = SimpleNamespace(batcher=self.batcher, lines=Lines(), num_late=self.num_late)
         left = {version: float(max(1, end_us - self.now_us)) for version, end_us in self.running.items()}
         load = self.report.make(queues, {VERSION: PROFILE}, left, self.now_us)
         if load is not None:

@@ -12,8 +12,10 @@ from aiokafka.errors import KafkaConnectionError
 
 from executors import load_report
 from executors.batcher import Batcher
+from executors.lines import Lines
 from executors.load_report import TOPIC, LoadReport, send_reports
 from executors.profile import Profile
+from executors.row_slice import RowSlice
 from schemas.frame import InferenceFrame
 from schemas.load import ExecutorLoad, VersionLoad
 from streams.codec import Codec, SchemaIds
@@ -21,7 +23,7 @@ from streams.columns import HEDGE
 from streams.topics import full_name
 from tests.support.fake_kafka import FakeProducer, until
 from tests.support.frames import T, frame, row
-from tests.unit.executors.test_batcher import add
+from tests.unit.executors.test_batcher import add, key
 
 SHORT = Profile(100.0, 10.0, 8)
 LONG = Profile(1000.0, 1000.0, 4)
@@ -37,9 +39,13 @@ def reporter() -> LoadReport:
 
 
 def made(
-    report: LoadReport, batcher: Batcher, late: dict[tuple[str, str], int] | None = None, **running_us: float
+    report: LoadReport,
+    batcher: Batcher,
+    late: dict[tuple[str, str], int] | None = None,
+    lines: Lines | None = None,
+    **running_us: float,
 ) -> ExecutorLoad | None:
-    queues: Any = SimpleNamespace(batcher=batcher, num_late=late or {})
+    queues: Any = SimpleNamespace(batcher=batcher, lines=lines or Lines(), num_late=late or {})
     return report.make(queues, PROFILES, {(model, "v1.0.0"): left for model, left in running_us.items()}, T + 9)
 
 
@@ -74,6 +80,18 @@ def test_what_waits_is_said_by_version_and_priority() -> None:
     }
     assert {each.model: each.is_long for each in found.versions} == {"m": False, "slow": True}
     assert {each.model: each.max_batch_size for each in found.versions} == {"m": SHORT.cap, "slow": LONG.cap}
+
+
+def test_rows_that_keep_order_wait_too() -> None:
+    lines, batcher = Lines(), Batcher()
+    rows = RowSlice("f", 0, 0, 3, 0, 5, 2, 0, T, [1, 1, 3], [T] * 3)
+    lines.put(key("m"), rows)
+    lines.put(key("m"), rows.part(0, 1))
+    lines.reserve(key("slow"))
+    lines.put(key("slow"), rows)
+    found = made(reporter(), batcher, lines=lines)
+    assert found is not None
+    assert [(each.model, each.waiting_items) for each in found.versions] == [("m", (0, 0, 6))]
 
 
 def test_what_was_late_is_said() -> None:
