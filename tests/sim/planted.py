@@ -20,6 +20,8 @@ import agents.retry
 import agents.route
 import agents.router
 import agents.validator
+import executors.outbox
+import executors.retry
 import streams.cache.fill
 import streams.control.control_loop
 import streams.ledger_log
@@ -33,7 +35,7 @@ from schemas.model import ModelVersion
 from schemas.plan import Plan, VersionWeight
 from streams.cache.keys import CacheScope, scope_of
 from streams.cache.values import TAG_BYTES, Seal
-from streams.columns import ERROR
+from streams.columns import ERROR, take
 from streams.committed import CommittedConsumer
 from streams.control.event_store import EventStore
 from streams.control.tenure import Tenure
@@ -103,6 +105,7 @@ _until_end = LedgerLog._until_end
 _run = PartitionRun.run
 _end = Outbox.end
 _retried = agents.retry.retried
+_retry_frame = executors.retry.retry_frame
 _init_retries = Retries.__init__
 _round = Tenure.round
 _drained_us = _Executor.drained_us
@@ -207,10 +210,10 @@ def _finishes_in_any_order(self: InOrder[Any], entry: Any) -> list[Any]:
     return [entry.item]
 
 
-def _ends_twice(self: Outbox, row_slice: Any, status: int, code: str, message: str) -> None:
-    _end(self, row_slice, status, code, message)
+def _ends_twice(self: Outbox, row_slice: Any, status: int, code: str, message: str, *more: Any) -> None:
+    _end(self, row_slice, status, code, message, *more)
     if status == ERROR:
-        _end(self, row_slice, status, code, message)
+        _end(self, row_slice, status, code, message, *more)
 
 
 def _guesses(view: Any, model: str) -> Any:
@@ -296,10 +299,8 @@ def _counts_every_copy(state: Any, frame: InferenceFrame, now_us: int, memory: M
     return _gate(state, replace(frame, roles=bytes(len(frame.roles))), now_us, memory)
 
 
-def _forgets_what_failed(self: Outbox, failed: Any) -> None:
-    work = failed.row_slice.frame
-    work.left -= failed.row_slice.num_rows
-    self._finished(work, failed.row_slice.num_rows)
+def _forgets_what_failed(work: Any, rows: Any) -> InferenceFrame:
+    return take(_retry_frame(work, rows), np.array([], np.int64))
 
 
 def _waits_for_nothing(frame: InferenceFrame, *given: Any, **more: Any) -> Any:
@@ -342,7 +343,7 @@ _CACHED: Final = {"cached": True, "operator": 0.02, "request": 0.1, "warm_up": 1
 
 PLANTED: Final[dict[str, Planted]] = {
     "the executor forgets rows that are to be tried elsewhere": Planted(
-        Outbox, "again", _forgets_what_failed, (COMMIT, ONE_RESULT), _FAILING
+        executors.outbox, "retry_frame", _forgets_what_failed, (COMMIT,), _FAILING
     ),
     "rows are tried again at once": Planted(agents.router, "retried", _waits_for_nothing, (RETRIED,), _FAILING),
     "rows are tried again for ever": Planted(Retries, "__init__", _tries_for_ever, (RETRIED,), _FAILING),
@@ -449,7 +450,11 @@ PLANTED: Final[dict[str, Planted]] = {
     ),
     "an executor runs rows of a key beside each other": Planted(Lines, "feed", _gives_all_it_has, (ORDERED,), _ORDERED),
     "an executed frame leaves before an earlier one of its key": Planted(
-        Outbox, "keep_order", _keeps_no_turn, (ORDERED,), _ORDERED
+        Outbox,
+        "keep_order",
+        _keeps_no_turn,
+        (ORDERED,),
+        {**_ORDERED, "fetch": 20, "request": 0.3, "weights": {"crash": 1.0}},
     ),
     "rows of a key go to the lane of their model": Planted(
         agents.router, "in_order", _as_they_were, (ORDERED,), _ORDERED

@@ -78,7 +78,7 @@ class RetryInvariants:
         """Rows left an executor to be tried elsewhere."""
         self.world.count("tried again", len(rows))
         errors = sorted(error.row for error in frame.errors)
-        if partition != frame.partition or set(frame.statuses) != {PENDING} or errors != list(range(len(rows))):
+        if partition != frame.partition or set(frame.statuses) - {PENDING} or errors != list(range(len(rows))):
             self.violated(RETRIED, f"{request_ids(frame)} are to be tried again, and nobody could say why")
         if not 0 < frame.attempt < MAX_ATTEMPTS:
             self.violated(RETRIED, f"{request_ids(frame)} are to have try {frame.attempt + 1} of {MAX_ATTEMPTS}")
