@@ -115,7 +115,8 @@ async def test_without_a_fallback_rows_end_at_once_and_a_bad_probe_opens_it_agai
     async with Client(whole_stack.settings.bootstrap) as client:
         await until(client, model, 1.0, ("OK", "", "v1.0.0"))
         failed = await asked(client, model, TOO_MUCH, 60)
-        assert outcomes(failed) == {("ERROR", "execution_failed", "v1.0.0")}
+        soon = {("ERROR", "circuit_open", ""), ("ERROR", "execution_failed", "v1.0.0")}  # it may open meanwhile
+        assert ("ERROR", "execution_failed", "v1.0.0") in outcomes(failed) <= soon
         await moved(whole_stack, model, "v1.0.0", 1)
         await until(client, model, 1.0, ("ERROR", "circuit_open", ""))
         began = time.monotonic()
@@ -140,7 +141,8 @@ async def test_outputs_that_fail_the_gate_open_a_breaker_too(whole_stack: Runnin
     await asyncio.to_thread(whole_stack.isos, "models", "activate", model, "v2.0.0")
     async with Client(whole_stack.settings.bootstrap) as client:
         await until(client, model, 1.0, ("OK", "", "v2.0.0"))
-        assert outcomes(await asked(client, model, -1.0, 60)) == {("ERROR", "output_invalid", "v2.0.0")}
+        soon = {("OK", "", "v1.0.0"), ("ERROR", "output_invalid", "v2.0.0")}
+        assert ("ERROR", "output_invalid", "v2.0.0") in outcomes(await asked(client, model, -1.0, 60)) <= soon
         await until(client, model, -1.0, ("OK", "", "v1.0.0"))
     assert (await asyncio.to_thread(moves, whole_stack, model, "v2.0.0"))[0]["kind"] == "BreakerOpened"
 
