@@ -57,6 +57,8 @@ NICE: Final = 5
 """Threads of long batches are nicer than their process: a third of the weight of others where processors are short."""
 FETCH_RECORDS: Final = 200
 IDLE_MS: Final = 200
+LONG_MS: Final = 20
+"""How often to look while rows wait behind a batch in a thread, which wakes the loop when it ends."""
 BLOB_MS: Final = 2
 
 DeadLetter = Callable[[Any, PoisonRecordError], Awaitable[None]]
@@ -168,6 +170,7 @@ class Worker:
                 self._take_blobs()
                 self._drop_unavailable()
                 waiting = outbox.has_partial
+                self._wake.clear()  # here: what ends from now on must not be slept through
                 self._execute()
                 now = time.perf_counter()
                 if not waiting:  # a tick from the first finished row of a frame that waits for others
@@ -213,15 +216,16 @@ class Worker:
 
     def _wait_ms(self) -> int:
         """How long to wait for frames: not at all where something may be done without."""
-        if self._ran or self._blobs.has_arrived:
+        if self._ran or self._blobs.has_arrived or self._wake.is_set():
             return 0
         if self._blobs.is_busy:
             return BLOB_MS
         if self._execution.outbox.is_empty and not self._execution.queued_items:
             return self._execution.retries.wait_ms(IDLE_MS)
-        return self._execution.retries.wait_ms(
-            max(1, int(self._tick_s * 1000))
-        )  # rows wait for a model that is loaded, or for others of their frame
+        if self._execution.outbox.is_empty and self._long:
+            return self._execution.retries.wait_ms(LONG_MS)
+        # rows wait for a model that is loaded, or for others of their frame
+        return self._execution.retries.wait_ms(max(1, int(self._tick_s * 1000)))
 
     async def _read(self) -> tuple[int, dict[Any, list[Any]]]:
         """Records with the generation they were read in; a batch that ends in a thread interrupts the waiting."""
@@ -248,7 +252,6 @@ class Worker:
             await asyncio.sleep(wait_ms / 1000)
 
     async def _woken(self, reading: asyncio.Task[Any] | None, wait_ms: int) -> None:
-        self._wake.clear()
         waking = asyncio.ensure_future(self._wake.wait())
         either: set[asyncio.Future[Any]] = {waking} if reading is None else {waking, reading}
         try:

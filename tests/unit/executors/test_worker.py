@@ -576,3 +576,23 @@ def test_threads_of_long_batches_are_nicer_than_their_process() -> None:
     with ThreadPoolExecutor(1) as pool:
         niceness = pool.submit(started).result()
     assert niceness == min(os.getpriority(os.PRIO_PROCESS, os.getpid()) + worker_module.NICE, 19)
+
+
+async def test_a_batch_that_ends_in_a_thread_ends_the_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "LONG_MS", 60_000)  # nothing but the batch's end may wake the loop
+    monkeypatch.setattr(worker_module, "IDLE_MS", 60_000)
+    session = FakeSession()
+    session.profile = Profile(1e6, 1.0, 1)  # in a thread, row by row
+    bench = Bench(session)
+    never = asyncio.Event()
+
+    async def getmany(*_: Any, **__: Any) -> dict[Any, list[Any]]:
+        if not bench.consumer.batches:
+            await never.wait()
+        return bench.consumer.batches.pop(0)
+
+    monkeypatch.setattr(bench.consumer, "getmany", getmany)
+    bench.deliver(routed(0, 1, 2, 3, 4))
+    async with running(bench):
+        await until(lambda: len(bench.rows()) == 5)
+    assert len(session.batches) == 5
