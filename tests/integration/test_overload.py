@@ -12,6 +12,7 @@ import pytest
 
 from executors.model_store import ModelStore
 from infra.bench.models import VERSION, mlps, slow
+from infra.monitor_view import read_monitor
 from infra.registration import Registrar
 from streams.client.answer import Answer
 from streams.client.client import Client, Request
@@ -60,6 +61,14 @@ async def _refused(client: Client) -> Answer:
             return answer
 
 
+async def _seen_waiting(stack: RunningStack) -> str:
+    """Ask as `isos status` does until somebody is said to wait."""
+    while True:
+        seen = await asyncio.to_thread(read_monitor, stack.settings)
+        if seen is not None and seen["longest_wait"] != "-":
+            return str(seen["longest_wait"])
+
+
 async def test_a_flood_is_refused_at_once_and_what_is_taken_is_answered(stack: RunningStack, tmp_path: Path) -> None:
     bootstrap = stack.settings.bootstrap
     schema_id = (await read_schema_ids(Connection(bootstrap))).write_ids[subject_of("inference.requests")]
@@ -69,8 +78,10 @@ async def test_a_flood_is_refused_at_once_and_what_is_taken_is_answered(stack: R
         with LoadRun(tmp_path, bootstrap, schema_id, loads, rate, timeout_ms=BUDGET_MS, seconds=SECONDS) as load:
             await asyncio.to_thread(load.go)
             refusal = asyncio.ensure_future(_refused(client))
+            waiting = asyncio.ensure_future(_seen_waiting(stack))
             record = await asyncio.to_thread(load.wait)
-        refusal.cancel()  # has come long ago, or the assertions say how the flood ended
+        for each in (refusal, waiting):
+            each.cancel()  # has come long ago, or the assertions say how the flood ended
         summary, matched = record.summary, record.matched
         assert (summary["missing"], summary["duplicated"], summary["error"]) == (0, 0, 0)
         flood, beside = record.sent.load == 0, record.sent.load == 1
@@ -83,6 +94,7 @@ async def test_a_flood_is_refused_at_once_and_what_is_taken_is_answered(stack: R
         waited_ms = matched.latency_us[flood & learned & (matched.status == 3)] / 1000
         assert float(np.median(waited_ms)) < BUDGET_MS / 2, "who is refused hears of it long before the time is up"
         assert not np.any(matched.status[beside] == 3), "the other model has nothing to do with it"
+        assert waiting.result().startswith(f"{SLOW.load.model} {VERSION}, ")
         refused = refusal.result()
         error = refused.result.error
         assert error is not None
