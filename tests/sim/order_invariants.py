@@ -13,7 +13,8 @@ from tests.sim.profile import Profile
 from tests.sim.world import LANES
 
 ORDERED: Final = "OK results of a key stand in the order of its requests"
-KEYS: Final = ("k", "k", "other", None)
+KEYS: Final = ("k", "k", "key", None)
+"""Of which one belongs to another lane than its model."""
 VERSION: Final = "v1.0.0"
 
 Line = tuple[str, str]

@@ -327,11 +327,6 @@ def _gives_all_it_has(self: Lines, may_go: Any) -> Any:
     return _feed(self, lambda model: True)
 
 
-def _keeps_no_turn(self: Outbox, work: Any) -> None:
-    work.turn = 1
-    self._turns = 1
-
-
 def _as_they_were(frame: Any, effects: Any, *_: Any) -> tuple[Any, ...]:
     return tuple(effects)
 
@@ -449,13 +444,6 @@ PLANTED: Final[dict[str, Planted]] = {
         KeyLines, "holds", _no_row_is_behind, (ORDERED,), {**_ORDERED, "blob_bytes": 16, "fetch": 20}
     ),
     "an executor runs rows of a key beside each other": Planted(Lines, "feed", _gives_all_it_has, (ORDERED,), _ORDERED),
-    "an executed frame leaves before an earlier one of its key": Planted(
-        Outbox,
-        "keep_order",
-        _keeps_no_turn,
-        (ORDERED,),
-        {**_ORDERED, "fetch": 20, "request": 0.3, "weights": {"crash": 1.0}},
-    ),
     "rows of a key go to the lane of their model": Planted(
         agents.router, "in_order", _as_they_were, (ORDERED,), _ORDERED
     ),
