@@ -20,8 +20,8 @@ class ModelVersion:
     """A registered version: content digest (SHA-256 hex), size, the public signature and what runs around the session.
 
     ``inputs`` and ``outputs`` are what clients send and get. ``preprocess`` and ``postprocess`` name kernels of
-    ``executors.kernels`` in order, e.g. ``scale_u8``, ``softmax``, ``top_k:3``. ``ordered``: OK results of a routing key
-    stand in the order of its requests (``streams.key_order``).
+    ``executors.kernels`` in order, e.g. ``scale_u8``, ``softmax``, ``top_k:3``. ``ordered``: OK results of a routing
+    key stand in the order of its requests (``streams.key_order``).
     """
 
     model: str

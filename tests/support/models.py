@@ -94,7 +94,7 @@ def hungry(width: int = 4) -> bytes:
 
 
 def picks() -> bytes:
-    """y FP32 [n, 1] is the number at place x INT64 [n, 1] of a list of three; another place is an invalid argument."""
+    """FP32 y [n, 1] is the number at place x INT64 [n, 1] of a list of three; another place is an invalid argument."""
     numbers = nh.from_array(np.array([1, 2, 3], np.float32), "numbers")
     node = oh.make_node("Gather", ["numbers", "x"], ["y"])
     return build([node], [value("x", "n", 1, kind=TensorProto.INT64)], [value("y", "n", 1)], [numbers])
