@@ -38,6 +38,11 @@ class Exchange:
         """Results collected so far."""
         return len(self._results)
 
+    @property
+    def answered(self) -> list[tuple[Place, InferenceResult]]:
+        """What was collected, per partition in the order of the log."""
+        return list(self._results.items())
+
     async def send(self, request: InferenceRequest, partition: int = 0) -> Place:
         """Write a request; its place once the broker has it."""
         value = self.codec.encode("inference.requests", request)
