@@ -38,6 +38,7 @@ def said(clock: Clock) -> Iterator[Said]:
     for each in loggers:
         each.addHandler(handler)
         each.propagate = False
+        each.setLevel(logging.INFO)  # the commands quieten the library for the whole process
 
     def read() -> list[str]:
         lines = stream.getvalue().splitlines()
@@ -49,6 +50,7 @@ def said(clock: Clock) -> Iterator[Said]:
     for each in loggers:
         each.removeHandler(handler)
         each.propagate = True
+        each.setLevel(logging.NOTSET)
     handler.close()
 
 

@@ -8,7 +8,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
-from streams.committed import CommittedConsumer, Holder
+from streams.committed import AGAIN, CommittedConsumer, Holder
 from streams.errors import RetriableError
 from tests.support.fake_kafka import FakeConsumer, FakeProducer, turns
 
@@ -82,6 +82,17 @@ async def test_what_was_committed_is_not_committed_again() -> None:
     await bench.committed()
     await bench.committed()
     assert bench.consumer.commits == [{PLACE: 5}]
+
+
+async def test_an_offset_that_went_back_is_committed_again_in_time() -> None:
+    """A commit begun before a rebalance, and taken after it, is somebody else's older offset."""
+    bench = Bench()
+    progress, entry = bench.begin(5)
+    progress.finish(entry)
+    assert await bench.committed() == {PLACE: 5}
+    bench.consumer.offsets[PLACE] = 2
+    seen = [(await bench.committed())[PLACE] for _ in range(AGAIN)]
+    assert seen == [*[2] * (AGAIN - 2), 5, 5]
 
 
 async def test_a_failed_commit_is_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
