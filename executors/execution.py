@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Container
 from math import inf
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 
@@ -21,39 +21,25 @@ from executors.blob_fetch import Claim
 from executors.direct import DirectRun, distinct_items, outputs_of, planned, run_all
 from executors.executed import Work, halves
 from executors.failed_rows import FailedRows
-from executors.lines import Group, Lines
+from executors.intake import Intake, Ordered, Sessions
+from executors.lines import Lines
 from executors.outbox import BatchFacts, Outbox
 from executors.profile import Profile, Version
 from executors.retry import MAX_ATTEMPTS, Retries
-from executors.row_queue import PRIORITIES, Batch, BatchKey
+from executors.row_queue import Batch
 from executors.row_slice import RowSlice
 from executors.run import Run, WorkerCounts
-from executors.service_time import ServiceTime
+from executors.service_time import ServiceTimes
 from executors.session import ExecutionError, Session
 from executors.utilisation import Utilisation
-from schemas.frame import RowError, TensorBlock
-from streams.columns import DATATYPE_BYTES, ERROR, EXPIRED, REJECTED
+from streams.columns import EXPIRED, REJECTED
 from streams.key_order import has_ended_rows
 
-TEXT_BYTES: Final = 16
-"""What an element of a text counts as, for the bound of queued bytes."""
 LATE: Final = "the deadline would pass before its batch is done"
 WAITED_US: Final = 50_000
 """Who expires after less came with next to no time left."""
-RETRY_AFTER_MS: Final = 500
 OBSERVED: Final = 8
 """Of so many frames that ran at once, one batch is measured for t(n) and stands for all of theirs."""
-FULL: Final = "more rows of this model wait in its executor than it may hold"
-
-
-class Sessions(Protocol):
-    """What the executor has loaded; ``profiles`` may be corrected."""
-
-    sessions: dict[Version, Session]
-    profiles: dict[Version, Profile]
-
-    def want(self, model: str, version: str) -> None:
-        """Ask for a version that is not here."""
 
 
 def _none_is_ordered(_sequence: int) -> Container[str]:
@@ -72,25 +58,23 @@ class Execution:
         name: str,
         loaded: Sessions,
         freed: Callable[[int], None],
-        ordered: Callable[[int], Container[str]] = _none_is_ordered,
+        ordered: Ordered = _none_is_ordered,
         max_attempts: Callable[[str], int] = lambda _model: MAX_ATTEMPTS,
     ) -> None:
         self._loaded = loaded
-        self._times: dict[Version, ServiceTime] = {}
+        self._times = ServiceTimes()
         self._again: deque[Run] = deque()
         self._running: set[Version] = set()
         self._holding: set[Version] = set()
         self.retries = Retries(max_attempts)
         self._ordered = ordered
-        self._places: dict[tuple[Work, int], Group] = {}
-        self.batcher = Batcher()
         self.num_late: dict[Version, int] = {}
         """Rows per version that came in time and waited here until it was too late."""
-        self.lines = Lines()
         self.outbox = Outbox(name, freed)
         self.counts = WorkerCounts()
         self.attempts = Attempts()
         self.failed = FailedRows(self.outbox, self.retries, self.counts, self.attempts)
+        self.intake = Intake(loaded, self.failed, self.outbox, self.counts, self.attempts, ordered)
         self.utilisation = Utilisation(time.time_ns() / 1000)
 
     def clear(self) -> None:
@@ -98,60 +82,36 @@ class Execution:
         self._again.clear()
         self._holding.clear()
         self.retries.clear()
-        self.batcher = Batcher()
-        self.lines = Lines()
-        self._places.clear()
-        self.batcher.busy |= self._running  # what a thread still computes has its session until ``abandon``
+        self.intake.clear(self._running)  # what a thread still computes has its session until ``abandon``
         self.outbox.clear()
 
+    @property
+    def batcher(self) -> Batcher:
+        """The queues of what may run."""
+        return self.intake.batcher
+
+    @property
+    def lines(self) -> Lines:
+        """The rows of ordered models behind those under way."""
+        return self.intake.lines
+
+    @property
+    def queued_items(self) -> int:
+        """Items that wait for a batch."""
+        return self.intake.queued_items
+
     def add(self, work: Work, now_us: int) -> list[Claim]:
-        """Queue a frame's rows; the claims are those whose inputs must be fetched first (``add_fetched``)."""
-        frame, starts, profiles = work.frame, work.starts, self._loaded.profiles
+        """Queue a frame's rows; the claims are those whose inputs must be fetched first (``Intake.add_fetched``)."""
         self.counts.num_frames += 1
         self.counts.num_rows += work.left
-        self.retries.tried(frame)
-        row_items: list[int] = np.frombuffer(frame.row_items, "<u2").tolist()
-        deadlines_us: list[int] = np.frombuffer(frame.deadlines_us, "<i8").tolist()
-        claims: list[Claim] = []
-        ordered = self._ordered(frame.memory_sequence)
-        if ordered and any(segment.model in ordered for segment in frame.segments):
-            self.outbox.keep_order(work)
-        ended = has_ended_rows(frame)
-        for number, segment in enumerate(frame.segments):
-            first, end = starts[number], starts[number + 1]
-            if ended and frame.statuses[first]:
-                self._pass_on(work, number)
-                continue
-            if (segment.model, segment.version) not in profiles:
-                self._loaded.want(segment.model, segment.version)
-            if segment.blob is not None:
-                claims.append(Claim(work, number, segment.blob, segment.inputs, row_items[first], deadlines_us[first]))
-                if segment.model in ordered:
-                    key = BatchKey(segment.model, segment.version, ())
-                    self._places[work, number] = self.lines.reserve(key)
-                continue
-            self._queue(
-                work, number, segment.inputs, frame.priorities[first:end], row_items[first:end],
-                deadlines_us[first:end], now_us,
-            )  # fmt: skip
-        return claims
-
-    def _pass_on(self, work: Work, number: int) -> None:
-        """Rows that ended before they came here, and travel in the place that they have (``streams/key_order.py``)."""
-        first, end, status = work.starts[number], work.starts[number + 1], work.frame.statuses
-        errors = {error.row: error for error in work.frame.errors if first <= error.row < end}
-        unknown = RowError(0, "internal", "nothing says why the row ended")
-        for row in range(first, end):
-            error = errors.get(row, unknown)
-            ended = RowSlice(work, number, row - first, 1, 0, 0, 0, 0, 0, [0], [0])
-            self.outbox.end(ended, max(status[row], ERROR), error.code, error.message, error.retry_after_ms)
+        self.retries.tried(work.frame)
+        return self.intake.add(work, now_us)
 
     def run_alone(self, work: Work, now_us: int, budget_us: float) -> bool:
         """Run a frame at once, as it is; False, and nothing done, where the queues must have a say in it."""
-        if self.batcher.queued_items or self._again or has_ended_rows(work.frame):
+        if self.intake.batcher.queued_items or self._again or has_ended_rows(work.frame):
             return False
-        ordered = self._ordered(work.frame.memory_sequence)
-        if ordered and any(segment.model in ordered for segment in work.frame.segments):
+        if self.intake.keeps_order(work.frame):
             return False
         if self._running and not self._running.isdisjoint([(each.model, each.version) for each in work.frame.segments]):
             return False
@@ -195,72 +155,6 @@ class Execution:
             self.outbox.finish([_whole(work, run.number, now_us)], run.session, outputs, facts)
         self.attempts.passed(version, run.segment.num_rows)
 
-    def add_fetched(self, claim: Claim, inputs: tuple[TensorBlock, ...], now_us: int) -> None:
-        """Queue the row of a claim whose inputs are here."""
-        row = claim.work.starts[claim.segment]
-        priority = claim.work.frame.priorities[row : row + 1]
-        self._queue(claim.work, claim.segment, inputs, priority, [claim.items], [claim.due_us], now_us)
-
-    def _queue(
-        self, work: Work, number: int, inputs: tuple[TensorBlock, ...], priorities: bytes, row_items: list[int],
-        deadlines_us: list[int], now_us: int,
-    ) -> None:  # fmt: skip
-        segment = work.frame.segments[number]
-        signature = [(block.name, block.item_shape, DATATYPE_BYTES.get(block.datatype, TEXT_BYTES)) for block in inputs]
-        if len(signature) > 1:
-            signature.sort()  # by name: a blob's order is its client's, and rows of both kinds ride together
-        key = BatchKey(segment.model, segment.version, tuple(signature))
-        if work.turn and (segment.model in self._ordered(work.frame.memory_sequence) or (work, number) in self._places):
-            self._queue_in_line(key, work, number, priorities[0], row_items, deadlines_us, now_us)
-            return
-        for refused in self.batcher.add(key, work, number, priorities, row_items, deadlines_us, now_us):
-            self.counts.num_refused_rows += refused.num_rows
-            self.failed.end(refused, REJECTED, "overloaded", FULL, RETRY_AFTER_MS)
-
-    def _queue_in_line(
-        self, key: BatchKey, work: Work, number: int, priority: int, row_items: list[int], deadlines_us: list[int],
-        now_us: int,
-    ) -> None:  # fmt: skip
-        rows = RowSlice(
-            work, number, 0, len(row_items), 0, sum(row_items), min(priority, PRIORITIES - 1), now_us,
-            min(deadlines_us), row_items, deadlines_us,
-        )  # fmt: skip
-        place = self._places.pop((work, number), None)
-        if place is not None:
-            self.lines.fill(place, key, rows)
-        elif not self.lines.put(key, rows):
-            self.counts.num_refused_rows += rows.num_rows
-            self.failed.end(rows, REJECTED, "overloaded", FULL, RETRY_AFTER_MS)
-
-    def fail_fetch(self, claim: Claim, status: int, code: str, message: str) -> None:
-        """End the row of a claim whose inputs cannot be had."""
-        place = self._places.pop((claim.work, claim.segment), None)
-        if place is not None:
-            self.lines.leave(place)
-        row = RowSlice(
-            claim.work, claim.segment, 0, 1, 0, claim.items, 0, 0, claim.due_us, [claim.items], [claim.due_us]
-        )
-        self.counts.num_failed_rows += 1
-        self.outbox.end(row, status, code, message)
-
-    def _feed(self) -> None:
-        """Give the batcher the next rows of the lines whose last ones have ended."""
-        under_way = {version[0] for version in self._running} | {run.version[0] for run in self._again}
-        under_way |= {version[0] for version in self._holding}
-        for key, rows in self.lines.feed(lambda model: not (model in under_way or self.batcher.holds(model))):
-            self.batcher.put(key, rows)
-
-    @property
-    def queued_items(self) -> int:
-        """Items that wait for a batch."""
-        return self.batcher.queued_items + self.lines.num_items
-
-    def drop(self, model: str, version: str, reason: str) -> None:
-        """Let go of the rows of a version that cannot be loaded."""
-        for row_slice in (*self.batcher.drop(model, version), *self.lines.drop((model, version))):
-            self.attempts.failed((model, version), row_slice.num_rows, "model_unavailable")
-            self.failed.fail(row_slice, "model_unavailable", reason)
-
     def next(self, now_us: int, max_time_us: float = inf) -> Run | None:
         """The next batch to run, of at most ``max_time_us``; rows that come too late end on the way.
 
@@ -276,8 +170,10 @@ class Execution:
                 self._running.add(run.version)
                 return run
         if self.lines:
-            self._feed()
-        while (batch := self.batcher.next_batch(now_us, self._loaded.profiles, max_time_us)) is not None:
+            held = (*self._running, *self._holding, *[run.version for run in self._again])
+            self.intake.feed({version[0] for version in held})
+        batcher = self.intake.batcher
+        while (batch := batcher.next_batch(now_us, self._loaded.profiles, max_time_us)) is not None:
             for row_slice in batch.expired:
                 self.failed.end(row_slice, EXPIRED, "deadline_exceeded", LATE)
                 if now_us - row_slice.queued_us > WAITED_US:
@@ -287,7 +183,7 @@ class Execution:
                 self._give_up((batch.key.model, batch.key.version))
             made = self._run_of(batch) if batch.slices else None
             if made is not None:
-                self.batcher.busy.add(made.version)
+                batcher.busy.add(made.version)
                 self._running.add(made.version)
                 return made
         return None
@@ -372,22 +268,15 @@ class Execution:
             self.batcher.busy.discard(version)
 
     def _measure(self, version: Version, session: Session, num_items: int, run_us: int) -> None:
-        times = self._times_of(version, session)
-        corrected = times.observe(num_items, run_us)
-        if corrected is not None:
-            self._loaded.profiles[version] = corrected
+        self._correct(version, self._times.of(version, session.profile).observe(num_items, run_us))
 
     def _give_up(self, version: Version) -> None:
         """A batch that is still in time was too slow for it by its profile alone."""
-        corrected = self._times_of(version, self._loaded.sessions[version]).give_up()
+        self._correct(version, self._times.of(version, self._loaded.sessions[version].profile).give_up())
+
+    def _correct(self, version: Version, corrected: Profile | None) -> None:
         if corrected is not None:
             self._loaded.profiles[version] = corrected
-
-    def _times_of(self, version: Version, session: Session) -> ServiceTime:
-        times = self._times.get(version)
-        if times is None or times.measured is not session.profile:
-            times = self._times[version] = ServiceTime(session.profile)
-        return times
 
     def _isolate(self, run: Run, error: ExecutionError) -> None:
         """A failed batch runs again in halves, so that only the rows at fault get the error."""

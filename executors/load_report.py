@@ -35,9 +35,15 @@ SEND_TIMEOUT_S: Final = 2.0
 class Queues(Protocol):
     """The part of an execution that is told of; ``num_late``: rows that waited until it was too late for them."""
 
-    batcher: Batcher
-    lines: Lines
     num_late: dict[Version, int]
+
+    @property
+    def batcher(self) -> Batcher:
+        """Queues of what may run."""
+
+    @property
+    def lines(self) -> Lines:
+        """Rows of ordered models behind those under way."""
 
 
 class LoadReport:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from executors.profile import Profile
+from executors.profile import Profile, Version
 
 SHARE: Final = 0.05
 """Weight of one measurement in the mean."""
@@ -58,3 +58,17 @@ class ServiceTime:
         return replace(
             measured, fixed_us=measured.fixed_us * self.factor, per_item_us=measured.per_item_us * self.factor
         )
+
+
+class ServiceTimes:
+    """The corrections of all sessions by version; a session that was loaded anew begins with its own profile."""
+
+    def __init__(self) -> None:
+        self._times: dict[Version, ServiceTime] = {}
+
+    def of(self, version: Version, measured: Profile) -> ServiceTime:
+        """The correction of the session whose profile as loaded is ``measured``."""
+        times = self._times.get(version)
+        if times is None or times.measured is not measured:
+            times = self._times[version] = ServiceTime(measured)
+        return times

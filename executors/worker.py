@@ -23,7 +23,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from executors.blob_fetch import BlobFetcher, NotFetched
 from executors.executed import Work
-from executors.execution import Execution, Sessions
+from executors.execution import Execution
+from executors.intake import Sessions
 from executors.lanes import ROUTED, Lanes
 from executors.load_report import LoadReport
 from executors.profile import Version
@@ -276,15 +277,15 @@ class Worker:
         for claim, outcome in self._blobs.take():
             if isinstance(outcome, NotFetched):
                 status = STATUSES.index(CODES[outcome.code].status)
-                self._execution.fail_fetch(claim, status, outcome.code, outcome.message)
+                self._execution.intake.fail_fetch(claim, status, outcome.code, outcome.message)
                 continue
             self.counts.num_blobs += 1
             claim.work.fetched[claim.segment] = outcome
-            self._execution.add_fetched(claim, outcome.inputs, now_us)
+            self._execution.intake.add_fetched(claim, outcome.inputs, now_us)
 
     def _drop_unavailable(self) -> None:
         for (model, version), reason in self._loader.take_failed():
-            self._execution.drop(model, version, reason)
+            self._execution.intake.drop(model, version, reason)
 
     def _execute(self) -> None:
         """Run short batches for a while and start long ones."""

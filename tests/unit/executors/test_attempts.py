@@ -46,7 +46,7 @@ def test_an_execution_counts_rows_that_ran_failed_or_could_not(alone: bool) -> N
         execution.add(work, T)
     run_all(execution)
     execution.add(work_of(frame([row(7, version="v9.0.0", deadline_us=FAR)])), T)
-    execution.drop("digits", "v9.0.0", "its blob is missing")
+    execution.intake.drop("digits", "v9.0.0", "its blob is missing")
     window = execution.attempts.close(0, 0)
     assert window is not None
     assert window.models == (

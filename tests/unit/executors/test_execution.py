@@ -9,13 +9,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executors.batcher import Batcher
 from executors.executed import Work
 from executors.execution import Execution
 from executors.profile import Profile
 from executors.session import ExecutionError
 from schemas.frame import InferenceFrame
-from streams.columns import ERROR, EXPIRED, OK, REJECTED, Columns, block_array
+from streams.columns import ERROR, EXPIRED, OK, Columns, block_array
 from tests.support.frames import MODEL, T, frame, row
 
 FAR = T + 3_600_000_000
@@ -169,18 +168,6 @@ def test_a_long_batch_that_fails_is_halved_one_half_at_a_time() -> None:
     found = ended(execution)
     assert [offset for offset in found if found[offset][0] == ERROR] == [3]
     assert num_runs >= 3
-
-
-def test_rows_above_a_models_bound_are_refused_with_the_time_to_try_again() -> None:
-    execution = execution_of(Loaded(**{"v1.0.0": Session()}))
-    execution.batcher = Batcher(max_items=3)
-    execution.add(work_of(frame([row(at, version="v1.0.0", deadline_us=FAR) for at in range(3)])), T)
-    execution.add(work_of(frame([row(9, version="v1.0.0", deadline_us=FAR)])), T)
-    (_, refused), _ = execution.outbox.flush(T)
-    assert refused is not None
-    assert refused.statuses == bytes([REJECTED])
-    assert (refused.errors[0].code, refused.errors[0].retry_after_ms > 0) == ("overloaded", True)
-    assert execution.counts.num_refused_rows == 1
 
 
 def test_late_rows_end_before_they_cost_anything() -> None:

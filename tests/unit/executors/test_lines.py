@@ -102,12 +102,12 @@ class Driver:
             return
         claim = self.claims.pop()
         if fails:
-            self.execution.fail_fetch(claim, ERROR, "blob_missing", "no such blob")
+            self.execution.intake.fail_fetch(claim, ERROR, "blob_missing", "no such blob")
             return
         data = np.full((claim.items, 2), 1, "<f4").tobytes()
         inputs = (TensorBlock("x", "FP32", (2,), data),)
         claim.work.fetched[claim.segment] = Fetched(inputs, (), len(data))
-        self.execution.add_fetched(claim, inputs, T)
+        self.execution.intake.add_fetched(claim, inputs, T)
 
     def flush(self, *, partial: bool) -> None:
         """What is finished leaves."""

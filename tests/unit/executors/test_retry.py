@@ -212,7 +212,7 @@ def test_a_retried_row_that_can_no_longer_run_ends_with_what_it_failed_with(cloc
     assert left(execution)[0] == {
         1: (ERROR, "execution_failed"), 2: (ERROR, "execution_failed"), 3: (EXPIRED, "deadline_exceeded"),
     }  # fmt: skip
-    execution.batcher = type(execution.batcher)(max_items=1)
+    execution.intake.batcher = type(execution.batcher)(max_items=1)
     for offset in (4, 5):
         execution.add(work_of(routed(offset, attempt=offset - 4)), T)
     execution.add(work_of(routed(6)), T)
@@ -245,7 +245,7 @@ def test_a_version_that_cannot_be_loaded_is_tried_elsewhere(clock: Clock) -> Non
     loaded.profiles.clear()
     made = frame([row(offset, version="v1.0.0", deadline_us=FAR if offset % 2 else T + 5) for offset in range(5)])
     execution.add(work_of(made), T)
-    execution.drop("digits", "v1.0.0", "no blob")
+    execution.intake.drop("digits", "v1.0.0", "no blob")
     over, (again,) = left(execution)
     assert over == dict.fromkeys((0, 2, 4), (ERROR, "model_unavailable"))
     assert Columns.of(again).offsets.tolist() == [1, 3]

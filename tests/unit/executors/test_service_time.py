@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from executors.profile import Profile
-from executors.service_time import BOUNDS, ServiceTime
+from executors.service_time import BOUNDS, ServiceTime, ServiceTimes
 
 
 def test_what_is_as_profiled_is_not_corrected() -> None:
@@ -51,3 +51,12 @@ def test_who_is_given_up_as_too_slow_is_tried_again() -> None:
 
 def test_a_profile_of_nothing_stays() -> None:
     assert ServiceTime(Profile(0.0, 0.0, 8)).observe(1, 5.0) is None
+
+
+def test_a_session_that_was_loaded_anew_begins_with_its_own_profile() -> None:
+    times, first, second = ServiceTimes(), Profile(100.0, 0.0, 8), Profile(100.0, 0.0, 8)
+    kept = times.of(("digits", "v1.0.0"), first)
+    kept.observe(1, 1e9)
+    assert times.of(("digits", "v1.0.0"), first) is kept
+    assert times.of(("digits", "v1.0.0"), second).factor == 1.0
+    assert times.of(("digits", "v2.0.0"), first).factor == 1.0
