@@ -15,7 +15,6 @@ frames that wait (for a plan, for another try) hold up the acknowledgement of th
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 import time
 from collections import deque
@@ -28,6 +27,7 @@ from aiokafka.errors import KafkaError
 from schemas.coordinate import RecordCoordinate
 from schemas.frame import InferenceFrame
 from streams.agent import TICK, Event, Tick
+from streams.deferred import UNSEEN, DeferredFrames
 from streams.errors import InvariantError, PoisonRecordError, RetriableError
 from streams.fenced import RENEW_AFTER_S, FencedWriter
 from streams.frame_effects import Answer, Confirmed, Defer, FillCache, ScanRequests, SendFrame, WriteCheckpoint
@@ -48,7 +48,6 @@ MAX_UNFINISHED_BYTES: Final = 64 << 20
 BURST: Final = 16
 WAKE_S: Final = 0.05
 LOOK_S: Final = 1.0
-NEVER: Final = -1
 
 
 class SendFailedError(RetriableError):
@@ -60,19 +59,6 @@ class SourceState:
     """The state of a source partition, for all runs that feed it."""
 
     value: Any
-
-
-@dataclass(eq=False, slots=True)
-class _Deferred:
-    """``number`` tells those of one time apart, in the order they came."""
-
-    until_us: int
-    number: int
-    frame: InferenceFrame
-    entry: Entry[Any]
-
-    def __lt__(self, other: _Deferred) -> bool:
-        return (self.until_us, self.number) < (other.until_us, other.number)
 
 
 @dataclass(slots=True)
@@ -98,15 +84,13 @@ class PartitionRun:
         self._source = state if isinstance(state, SourceState) else SourceState(state)
         self.window: InOrder[Any] = InOrder()
         held.unfinished = lambda: len(self.window)
-        self.deferred: list[_Deferred] = []
+        self.deferred = DeferredFrames()
         self.answers: list[_Answered] = []
         self.failure: BaseException | None = None
         self._writing = False
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._next_tick_us = 0
-        self._num_deferred = 0
-        self._decided_at = NEVER
-        self._looked_at = NEVER
+        self._decided_at = UNSEEN
         self._sending: dict[Entry[Any], int] = {}
         self._unfinished_bytes = 0
         self._blocked = False
@@ -135,9 +119,9 @@ class PartitionRun:
                     if not (backlog or events) or not self._has_room():
                         break
                     view = self.shell.memory.view
-                    if self.deferred and view.sequence != self._looked_at:
+                    if self.deferred.changed(view.sequence):
                         await self._look_at_deferred(now_us(), view)  # what waited goes first: a key's order is kept
-                        if self._looked_at == NEVER or not self._has_room():
+                        if self.deferred.lacks_room or not self._has_room():
                             break
                     await self._take(backlog.popleft() if backlog else events.get_nowait(), view)
                 await self._wake()
@@ -153,7 +137,7 @@ class PartitionRun:
 
     async def _rest(self, *, blocked: bool) -> None:
         """Sleep until there is an event, a failure, the time for something, or room for what is ``blocked``."""
-        self._blocked = blocked or (bool(self.deferred) and self._looked_at == NEVER)
+        self._blocked = blocked or self.deferred.lacks_room
         await self.held.events.sleep(self._patience_s())
         self._blocked = False
 
@@ -170,8 +154,8 @@ class PartitionRun:
         if self.shell.spec.due is not None:
             left_s = min(left_s, (self.shell.spec.due(self.state) - now_us()) / 1e6)
         if self.deferred:  # memory is looked at; what has no room is woken when there is some
-            due_s = (self.deferred[0].until_us - now_us()) / 1e6
-            left_s = min(left_s, WAKE_S if self._looked_at == NEVER else min(due_s, WAKE_S))
+            due_s = WAKE_S if self.deferred.lacks_room else (self.deferred.next_us() - now_us()) / 1e6
+            left_s = min(left_s, due_s, WAKE_S)
         return min(max(left_s, 0.0), LOOK_S)
 
     def _raise_failure(self) -> None:
@@ -288,10 +272,7 @@ class PartitionRun:
         if entry is None:
             raise InvariantError("only a frame of an event can be deferred")
         self._hold(entry)
-        if not self.deferred:
-            self._looked_at = self._decided_at
-        self._num_deferred += 1
-        heapq.heappush(self.deferred, _Deferred(effect.until_us, self._num_deferred, effect.frame, entry))
+        self.deferred.push(effect.frame, effect.until_us, entry, self._decided_at)
 
     def _answer(self, effect: Answer, entry: Entry[Any] | None) -> None:
         self._hold(entry)
@@ -361,25 +342,11 @@ class PartitionRun:
             await self._look_at_deferred(now, self.shell.memory.view)
 
     async def _look_at_deferred(self, now: int, view: Any) -> None:
-        """Decide again on frames whose time has come, and on all, in the order they came, when memory changed.
-
-        All by one view: a later frame must not be decided by a newer one than an earlier frame.
-        Those for whose sends there is no room yet come with the next look, which is the next round.
-        """
-        sequence = view.sequence
-        if sequence != self._looked_at:
-            waiting, self.deferred = self.deferred, []
-            waiting.sort(key=_as_they_came)
-        else:
-            waiting = []
-            while self.deferred and self.deferred[0].until_us <= now:
-                waiting.append(heapq.heappop(self.deferred))
-        self._looked_at = sequence
+        """Decide again on what is due, by one view; what has no room to send yet comes with the next look."""
+        waiting = self.deferred.due(now, view.sequence)
         for at, held in enumerate(waiting):
             if len(self._sending) >= WINDOW:
-                self._looked_at = NEVER
-                for each in waiting[at:]:
-                    heapq.heappush(self.deferred, each)
+                self.deferred.put_back(waiting[at:])
                 return
             await self._step(held.frame, TICK, held.entry, view)
             self._finish(held.entry)
@@ -396,10 +363,6 @@ class PartitionRun:
             self._wake_blocked()
             if self.shell.takeover.is_current(self.held):
                 event.ack()
-
-
-def _as_they_came(held: _Deferred) -> tuple[int, int]:
-    return held.entry.item.message.offset, held.number
 
 
 def _failure_of(done: asyncio.Future[Any]) -> BaseException | None:

@@ -128,7 +128,7 @@ def _holds_nothing(self: PartitionRun, entry: Any) -> None:
 def _defers_loosely(self: PartitionRun, effect: Any, entry: Any) -> None:
     loose = InOrder[Any]()
     entry = loose.start(SimpleNamespace(message=SimpleNamespace(offset=0, value=b""), ack=lambda: None))
-    self.deferred.append(_partitions._Deferred(effect.until_us, 0, effect.frame, entry))
+    self.deferred.push(effect.frame, effect.until_us, entry, self._decided_at)
 
 
 def _no_fence(self: LedgerLog, *given: Any, **more: Any) -> None:
