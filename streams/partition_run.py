@@ -22,7 +22,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from schemas.coordinate import RecordCoordinate
 from schemas.frame import InferenceFrame
@@ -94,6 +94,7 @@ class PartitionRun:
         self._sending: dict[Entry[Any], int] = {}
         self._unfinished_bytes = 0
         self._blocked = False
+        self._gave_up = False
 
     @property
     def state(self) -> Any:
@@ -130,6 +131,9 @@ class PartitionRun:
                     await asyncio.sleep(0)  # sends seldom block: without this a full queue starves the heartbeats
                 else:
                     await self._rest(blocked=bool(backlog or events))
+        except RetriableError:
+            self._gave_up = True
+            raise
         finally:
             for task in self._side_tasks:
                 task.cancel()
@@ -234,7 +238,9 @@ class PartitionRun:
         try:
             future = await self.shell.producer.send(full_name(effect.topic), value, partition=effect.partition)
         except KafkaError as error:
-            raise SendFailedError(f"sending to {effect.topic} failed: {error}") from error
+            # For want of room or of metadata nothing was taken; anything else is the producer's last word.
+            failed = SendFailedError if error.retriable or isinstance(error, KafkaTimeoutError) else FrameLostError
+            raise failed(f"sending to {effect.topic} failed: {error!r}") from error
         self._hold(entry)
         self._count(entry, 1)
         future.add_done_callback(lambda done: self._sent(done, entry))
@@ -242,7 +248,10 @@ class PartitionRun:
     def _sent(self, done: asyncio.Future[Any], entry: Entry[Any] | None) -> None:
         error = _failure_of(done)
         if error is not None:
-            self._fail(FrameLostError(f"a frame's send failed: {error!r}"))
+            lost = FrameLostError(f"a frame's send failed: {error!r}")
+            self._fail(lost)
+            if self._gave_up:  # for another reason, before it heard of this: nobody else tells
+                self.shell.takeover.frame_lost(lost)
             return
         self._count(entry, -1)
         self._finish(entry)
@@ -264,8 +273,9 @@ class PartitionRun:
             self.held.events.wake()
 
     def _fail(self, error: BaseException) -> None:
-        """End the run with ``error``, unless it ends with an earlier one."""
-        self.failure = self.failure or error
+        """End the run with ``error``, unless it ends with an earlier one; a lost frame counts for more than others."""
+        if self.failure is None or isinstance(error, FrameLostError):
+            self.failure = error
         self.held.events.wake()
 
     def _defer(self, effect: Defer, entry: Entry[Any] | None) -> None:

@@ -142,6 +142,10 @@ class Takeover:
                 self._on_defect(error)
                 return
 
+    def frame_lost(self, error: FrameLostError) -> None:
+        """Note that a frame of a run that has given up was lost: the producer is of no use to its successor."""
+        self._on_defect(error)
+
     async def feed(self, event: Any) -> None:
         """Hand an event to its partition's queue; one of a partition no longer held is dropped unacknowledged."""
         message = event.message

@@ -111,13 +111,14 @@ class EdgeProcess(Process):
     async def serve(self) -> None:
         memory = await self.follow_memory()
         sender, profile = SimProducer(self, enable_idempotence=True), self.world.profile
+        notes = SimProducer(self)
         connection: Any = self
         given = {
             "connection": connection,
             "reader": SimConsumer(self, group_id="isos-edge"),
             "producer": sender,
             "schemas": SimSchemas(self.world),
-            "dead_letters": DeadLetters(sender, self.role),
+            "dead_letters": DeadLetters(notes, self.role),
             "topic_id": TOPIC_ID,
             "admit": lambda request: admit(request, memory.view, POLICY),
             "memory_sequence": lambda: memory.view.sequence,
@@ -154,14 +155,14 @@ class ExecutorProcess(Process):
         loaders.append(loader)
         loader.want_planned(memory.view)
         loading = asyncio.ensure_future(loader.run())
-        sender = SimProducer(self, enable_idempotence=True)
+        sender, notes = SimProducer(self, enable_idempotence=True), SimProducer(self)
         self.worker = Worker(
             SimConsumer(self, group_id="isos-executor"), sender, self.world.codec, loader,
-            blobs, DeadLetters(sender, self.role).write, name=self.name, tick_ms=TICK_MS,
+            blobs, DeadLetters(notes, self.role).write, name=self.name, tick_ms=TICK_MS,
             ordered=lambda sequence: ordered_as_of(memory.view, sequence),
             max_attempts=lambda model: max_attempts(memory.view, model),
         )  # fmt: skip
-        reports = send_reports(sender, self.world.codec, self.worker.load)
+        reports = send_reports(notes, self.world.codec, self.worker.load)
         await asyncio.gather(self.worker.run(), loading, reports)
 
 
@@ -177,10 +178,10 @@ class FrameProcess(Process):
 
     async def serve(self) -> None:
         memory = await self.follow_memory()
-        app, sender = SimApp(self.role, self), SimProducer(self, enable_idempotence=True)
+        app, sender, notes = SimApp(self.role, self), SimProducer(self, enable_idempotence=True), SimProducer(self)
         interpreter = FrameInterpreter(
             self.specified(), app, sender, self.world.codec, memory,  # type: ignore[arg-type]
-            on_defect=self.fail, dead_letter=DeadLetters(sender, self.role).write, **self.more(),
+            on_defect=self.fail, dead_letter=DeadLetters(notes, self.role).write, **self.more(),
         )  # fmt: skip
         await app.start()
         self.takeover = interpreter.takeover

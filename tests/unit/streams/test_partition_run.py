@@ -13,7 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiokafka.errors import KafkaConnectionError, NotLeaderForPartitionError
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaTimeoutError,
+    NotLeaderForPartitionError,
+    OutOfOrderSequenceNumber,
+)
 
 from agents.router import ROUTER, RouterParams, RouterState
 from agents.validator import VALIDATOR, ValidatorState
@@ -91,7 +96,8 @@ class Shell:
         self.check: Callable[[InferenceFrame], Awaitable[None]] | None = None
         self.look_up: Callable[[Any], Awaitable[Any]] | None = None
         self.fill: Callable[[Any], None] | None = None
-        self.takeover = SimpleNamespace(is_current=lambda _held: self.current)
+        self.lost: list[BaseException] = []
+        self.takeover = SimpleNamespace(is_current=lambda _held: self.current, frame_lost=self.lost.append)
         self.letters: list[tuple[bytes | None, str, int]] = []
         self._topic = topic
 
@@ -195,6 +201,38 @@ async def test_a_failed_send_gives_up_and_keeps_the_unfinished_events() -> None:
         sent[3].future.set_result(None)
         await turns()
         assert [event.acks for event in events] == [1, 0, 0]
+
+
+async def test_a_frame_lost_after_its_run_gave_up_is_told_to_whoever_ends_the_process() -> None:
+    """Or the next run would begin with a producer that refuses what stands behind the lost frame, again and again."""
+    async with sender() as bench:
+        await bench.feed(frame([row(0)]), 0)
+        sent = bench.shell.producer.sent
+        await until(lambda: len(sent) == 2)
+        bench.run._fail(SendFailedError("a dead letter could not be written"))
+        assert isinstance(await bench.failure(), SendFailedError)
+        assert bench.shell.lost == []
+        sent[0].future.set_exception(NotLeaderForPartitionError())
+        await turns()
+        assert [type(error) for error in bench.shell.lost] == [FrameLostError]
+
+
+async def test_a_lost_frame_counts_for_more_than_what_else_ends_a_run() -> None:
+    async with sender() as bench:
+        await bench.feed(frame([row(0)]), 0)
+        sent = bench.shell.producer.sent
+        await until(lambda: len(sent) == 2)
+        sent[0].future.set_exception(NotLeaderForPartitionError())  # is heard of in the loop's next turn
+        bench.run._fail(SendFailedError("a dead letter could not be written"))
+        assert isinstance(await bench.failure(), FrameLostError)
+
+
+async def test_a_send_that_is_refused_for_good_needs_a_new_producer() -> None:
+    for error, kind in ((KafkaTimeoutError(), SendFailedError), (OutOfOrderSequenceNumber(), FrameLostError)):
+        async with sender() as bench:
+            bench.shell.producer.error = error
+            await bench.feed(frame([row(0)]), 0)
+            assert type(await bench.failure()) is kind
 
 
 async def test_the_backlog_is_done_first() -> None:
