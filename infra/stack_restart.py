@@ -155,7 +155,7 @@ def _await(settings: Settings, stop: _Stopped, begun: float, timeout_s: float, r
     if not _until(came_back, timeout_s):
         row = _row(settings, name)
         raise StartError(
-            f"{name} is not ready {timeout_s:.0f} s after its restart (last exit status {row['last_exit']}); read "
+            f"{name} is not ready {timeout_s:g} s after its restart (last exit status {row['last_exit']}); read "
             f"{row['log']}. The processes after it were not touched; `isos restart {name}` tries again.",
             exit_code=5,
         )

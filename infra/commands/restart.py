@@ -24,7 +24,7 @@ def restart(
     rolling: Annotated[
         bool, typer.Option("--rolling/--together", help="One at a time, or all named ones at once.")
     ] = True,
-    timeout: Annotated[float, typer.Option(min=1.0, help="Seconds for one process to be back and caught up.")] = 120.0,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one process to be back and caught up.")] = 120.0,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Restart processes without losing a request: readers of a record before its writers.

@@ -58,7 +58,7 @@ def test_an_unknown_name_is_exit_3(whole_stack: RunningStack) -> None:
 
 def test_a_process_that_is_not_back_in_time_is_exit_5(whole_stack: RunningStack) -> None:
     before = whole_stack.pid("executor-0")
-    done = whole_stack.isos("restart", "executor", "--timeout", "1", check=False)
+    done = whole_stack.isos("restart", "executor", "--timeout", "0.1", check=False)
     assert done.returncode == 5, done.stderr
     assert "`isos restart" in done.stderr
     assert "Traceback" not in done.stderr
