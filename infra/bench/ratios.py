@@ -1,4 +1,4 @@
-"""Two phases on one stack, and the ratio between them: ``growth``, ``priority``, ``isolation``, ``cache``."""
+"""Two phases on one stack, and a ratio between them: growth, priority, isolation, garbage, cache."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ FLOODED_MS: Final = 3.0
 SLOW_MS: Final = 80.0
 SLOW_SHARE: Final = 0.4
 FAST_RPS: Final = 1_000.0
+GARBAGE_RPS: Final = 2_000.0
+GARBAGE_SHARE: Final = 0.05
 CACHE_RPS: Final = 1_500.0
 
 
@@ -65,6 +67,24 @@ def isolation(bench: Workbench) -> dict[str, Any]:
         "beside": beside,
         "slow": mixed.of(heavy.load.model),
         "slow_rps": rate,
+        "p99_ratio": _ratio(beside["p99_ms"], alone["p99_ms"]),
+    }
+
+
+def garbage(bench: Workbench) -> dict[str, Any]:
+    """Twelve models alone, then with a twentieth of all records unreadable: ``p99_ratio`` of the good requests."""
+    models = mlps(12)
+    bench.serve(models)
+    good = tuple(model.load for model in models)
+    bad = replace(good[0], weight=GARBAGE_SHARE / (1 - GARBAGE_SHARE) * len(good), garbage=True)
+    alone = bench.measure(Phase("good requests alone", good, GARBAGE_RPS, 25, 15)).by_load(*range(len(good)))
+    rate = GARBAGE_RPS / (1 - GARBAGE_SHARE)
+    mixed = bench.measure(Phase("with garbage", (*good, bad), rate, 25, 5))
+    beside = mixed.by_load(*range(len(good)))
+    return {
+        "alone": alone,
+        "beside": beside,
+        "garbage": mixed.by_load(len(good)),
         "p99_ratio": _ratio(beside["p99_ms"], alone["p99_ms"]),
     }
 

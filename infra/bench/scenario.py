@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from infra.bench.capacity import capacity
 from infra.bench.fixed import headline, idle, images, payload, smoke, tenfold
 from infra.bench.overload import overload, step
-from infra.bench.ratios import cache, growth, isolation, priority
+from infra.bench.ratios import cache, garbage, growth, isolation, priority
 from infra.bench.workbench import Workbench
 
 Run = Callable[[Workbench], dict[str, Any]]
@@ -82,6 +82,10 @@ _TABLE: Final = (
     ),
     Scenario(
         "isolation", "eleven fast models beside one of 80 ms", isolation, (Target("p99_ratio", 1.5),), key="p99_ratio",
+    ),
+    Scenario(
+        "garbage", "good requests beside a twentieth of unreadable records", garbage, (Target("p99_ratio", 1.2),),
+        all_ok=False, key="p99_ratio",
     ),
     Scenario(
         "cache", "half of the requests repeated", cache, (Target("executor_rows_ratio", 0.55),),

@@ -28,6 +28,7 @@ class Load:
     """One model of the mix: its input tensor (``item_shape`` excludes the batch axis) and its share of the traffic.
 
     ``priority``: 0 (first) to 9. ``repeats``: share of its requests, 0 to 1, that carry one of ``HOT_ROWS`` rows again.
+    ``garbage``: its requests are the same bytes behind a prefix that is none, so that nobody can read them.
     """
 
     model: str
@@ -37,6 +38,7 @@ class Load:
     weight: float = 1.0
     priority: int = 5
     repeats: float = 0.0
+    garbage: bool = False
 
     @property
     def row_bytes(self) -> int:
@@ -67,7 +69,7 @@ def template(load: Load, schema_id: int, *, timeout_ms: int = 0, tenant: str = "
         InferenceRequest("i", load.model, (tensor,), tenant=tenant, priority=load.priority, timeout_ms=timeout_ms),
     )
     at = body.index(marker)
-    prefix = b"\x00" + schema_id.to_bytes(4, "big")
+    prefix = (b"\xff" if load.garbage else b"\x00") + schema_id.to_bytes(4, "big")
     return Template(prefix, body[len(write_string("i")) : at], body[at + len(marker) :], load.row_bytes)
 
 

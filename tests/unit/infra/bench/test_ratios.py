@@ -33,6 +33,17 @@ def test_isolation_compares_the_fast_ones(monkeypatch):
     assert slow_share * bench.phases[1].phase.rate == pytest.approx(5.0)
 
 
+def test_garbage_compares_the_good_requests_at_an_equal_rate():
+    bench = FakeBench()
+    result = ratios.garbage(bench)
+    assert [[load.garbage for load in phase.phase.loads].count(True) for phase in bench.phases] == [0, 1]
+    loads, rate = bench.phases[1].phase.loads, bench.phases[1].phase.rate
+    share = loads[-1].weight / sum(load.weight for load in loads)
+    assert share == pytest.approx(ratios.GARBAGE_SHARE)
+    assert rate * (1 - share) == pytest.approx(bench.phases[0].phase.rate)
+    assert (result["p99_ratio"], result["garbage"]["sent"] > 0) == (1.0, True)
+
+
 def test_cache_divides_rows_per_request(monkeypatch):
     rows = iter([30_000, 15_000])
     monkeypatch.setattr(ratios, "routed_ends", lambda bootstrap: {0: 1})

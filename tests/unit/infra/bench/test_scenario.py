@@ -4,7 +4,7 @@ from infra.bench.scenario import SCENARIOS, Target
 
 NAMES = (
     *("smoke", "headline", "tenfold", "capacity", "step", "overload", "growth", "payload", "images", "priority"),
-    *("isolation", "cache", "idle"),
+    *("isolation", "garbage", "cache", "idle"),
 )
 
 
@@ -12,12 +12,12 @@ def test_scenarios_and_their_keys():
     assert tuple(SCENARIOS) == NAMES
     keys = {"overload": "goodput_ratio", "growth": "cpu_ratio", "cache": "executor_rows_ratio"}
     assert {name: SCENARIOS[name].key for name in keys} == keys
-    assert {SCENARIOS[name].key for name in ("isolation", "priority")} == {"p99_ratio"}
+    assert {SCENARIOS[name].key for name in ("isolation", "priority", "garbage")} == {"p99_ratio"}
 
 
 def test_only_where_more_is_offered_than_carried_may_requests_be_refused():
     refused = {name for name, scenario in SCENARIOS.items() if not scenario.all_ok}
-    assert refused == {"tenfold", "capacity", "step", "overload", "priority"}
+    assert refused == {"tenfold", "capacity", "step", "overload", "priority", "garbage"}
 
 
 def test_targets():

@@ -68,3 +68,10 @@ def test_the_priority_is_in_the_request():
         "InferenceRequest", InferenceRequest("i", "tiny", (Tensor("x", "INT64", (1, 1), bytes(8)),), priority=9)
     )
     assert spliced[5:] == whole
+
+
+def test_garbage_is_what_nobody_can_read_and_as_long():
+    row = bytes(1024)
+    good, bad = (template(Load("bench-00", garbage=garbage), 7).value("r", row) for garbage in (False, True))
+    assert (len(bad), bad[0]) == (len(good), 0xFF)
+    assert bad[1:] == good[1:]
