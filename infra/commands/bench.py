@@ -24,7 +24,7 @@ def bench(
     scenario: Annotated[
         str,
         typer.Argument(
-            help="smoke, headline, tenfold, capacity, step, overload, growth, payload, images, priority, isolation, "
+            help="smoke, headline, tenfold, capacity, step, overload, growth, payload, images, priority, isolation, garbage, "
             "cache, idle or client."
         ),
     ] = "headline",
