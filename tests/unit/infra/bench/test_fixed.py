@@ -7,18 +7,19 @@ from tests.support.fake_bench import FakeBench
 
 
 @pytest.mark.parametrize(
-    ("scenario", "models", "rate", "seconds"),
+    ("scenario", "models", "rate", "seconds", "warmed"),
     [
-        (fixed.smoke, 1, 2_000, 15),
-        (fixed.headline, 12, 1_850, 60),
-        (fixed.tenfold, 12, 18_500, 30),
-        (fixed.idle, 12, 20, 40),
+        (fixed.smoke, 1, 2_000, 15, 0),
+        (fixed.headline, 12, 1_850, 60, 0),
+        (fixed.tenfold, 12, 18_500, 30, 1),
+        (fixed.idle, 12, 20, 40, 1),
     ],
 )
-def test_one_phase_of_one_row_requests(scenario, models, rate, seconds):
+def test_one_phase_of_one_row_requests_behind_a_warm_up_where_none_would_do(scenario, models, rate, seconds, warmed):
     bench = FakeBench()
     assert scenario(bench) == {}
-    (phase,) = [measured.phase for measured in bench.phases]
+    *before, phase = [measured.phase for measured in bench.phases]
+    assert [each.name for each in before] == ["warm-up"] * warmed
     assert (phase.rate, phase.seconds) == (rate, seconds)
     assert [load.model for load in phase.loads] == bench.served == [f"bench-{n:02d}" for n in range(models)]
     assert {load.row_bytes for load in phase.loads} == {1024}
