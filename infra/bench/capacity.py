@@ -19,6 +19,8 @@ WARM_S: Final = 30.0
 REPEATS: Final = 3
 BACK: Final = 0.94
 """What the rate is multiplied by when the repeats at a knee do not hold."""
+MOST_BACK: Final = 8
+"""How often; a search that was lucky is up to a third too high."""
 
 
 def carried(measured: Measured, limit_ms: float = LIMIT_MS) -> bool:
@@ -82,7 +84,7 @@ def _confirmed(
     """A knee at which the median of three longer runs holds; a little less than was found if it does not."""
     rate, curves[name] = knee_of(bench, name, loads, START_RPS)
     repeats: list[dict[str, Any]] = []
-    for _ in range(4):
+    for _ in range(MOST_BACK):
         if rate is None:
             return None, repeats
         points: list[dict[str, Any]] = []
