@@ -24,8 +24,8 @@ def bench(
     scenario: Annotated[
         str,
         typer.Argument(
-            help="smoke, headline, tenfold, capacity, step, overload, growth, payload, images, priority, isolation, garbage, "
-            "cache, idle or client."
+            help="smoke, headline, tenfold, capacity, step, overload, growth, payload, images, priority, isolation, "
+            "garbage, cache, idle or client."
         ),
     ] = "headline",
     repeat: Annotated[int, typer.Option(min=1, max=20, help="Runs; the median one is reported.")] = 1,
