@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Final
 
 from aiokafka import AIOKafkaProducer
 
+from infra.memory_command import command_of
 from schemas.cache import CachePolicy
 from schemas.memory import MemoryCommand
 from streams.canonical import to_json
@@ -22,7 +22,6 @@ from streams.topics import full_name
 from streams.watch import MemoryWatch
 
 COMMANDS_TOPIC: Final = "memory.commands"
-AGENT: Final = "cli"
 KIND: Final = "SetCachePolicy"
 SEND_TIMEOUT_S: Final = 10.0
 DEFAULT_TTL_S: Final = 3_600
@@ -69,14 +68,10 @@ def standing(view: MemoryView, model: str) -> CachePolicy:
 
 
 def command_for(wanted: CachePolicy, view: MemoryView, now_us: int) -> MemoryCommand:
-    """The proposal, for the version that stands in ``view``; its id follows from both, so sending it twice is once."""
-    key, body = f"cache/{wanted.model}", to_json(wanted)
-    entry = view.entries.get(key)
-    version = 0 if entry is None else entry.version
-    digest = hashlib.sha256(f"{key}\n{body}\n{version}".encode()).hexdigest()[:32]
+    """The proposal, for the version that stands in ``view``; see ``command_of``."""
     what = "are cached" if wanted.enabled else "are not cached"
     reason = f"answers of {wanted.model} {what}, {wanted.ttl_s} s, epoch {wanted.epoch}"
-    return MemoryCommand(f"cache-{digest}", AGENT, KIND, key, version, body, reason, (), now_us)
+    return command_of(KIND, f"cache/{wanted.model}", to_json(wanted), reason, view, now_us)
 
 
 class CacheControl:

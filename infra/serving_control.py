@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from typing import Final
 
 from aiokafka import AIOKafkaProducer
 
+from infra.memory_command import command_of
 from schemas.memory import MemoryCommand
 from schemas.serving import ServingPolicy
 from streams.canonical import to_json
@@ -30,7 +30,6 @@ from streams.topics import full_name
 from streams.watch import MemoryWatch
 
 COMMANDS_TOPIC: Final = "memory.commands"
-AGENT: Final = "cli"
 SEND_TIMEOUT_S: Final = 10.0
 NOT_FOUND: Final = ("unknown_model", "unknown_version")
 
@@ -65,31 +64,15 @@ def policy_command(wanted: ServingPolicy, view: MemoryView, now_us: int) -> Memo
     fallbacks = f"falls back to {', '.join(wanted.fallbacks)}" if wanted.fallbacks else "no fallback"
     switches = f"{'' if wanted.hedge else 'not '}hedged, {'' if wanted.breaker else 'no '}breakers"
     reason = f"{wanted.model}: {fallbacks}, {tries}, {switches}"
-    return _command("SetServingPolicy", f"serving/{wanted.model}", to_json(wanted), reason, view, now_us)
+    return command_of("SetServingPolicy", f"serving/{wanted.model}", to_json(wanted), reason, view, now_us)
 
 
 def activation_command(model: str, version: str, view: MemoryView, now_us: int) -> MemoryCommand:
     """The proposal of an active version."""
     reason = f"{model} is to be served by {version} instead of {active_version(view, model)}"
-    return _command("ActivateVersion", f"active/{model}", to_json(ActiveVersion(model, version)), reason, view, now_us)
-
-
-def _command(kind: str, key: str, body: str, reason: str, view: MemoryView, now_us: int) -> MemoryCommand:
-    """A command for the version that stands; its id follows from both, so sending it twice is once.
-
-    One that was refused before gets another id, or the old refusal would answer it.
-    """
-    entry = view.entries.get(key)
-    version = 0 if entry is None else entry.version
-    identity = _identity(key, body, version, 0)
-    if rejection(view, identity) is not None:
-        identity = _identity(key, body, version, view.sequence)
-    return MemoryCommand(identity, AGENT, kind, key, version, body, reason, (), now_us)
-
-
-def _identity(key: str, body: str, version: int, salt: int) -> str:
-    digest = hashlib.sha256(f"{key}\n{body}\n{version}\n{salt}".encode()).hexdigest()[:32]
-    return f"{key.partition('/')[0]}-{digest}"
+    return command_of(
+        "ActivateVersion", f"active/{model}", to_json(ActiveVersion(model, version)), reason, view, now_us
+    )
 
 
 class ServingControl:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agents.orchestrator import COMMANDS
-from infra.cache_control import AGENT, KIND, CachedModel, CacheRefusedError, cached_model_list, command_for, standing
+from infra.cache_control import KIND, CachedModel, CacheRefusedError, cached_model_list, command_for, standing
+from infra.memory_command import AGENT
 from schemas.cache import CachePolicy
 from streams.canonical import from_json
 from tests.support.cached import POLICY

@@ -8,8 +8,8 @@ from types import MappingProxyType
 import pytest
 
 from agents.orchestrator import COMMANDS
+from infra.memory_command import AGENT
 from infra.serving_control import (
-    AGENT,
     ServingRefusedError,
     activation_command,
     policy_command,

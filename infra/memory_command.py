@@ -1,0 +1,29 @@
+"""Commands to the Orchestrator from the command line: for the version that stands, under an id of their content."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from schemas.memory import MemoryCommand
+from streams.memory_view import MemoryView, rejection
+
+AGENT: Final = "cli"
+
+
+def command_of(kind: str, key: str, body: str, reason: str, view: MemoryView, now_us: int) -> MemoryCommand:
+    """A command for the version that stands; its id follows from both, so sending it twice is once.
+
+    One that was refused before gets another id, or the old refusal would answer it.
+    """
+    entry = view.entries.get(key)
+    version = 0 if entry is None else entry.version
+    identity = _identity(key, body, version, 0)
+    if rejection(view, identity) is not None:
+        identity = _identity(key, body, version, view.sequence)
+    return MemoryCommand(identity, AGENT, kind, key, version, body, reason, (), now_us)
+
+
+def _identity(key: str, body: str, version: int, salt: int) -> str:
+    digest = hashlib.sha256(f"{key}\n{body}\n{version}\n{salt}".encode()).hexdigest()[:32]
+    return f"{key.partition('/')[0]}-{digest}"
