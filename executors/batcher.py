@@ -31,7 +31,9 @@ from executors.row_slice import RowSlice
 
 QUANTUM_US: Final = 1_000.0
 """Service time that a queue of weight 1 earns per round."""
-MAX_MODEL_ITEMS: Final = 20_000
+MAX_MODEL_ITEMS: Final = 100_000
+"""What piles up before a fast model in an outage of half a minute, which it works off in seconds, must not be refused:
+too late rows expire, and bytes are bounded beside it. So this bounds only what a row costs in Python."""
 MAX_MODEL_BYTES: Final = 128 << 20
 SHARE_STEP: Final = 0.05
 """By so much of the bounds less than priority 0 may fill, each further priority may."""

@@ -46,8 +46,8 @@ EXECUTED_TOPIC: Final = full_name(EXECUTED)
 RETRIES: Final = "inference.retries"
 RETRIES_TOPIC: Final = full_name(RETRIES)
 COMMIT_S: Final = 1.0
-MAX_QUEUED_ITEMS: Final = 200_000
-"""Above it nothing is read, for no model: room for ten that have all waiting that they may. Bytes bound the memory."""
+MAX_QUEUED_ITEMS: Final = 500_000
+"""Above it nothing is read, for no model: room for five that have all waiting that they may. Bytes bound the memory."""
 MAX_HELD_BYTES: Final = 256 << 20
 INLINE_US: Final = 2_000
 SLICE_US: Final = 4_000.0

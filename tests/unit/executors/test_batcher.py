@@ -302,3 +302,11 @@ def test_every_row_comes_back_exactly_once(
         assert len(batch.slices) + len(batch.expired) > 0
     assert sorted(seen) == sorted(expected)
     assert batcher.queued_items == 0
+
+
+def test_what_an_outage_piles_up_before_a_fast_model_is_not_refused() -> None:
+    """Half a minute of 1,500 requests/s to one model, of the least urgent priority."""
+    batcher = Batcher()
+    for number in range(1_500):
+        assert add(batcher, frame=str(number), items=(1,) * 30, priorities=(9,) * 30) == []
+    assert batcher.queued_items == 45_000
