@@ -13,7 +13,9 @@ The unit is a slice: consecutive rows of one segment with one priority. One queu
 - **Early drop**: rows whose deadline would pass before the batch they would ride in is done come back as expired. It
   keeps goodput up under overload, where earliest deadline first collapses.
 - **Bulkheads**: items and bytes waiting per model are bounded; ``add`` refuses above it, less urgent rows sooner, so
-  that a flood of them leaves room for urgent ones. A version in ``busy`` waits.
+  that a flood of them leaves room for urgent ones.
+- **Beside a batch**: a version in ``busy`` waits, but for rows below the priority noted there: nothing interrupts a
+  session, so rows more urgent than the batch under way run beside it instead of behind it.
 
 Invariant: every row added comes back exactly once, in a batch, as expired, or from ``drop``.
 """
@@ -43,7 +45,11 @@ _Ring = OrderedDict[BatchKey, RowQueue]
 
 
 class Batcher:
-    """The queues. Not safe for threads. ``busy``: versions of which a batch is under way, kept by the caller."""
+    """The queues. Not safe for threads.
+
+    ``busy``, kept by the caller: versions of which a batch is under way, and the priority below which rows may run
+    beside it (0: none).
+    """
 
     __slots__ = (
         "_loads",
@@ -64,7 +70,7 @@ class Batcher:
         self._loads: dict[str, ModelLoad] = {}
         self._max_items, self._max_bytes = max_items, max_bytes
         self._next_look_us = 0
-        self.busy: set[Version] = set()
+        self.busy: dict[Version, int] = {}
         self.queued_items = 0
 
     def add(
@@ -139,7 +145,7 @@ class Batcher:
         if queue is None:
             return None
         profile = profiles[queue.of]
-        batch = take(queue, profile, now_us)
+        batch = take(queue, profile, now_us, self.busy.get(queue.of, PRIORITIES))
         taken = batch.num_items
         for row_slice in batch.expired:
             taken += row_slice.num_items
@@ -256,7 +262,7 @@ class Batcher:
         profile = profiles.get(queue.of)
         return (
             profile is not None
-            and queue.of not in self.busy
+            and (queue.of not in self.busy or min(queue.lanes) < self.busy[queue.of])
             and profile.time_us(min(queue.num_items, profile.cap)) < max_time_us
         )
 

@@ -138,13 +138,14 @@ def _blamed(running: bytes, report: str) -> dict[str, bool]:
 class GuardedSession:
     """A session whose runs stand in the crash log while they last."""
 
-    __slots__ = ("_label", "_log", "_session", "model", "profile", "provider")
+    __slots__ = ("_label", "_log", "_session", "model", "profile", "provider", "reentrant")
 
     def __init__(self, session: Session, log: CrashLog) -> None:
         self._session = session
         self._log = log
         self._label = f"{session.model.model} {session.model.version}\n".encode()[:_LABEL_BYTES]
         self.model, self.profile, self.provider = session.model, session.profile, session.provider
+        self.reentrant = session.reentrant
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run a batch."""

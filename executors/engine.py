@@ -35,7 +35,11 @@ _ONNX_BF16: Final = 16
 
 
 class Engine(Protocol):
-    """Runs batches. Not safe for threads."""
+    """Runs batches; in several threads at once where it is ``reentrant``."""
+
+    @property
+    def reentrant(self) -> bool:
+        """Whether runs share no buffers."""
 
     def run(self, feed: Mapping[str, Array], num_items: int) -> Sequence[Array]:
         """Outputs in the session's order for its inputs by name. Raises what ONNX Runtime raises."""
@@ -46,6 +50,7 @@ class PlainRun:
     """Arrays in, arrays out."""
 
     __slots__ = ("_names", "_run")
+    reentrant = True
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._run = session._sess.run
@@ -62,6 +67,7 @@ class ValueRun:
     """Values of ONNX Runtime in, values out: BF16 goes as uint16 with its true type beside it."""
 
     __slots__ = ("_bf16", "_names", "_run")
+    reentrant = True
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._run = session._sess.run_with_ort_values
@@ -114,6 +120,7 @@ class BoundRun:
     """
 
     __slots__ = ("_buckets", "_device", "_graphs", "_inputs", "_outputs", "_session", "_sets")
+    reentrant = False
 
     def __init__(
         self, session: onnxruntime.InferenceSession, device: str, buckets: Sequence[int], *, graphs: bool = False

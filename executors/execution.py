@@ -29,6 +29,7 @@ from executors.retry import MAX_ATTEMPTS, Retries
 from executors.row_queue import Batch
 from executors.row_slice import RowSlice
 from executors.run import Run, WorkerCounts
+from executors.running import Running
 from executors.service_time import ServiceTimes
 from executors.session import ExecutionError, Session
 from executors.utilisation import Utilisation
@@ -64,7 +65,7 @@ class Execution:
         self._loaded = loaded
         self._times = ServiceTimes()
         self._again: deque[Run] = deque()
-        self._running: set[Version] = set()
+        self._running = Running()
         self._holding: set[Version] = set()
         self.retries = Retries(max_attempts)
         self._ordered = ordered
@@ -113,7 +114,7 @@ class Execution:
             return False
         if self.intake.keeps_order(work.frame):
             return False
-        if self._running and not self._running.isdisjoint([(each.model, each.version) for each in work.frame.segments]):
+        if self._running and any((each.model, each.version) in self._running for each in work.frame.segments):
             return False
         runs = planned(work, self._loaded.sessions, self._loaded.profiles, now_us, budget_us)
         if runs is None:
@@ -158,7 +159,7 @@ class Execution:
     def next(self, now_us: int, max_time_us: float = inf) -> Run | None:
         """The next batch to run, of at most ``max_time_us``; rows that come too late end on the way.
 
-        Its version runs nothing else until ``done`` is told.
+        Its version runs nothing else until ``done`` is told, but for one batch of more urgent rows beside it.
         """
         for second in self.retries.due():
             self._holding.discard(second.version)
@@ -166,9 +167,7 @@ class Execution:
         for run in list(self._again):
             if run.version not in self._running and run.version not in self._holding and run.time_us < max_time_us:
                 self._again.remove(run)
-                self.batcher.busy.add(run.version)
-                self._running.add(run.version)
-                return run
+                return self._begun(run)
         if self.lines:
             held = (*self._running, *self._holding, *[run.version for run in self._again])
             self.intake.feed({version[0] for version in held})
@@ -183,10 +182,27 @@ class Execution:
                 self._give_up((batch.key.model, batch.key.version))
             made = self._run_of(batch) if batch.slices else None
             if made is not None:
-                batcher.busy.add(made.version)
-                self._running.add(made.version)
-                return made
+                return self._begun(made)
         return None
+
+    def _begun(self, run: Run) -> Run:
+        self.batcher.busy[run.version] = 0
+        self._running.begin(run)
+        return run
+
+    def let_pass(self, run: Run) -> None:
+        """A batch runs in a thread from now on: more urgent rows of its version may run beside it."""
+        self._running.let_pass(run)
+        self._release(run.version)
+
+    def _release(self, version: Version) -> None:
+        """Let the batcher go on with a version as far as it may."""
+        if version in self._holding or (self._again and any(run.version == version for run in self._again)):
+            self.batcher.busy[version] = 0
+        elif version in self._running:
+            self.batcher.busy[version] = self._running.below(version)
+        else:
+            self.batcher.busy.pop(version, None)
 
     def run_short(self, now_us: int, budget_us: float, inline_us: float, max_long: int) -> list[Run] | None:
         """Run waiting batches for about ``budget_us``; give back those of ``inline_us`` and more, ``max_long`` at most.
@@ -241,7 +257,7 @@ class Execution:
 
     def done(self, run: Run) -> None:
         """Take what came of a batch."""
-        self._running.discard(run.version)
+        self._running.end(run)
         self.counts.num_batches += 1
         if run.error is not None:
             self._isolate(run, run.error)
@@ -258,14 +274,8 @@ class Execution:
 
     def abandon(self, run: Run) -> None:
         """A batch has ended that was forgotten meanwhile: its session is free."""
-        self._running.discard(run.version)
+        self._running.end(run)
         self._release(run.version)
-
-    def _release(self, version: Version) -> None:
-        if version in self._holding:
-            return
-        if not self._again or all(run.version != version for run in self._again):
-            self.batcher.busy.discard(version)
 
     def _measure(self, version: Version, session: Session, num_items: int, run_us: int) -> None:
         self._correct(version, self._times.of(version, session.profile).observe(num_items, run_us))
@@ -289,6 +299,7 @@ class Execution:
         for half in reversed(halves(slices)):
             items = sum([row_slice.num_items for row_slice in half])
             self._again.appendleft(Run(run.session, run.version, half, items, run.time_us / 2))
+        self._release(run.version)
 
     def _pause(self, run: Run) -> bool:
         """Have a row run once more after a pause, in which its version serves others unless they must not pass it."""

@@ -5,7 +5,7 @@ Every row of a frame is taken once: it waits, or ends in the outbox at once (ref
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Set
+from collections.abc import Callable, Container, Iterable, Set
 from typing import Final, Protocol
 
 import numpy as np
@@ -63,10 +63,10 @@ class Intake:
         self.batcher = Batcher()
         self.lines = Lines()
 
-    def clear(self, running: Set[Version]) -> None:
+    def clear(self, running: Iterable[Version]) -> None:
         """Forget all; what a thread still computes keeps its session."""
         self.batcher = Batcher()
-        self.batcher.busy |= running
+        self.batcher.busy = dict.fromkeys(running, 0)
         self.lines = Lines()
         self._places.clear()
 

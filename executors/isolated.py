@@ -36,6 +36,8 @@ _CRASHED: Final = "the model crashed its process on this input"
 class IsolatedSession:
     """A model version that runs elsewhere. Not safe for threads; batches of one row."""
 
+    reentrant = False
+
     def __init__(self, blob: bytes, model: ModelVersion, device: Device) -> None:
         self.model = replace(model, max_batch_size=1)
         self._job = (blob, model, device)

@@ -79,14 +79,16 @@ def _aged(priority: int, oldest: RowSlice, now_us: int) -> int:
     return max(0, priority - max(0, now_us - oldest.queued_us) // AGE_US)
 
 
-def take(queue: RowQueue, profile: Profile, now_us: int) -> Batch:
-    """Fill one batch from a queue, dropping on the way what cannot be done in time."""
+def take(queue: RowQueue, profile: Profile, now_us: int, below: int = PRIORITIES) -> Batch:
+    """Fill one batch from rows of a priority ``below``, dropping on the way what cannot be done in time."""
     cap = profile.cap
     finish_us = now_us + profile.time_us(min(queue.num_items, cap))
     chosen: list[RowSlice] = []
     expired: list[RowSlice] = []
     room, riding = cap, False
     for priority in queue.ordered(now_us):
+        if priority >= below:
+            continue
         if chosen and not riding:
             riding = True
             room -= cap - profile.ride_cap

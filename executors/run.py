@@ -54,6 +54,11 @@ class Run:
     num_coalesced: int = 0
     is_second: bool = False
 
+    @property
+    def priority(self) -> int:
+        """That of its most urgent row."""
+        return min([each.priority for each in self.slices])
+
     def prepare(self) -> None:
         """Gather the inputs, those of identical items once."""
         self.inputs = gather(self.slices)

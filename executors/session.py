@@ -79,6 +79,10 @@ class Session(Protocol):
         """What it really runs on."""
 
     @property
+    def reentrant(self) -> bool:
+        """Whether two threads may run batches at once."""
+
+    @property
     def profile(self) -> Profile:
         """How long batches take, as measured at load."""
 
@@ -89,7 +93,7 @@ class Session(Protocol):
 class ModelSession:
     """A loaded version. ``provider`` is the truth, ``profile`` the measured t(n), ``fallback`` set if auto fell back.
 
-    Not safe for threads. Build with ``load``.
+    Safe for threads where it is ``reentrant``. Build with ``load``.
     """
 
     __slots__ = (
@@ -104,6 +108,7 @@ class ModelSession:
         "model",
         "profile",
         "provider",
+        "reentrant",
     )
 
     def __init__(
@@ -121,6 +126,7 @@ class ModelSession:
         self.fallback = fallback
         self._engine = engine or engine_of(session, self.buckets(), graphs=graphs)
         self._pre = Pipeline(model.inputs, model.preprocess, reuse=True) if model.preprocess else None
+        self.reentrant: bool = self._engine.reentrant and self._pre is None
         made = signature_of(session.get_outputs())
         self._post = Pipeline(made, model.postprocess) if model.postprocess else None
         self._max_items = max(model.max_batch_size, MAX_ROW_ITEMS)

@@ -1,7 +1,8 @@
 """The executor's loop: routed frames in, batches through ONNX Runtime, executed frames out.
 
 Frames of its lanes are cut into slices and batched (``executors/execution.py``). Short batches run in the loop, some
-milliseconds at a time; long ones run in threads of their own, one per model version, so that nothing waits for them.
+milliseconds at a time; long ones run in threads of their own, one per model version and one more of rows that are more
+urgent than those under way, so that nothing waits for them.
 A frame leaves when its last row is finished; rows of frames that wait for others leave on the executor's own tick. Rows
 whose tensors wait in the blob store join once they are fetched (``executors/blob_fetch.py``). A routed frame's offset
 is committed when all its rows stand in acknowledged executed frames, or, where they
@@ -106,7 +107,7 @@ class Worker:
         self._threads = ThreadPoolExecutor(MAX_THREADS, f"{name}-batch", _yield_to_others)
         self._long: set[asyncio.Task[None]] = set()
         self._load = LoadReport(name, MAX_THREADS, INLINE_US)
-        self._under_way: dict[Version, Run] = {}
+        self._under_way: set[Run] = set()
         self._reading: asyncio.Task[tuple[int, dict[Any, list[Any]]]] | None = None
         self._wake = asyncio.Event()
         self._ran = False
@@ -152,10 +153,10 @@ class Worker:
 
     def load(self, now_us: int) -> ExecutorLoad | None:
         """What is to be said of the load; None where nothing changed since the last report."""
-        running = {
-            version: max(1.0, run.time_us - max(0, now_us - (run.started_us or now_us)))
-            for version, run in self._under_way.items()
-        }
+        running: dict[Version, float] = {}
+        for run in self._under_way:
+            left_us = max(1.0, run.time_us - max(0, now_us - (run.started_us or now_us)))
+            running[run.version] = running.get(run.version, 0.0) + left_us
         return self._load.make(self._execution, self._loader.profiles, running, now_us)
 
     async def drain(self) -> None:
@@ -303,11 +304,12 @@ class Worker:
     async def _run_long(self, run: Run) -> None:
         generation = self._lanes.generation
         run.prepare()
-        self._under_way[run.version] = run
+        self._under_way.add(run)
+        self._execution.let_pass(run)
         try:
             await asyncio.get_running_loop().run_in_executor(self._threads, run.compute)
         finally:
-            self._under_way.pop(run.version, None)
+            self._under_way.discard(run)
         if generation == self._lanes.generation:
             self._execution.done(run)
         else:

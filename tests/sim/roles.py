@@ -69,6 +69,7 @@ class SimSession:
     """A loaded model; those with an even digest are slow and run in a thread."""
 
     provider = "simulated"
+    reentrant = True
     fallback = None
     world: World
 

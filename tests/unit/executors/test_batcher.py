@@ -211,13 +211,26 @@ def test_what_is_busy_or_too_long_waits_and_the_others_go_on() -> None:
     for model in ("busy", "short", "long"):
         add(batcher, model, items=(1,) * 20)
     known = profiles("busy", "short", fixed=100.0) | profiles("long", fixed=5_000.0)
-    batcher.busy.add(("busy", "v1.0.0"))
+    batcher.busy["busy", "v1.0.0"] = 0
     assert [next_of(batcher, known, limit=2_000.0) for _ in range(3)] == ["short"] * 3
     assert batcher.next_batch(0, known, 2_000.0) is None
     assert {key.model for key in batcher.waiting()} == {"busy", "long"}
     batcher.busy.clear()
     assert {next_of(batcher, known) for _ in range(6)} == {"busy", "long"}
     assert batcher.queued_items == 0
+
+
+def test_beside_a_batch_only_more_urgent_rows_run() -> None:
+    batcher = Batcher()
+    add(batcher, items=(1,) * 6, priorities=(9, 3, 3, 5, 9, 3))
+    batcher.busy["m", "v1.0.0"] = 5
+    known = profiles("m")
+    assert taken(batcher.next_batch(0, known)) == [("f", 0, 1), ("f", 0, 2), ("f", 0, 5)]
+    assert batcher.next_batch(0, known) is None
+    add(batcher, frame="g", priorities=(4,))
+    assert taken(batcher.next_batch(10 * AGE_US, known)) == [("g", 0, 0)]  # whatever class the others rose to
+    batcher.busy.clear()
+    assert taken(batcher.next_batch(10 * AGE_US, known))[:1] == [("f", 0, 3)]
 
 
 def test_a_model_may_hold_so_many_rows_and_its_neighbour_as_many() -> None:

@@ -132,6 +132,7 @@ def test_a_guarded_session_is_noted_while_it_runs_and_only_then(tmp_path: Path) 
     class Plain:
         model = version_of(b"")
         provider = "CPU"
+        reentrant = True
         profile: Any = None
 
         def run(self, inputs: Any) -> Any:

@@ -24,6 +24,7 @@ class Session:
 
     model = MODEL
     provider = "CPUExecutionProvider"
+    reentrant = True
 
     def __init__(self) -> None:
         self.sizes: list[int] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from math import inf
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from executors.executed import Work
 from executors.execution import Execution
 from executors.profile import Profile
+from executors.run import Run
 from executors.session import ExecutionError
 from schemas.frame import InferenceFrame
 from streams.columns import ERROR, EXPIRED, OK, Columns, block_array
@@ -28,6 +30,7 @@ class Session:
 
     def __init__(self, poisoned: set[int] | None = None, fixed_us: float = 100.0) -> None:
         self.profile = Profile(fixed_us, 1.0, 8)
+        self.reentrant = True
         self.poisoned = poisoned or set()
         self.sizes: list[int] = []
 
@@ -104,7 +107,7 @@ def test_every_row_ends_as_its_session_says(
         offset: (ERROR, "execution_failed", None) if value in poisoned else (OK, "", 3.0 * value)
         for offset, (_, value, _) in enumerate(columns)
     }
-    assert (execution.batcher.queued_items, execution.batcher.busy) == (0, set())
+    assert (execution.batcher.queued_items, execution.batcher.busy) == (0, {})
 
 
 def test_a_frame_alone_runs_as_it_would_from_the_queues() -> None:
@@ -200,3 +203,41 @@ def test_what_was_measured_too_slow_for_its_deadlines_is_tried_again() -> None:
         statuses += [status for status, _, _ in ended(execution).values()]
         assert len(statuses) < 200
     assert statuses[0] == EXPIRED
+
+
+@settings(deadline=None, max_examples=100)
+@given(rows, st.sets(st.integers(0, 3), max_size=2), st.booleans(), st.integers(0, 1 << 30))
+def test_batches_that_run_beside_others_are_more_urgent_and_one_a_time(
+    columns: list[tuple[int, int, int]], poisoned: set[int], reentrant: bool, seed: int
+) -> None:
+    """Rows come, batches begin and end in any order; every row ends once."""
+    rng = random.Random(seed)
+    session = Session(poisoned)
+    session.reentrant = reentrant
+    execution = execution_of(Loaded(**{"v1.0.0": session}))
+    waiting = [
+        row(at, version="v1.0.0", items=n, priority=each, deadline_us=FAR) for at, (n, _, each) in enumerate(columns)
+    ]
+    for each, (items, value, _) in zip(waiting, columns, strict=True):
+        each.blocks = (("x", "FP32", (2,), np.full((items, 2), value, "<f4").tobytes()),)
+    under_way: list[Run] = []
+    while waiting or under_way or execution.batcher.queued_items:
+        action = rng.randrange(3)
+        if action == 0 and waiting:
+            execution.add(work_of(frame([waiting.pop(0)])), T)
+        elif action == 1 and (begun := execution.next(T)) is not None:
+            assert len(under_way) < 2
+            assert all(reentrant and begun.priority < other.priority for other in under_way)
+            under_way.append(begun)
+            execution.let_pass(begun)
+        elif action == 2 and under_way:
+            done = under_way.pop(rng.randrange(len(under_way)))
+            done.prepare()
+            done.compute()
+            execution.done(done)
+    run_all(execution)
+    assert ended(execution) == {
+        offset: (ERROR, "execution_failed", None) if value in poisoned else (OK, "", 3.0 * value)
+        for offset, (_, value, _) in enumerate(columns)
+    }
+    assert execution.batcher.busy == {}

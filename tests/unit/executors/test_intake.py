@@ -104,4 +104,4 @@ def test_nothing_is_left_after_a_rebalance_but_what_threads_still_hold() -> None
     execution.add(work_of(frame(rows(1, 2))), T)
     execution.intake.clear({("digits", "v1.0.0")})
     assert execution.intake.queued_items == 0
-    assert execution.batcher.busy == {("digits", "v1.0.0")}
+    assert execution.batcher.busy == {("digits", "v1.0.0"): 0}

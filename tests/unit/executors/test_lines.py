@@ -32,6 +32,7 @@ class Session:
 
     model = MODEL
     provider = "CPUExecutionProvider"
+    reentrant = True
 
     def __init__(self, fixed_us: float) -> None:
         self.profile = Profile(fixed_us, 1.0, 8)

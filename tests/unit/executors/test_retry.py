@@ -55,6 +55,7 @@ class Session:
 
     model = MODEL
     provider = "CPUExecutionProvider"
+    reentrant = True
 
     def __init__(self, failures: int = 0, *, hard: bool = False) -> None:
         self.profile = Profile(100.0, 1.0, 8)
@@ -130,13 +131,13 @@ def test_a_row_runs_again_here_when_its_pause_is_over(clock: Clock, alone: bool)
         execution.add(work, T)
     run_all(execution)
     assert (session.num_runs, left(execution)) == (1, ({}, []))
-    assert execution.batcher.busy == set()  # its version serves others meanwhile
+    assert execution.batcher.busy == {}  # its version serves others meanwhile
     assert execution.retries.wait_ms(200) == 15
     clock.now_us += sum(PAUSE_US) // 2
     assert execution.retries.wait_ms(200) == 0
     run_all(execution)
     assert left(execution) == ({1: (OK, "")}, [])
-    assert (execution.batcher.busy, execution.retries.wait_ms(200)) == (set(), 200)
+    assert (execution.batcher.busy, execution.retries.wait_ms(200)) == ({}, 200)
 
 
 def test_others_of_its_version_run_while_a_row_is_paused(clock: Clock) -> None:

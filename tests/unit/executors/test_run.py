@@ -20,6 +20,7 @@ class Session:
     """Doubles, and remembers what it was given."""
 
     provider = "CPUExecutionProvider"
+    reentrant = True
 
     def __init__(self, *, deterministic: bool = True, error: ExecutionError | None = None) -> None:
         self.model = replace(MODEL, deterministic=deterministic)

@@ -51,6 +51,7 @@ class FakeSession:
     ) -> None:
         self.model = MODEL
         self.provider = "CPUExecutionProvider"
+        self.reentrant = True
         self.profile = Profile(10.0, 1.0, 64)
         self.poisoned = poisoned or set()
         self.passing: dict[int, int] = {}
@@ -430,6 +431,27 @@ async def test_so_many_long_batches_run_at_a_time_and_one_of_a_version() -> None
             session.gate.set()
         await until(lambda: bench.consumer.offsets.get(PLACE) == 2)
     assert {offset: made[0] for offset, made in bench.rows().items()} == dict.fromkeys(range(4), OK)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+async def test_urgent_rows_run_beside_a_long_batch_of_their_version(reentrant: bool) -> None:
+    """Behind it, where its session can run only one at a time."""
+    gated, bench = Gated(), Bench()
+    gated.reentrant = reentrant
+    bench.loader.sessions[KEY], bench.loader.profiles[KEY] = gated, gated.profile
+    bench.deliver(frame([row(0, version="v1.0.0", priority=9, deadline_us=LATER)]))
+    async with running(bench):
+        await until(lambda: gated.threads)
+        urgent = [row(at, version="v1.0.0", priority=9 * (at == 2), deadline_us=LATER) for at in (1, 2)]
+        bench.deliver(frame(urgent), first=1)
+        if reentrant:
+            await until(lambda: len(gated.threads) == 2)
+        await until(lambda: bench.worker.counts.num_frames == 2)
+        await turns(100)
+        assert (len(gated.threads), len(set(gated.threads))) == (1 + reentrant,) * 2
+        gated.gate.set()
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 2)
+    assert bench.rows().keys() == {0, 1, 2}
 
 
 async def test_its_load_is_told_while_there_is_any() -> None:
