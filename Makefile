@@ -4,10 +4,11 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up down fmt check test bench profile sim integration chaos lock image image-test test-gpu bench-gpu
 
-# The first Python on PATH that is new enough and not too new; `make PYTHON=... target` names another.
-PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; exit; }; \
-	done; echo python3)
+# That of .venv, else the first suitable one on PATH, unless another is much faster; `make PYTHON=... target` names one.
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(or $(shell for p in python3 python3.12 python3.13 python3.11; do \
+	$$p infra/python_choice.py 2>/dev/null && exit; done),python3)
+endif
 BIN := .venv/bin
 GPU_PYTHON ?= $(or $(wildcard $(BIN)/python),$(PYTHON))
 KEEP ?=

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+from infra.python_choice import probe
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -72,13 +75,19 @@ def child_id(word: str, parent: int, proc: Path = Path("/proc")) -> int | None:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were taken on: processor, cores this process may use, memory, kernel, Python."""
+    """What the figures were taken on: processor, cores this process may use, memory, kernel, Python.
+
+    ``python_loop_ms``: a fixed loop of Python, best of seven. A shared machine's speed changes by the hour, and
+    interpreters of one version differ by a third: figures compare where this one agrees.
+    """
+    found = probe(sys.executable)
     return {
         "processor": _field(Path("/proc/cpuinfo"), "model name") or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(int(_field(Path("/proc/meminfo"), "MemTotal").split()[0] or 0) / 1e6, 1),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "python_loop_ms": None if found is None else round(found.seconds * 1e3, 2),
     }
 
 
