@@ -103,13 +103,13 @@ def learn(state: Breakers, change: MemoryEvent, value_hash: bytes) -> Breakers:
     state = replace(state, head=MemoryHead(change.sequence, value_hash))
     try:
         if change.key.startswith("breaker/"):
-            breaker = None if change.body is None else from_json(Breaker, change.body)
+            breaker = None if change.body is None else from_json(Breaker, change.body, newer=True)
             name = change.key.removeprefix("breaker/")
             alert_us = state.versions.get(name, Watched()).alert_us
             after = Watched(breaker=breaker, alert_us=0 if breaker is None else alert_us or breaker.since_us)
             return replace(state, versions={**state.versions, name: after})
         if change.kind == "ServingPolicySet":
-            policy = from_json(ServingPolicy, change.body or "")
+            policy = from_json(ServingPolicy, change.body or "", newer=True)
             off = tuple(model for model in state.off if model != policy.model)
             return replace(state, off=off if policy.breaker else (*off, policy.model))
     except PoisonRecordError:

@@ -174,13 +174,13 @@ def _set_cache_policy(state: State, command: MemoryCommand) -> Verdict:
     policy = from_json(CachePolicy, command.body)
     if command.key != f"cache/{policy.model}":
         return Refusal("invalid_body", f"The key of {policy.model}'s cache is cache/{policy.model}, not {command.key}.")
-    versions = [from_json(ModelVersion, state.values[key].body) for key in keys_below(state, f"model/{policy.model}/")]
+    versions = [from_json(ModelVersion, state.values[key].body, newer=True) for key in keys_below(state, f"model/{policy.model}/")]
     if not versions:
         return Refusal("unknown_model", f"No model {policy.model} is registered.")
     if policy.enabled and not any(version.deterministic for version in versions):
         return Refusal("not_deterministic", f"No version of {policy.model} is deterministic by its manifest.")
     standing = state.values.get(command.key)
-    epoch = 0 if standing is None else from_json(CachePolicy, standing.body).epoch
+    epoch = 0 if standing is None else from_json(CachePolicy, standing.body, newer=True).epoch
     if policy.epoch < epoch:
         return Refusal("stale_epoch", f"The cache of {policy.model} has epoch {epoch}, and no epoch comes again.")
     if not 1 <= policy.ttl_s <= MAX_CACHE_TTL_S:

@@ -105,26 +105,26 @@ def _learn(state: State, change: MemoryEvent, cause: RecordCoordinate) -> State:
     kind, body = change.kind, change.body or ""
     try:
         if kind == "ModelRegistered":
-            model = from_json(ModelVersion, body)
+            model = from_json(ModelVersion, body, newer=True)
             served = state.models.get(model.model, Served())
             sizes = {**served.max_batch_sizes, model.version: model.max_batch_size}
             inputs = {**served.inputs, model.version: digest(model.inputs).hex()[:16]}
             return _with(state, model.model, replace(served, max_batch_sizes=sizes, inputs=inputs))
         if kind == "ServingPolicySet":
-            policy = from_json(ServingPolicy, body)
+            policy = from_json(ServingPolicy, body, newer=True)
             served = state.models.get(policy.model, Served())
             return _with(state, policy.model, replace(served, policy=policy, cause=cause))
         if kind in ("VersionActivated", "VersionRolledBack"):
-            active = from_json(ActiveVersion, body)
+            active = from_json(ActiveVersion, body, newer=True)
             served = state.models.get(active.model, Served())
             return _with(state, active.model, replace(served, active=active.version, cause=cause))
         if kind == "PlanMadeEffective":
-            plan = from_json(Plan, body)
+            plan = from_json(Plan, body, newer=True)
             served = state.models.get(plan.model, Served())
             standing = replace(served, plan=to_json(plan), plan_version=change.version, pending=None, attempt=0)
             return _with(state, plan.model, standing)
         if kind == "CommandRejected":
-            return _refused(state, from_json(Rejection, body))
+            return _refused(state, from_json(Rejection, body, newer=True))
     except PoisonRecordError:
         return state  # the Orchestrator writes no such body; whatever it is, it is nothing to plan by
     return state

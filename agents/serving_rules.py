@@ -26,7 +26,7 @@ def activate_version(state: State, command: MemoryCommand) -> Verdict:
         return Refusal("unknown_model", f"No model {wanted.model} is registered.")
     if f"model/{wanted.model}/{wanted.version}" not in state.values:
         return Refusal("unknown_version", f"{wanted.model} has no version {wanted.version}.")
-    before = from_json(ActiveVersion, standing.body).version
+    before = from_json(ActiveVersion, standing.body, newer=True).version
     kind = "VersionRolledBack" if _rank(wanted.version) < _rank(before) else "VersionActivated"
     return (Change(kind, command.key, to_json(wanted)),)
 
@@ -39,7 +39,7 @@ def set_serving_policy(state: State, command: MemoryCommand) -> Verdict:
     active = state.values.get(f"active/{policy.model}")
     if active is None:
         return Refusal("unknown_model", f"No model {policy.model} is registered.")
-    refusal = _refused_fallbacks(state, policy, from_json(ActiveVersion, active.body).version)
+    refusal = _refused_fallbacks(state, policy, from_json(ActiveVersion, active.body, newer=True).version)
     if refusal is not None:
         return refusal
     if not 1 <= policy.max_attempts <= MAX_ATTEMPTS:
@@ -64,7 +64,7 @@ def _refused_fallbacks(state: State, policy: ServingPolicy, active: str) -> Refu
 
 
 def _facts(state: State, model: str, version: str) -> ModelVersion:
-    return from_json(ModelVersion, state.values[f"model/{model}/{version}"].body)
+    return from_json(ModelVersion, state.values[f"model/{model}/{version}"].body, newer=True)
 
 
 def open_breaker(state: State, command: MemoryCommand) -> Verdict:
@@ -74,7 +74,7 @@ def open_breaker(state: State, command: MemoryCommand) -> Verdict:
     if refusal is not None:
         return refusal
     policy = state.values.get(f"serving/{breaker.model}")
-    if policy is not None and not from_json(ServingPolicy, policy.body).breaker:
+    if policy is not None and not from_json(ServingPolicy, policy.body, newer=True).breaker:
         return Refusal("breaker_off", f"The serving policy of {breaker.model} wants no breakers.")
     return (Change("BreakerOpened", command.key, to_json(breaker)),)
 

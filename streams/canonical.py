@@ -27,10 +27,14 @@ def to_json(obj: Any) -> str:
     return json.dumps(to_plain(obj), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def from_json(cls: type[_T], text: str) -> _T:
-    """Read ``text`` as an object of ``cls``. Raises PoisonRecordError (code ``garbage``) on what does not fit."""
+def from_json(cls: type[_T], text: str, *, newer: bool = False) -> _T:
+    """Read ``text`` as an object of ``cls``. Raises PoisonRecordError (code ``garbage``) on what does not fit.
+
+    ``newer``: a later release may have written it, so fields with names that are not known are left out. Where the
+    writer can be told, in a command say, they are an error.
+    """
     try:
-        return typing.cast("_T", _reader(typing.cast("Any", cls))(json.loads(text)))
+        return typing.cast("_T", _reader(typing.cast("Any", cls), newer)(json.loads(text)))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise PoisonRecordError("garbage", f"not a {cls.__name__}: {error}") from error
 
@@ -58,19 +62,19 @@ def to_plain(obj: Any) -> Any:
 
 
 @cache
-def _reader(kind: Any) -> _Reader:
+def _reader(kind: Any, newer: bool) -> _Reader:
     """How a value of the annotated type ``kind`` is read from plain JSON."""
     if isinstance(kind, typing.NewType):
-        return _reader(kind.__supertype__)
+        return _reader(kind.__supertype__, newer)
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return _optional(args)
+        return _optional(args, newer)
     if origin is typing.Literal:
         return _literal(args)
     if origin is tuple:
-        return _tuple(args)
+        return _tuple(args, newer)
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
-        return _mapping(_reader(args[1]))
+        return _mapping(_reader(args[1], newer))
     if kind is bytes:
         return bytes.fromhex
     if kind is float:
@@ -78,7 +82,7 @@ def _reader(kind: Any) -> _Reader:
     if kind in (str, int, bool):
         return _exactly(kind)
     if dataclasses.is_dataclass(kind):
-        return _record(typing.cast("type[Any]", kind))
+        return _record(typing.cast("type[Any]", kind), newer)
     raise TypeError(f"{kind!r} has no canonical form")
 
 
@@ -106,17 +110,17 @@ def _literal(values: tuple[Any, ...]) -> _Reader:
     return read
 
 
-def _optional(args: tuple[Any, ...]) -> _Reader:
+def _optional(args: tuple[Any, ...], newer: bool) -> _Reader:
     (inner,) = (arg for arg in args if arg is not type(None))
-    read = _reader(inner)
+    read = _reader(inner, newer)
     return lambda plain: None if plain is None else read(plain)
 
 
-def _tuple(args: tuple[Any, ...]) -> _Reader:
+def _tuple(args: tuple[Any, ...], newer: bool) -> _Reader:
     if len(args) == 2 and args[1] is Ellipsis:
-        item = _reader(args[0])
+        item = _reader(args[0], newer)
         return lambda plain: tuple(item(value) for value in _exactly(list)(plain))
-    readers = [_reader(arg) for arg in args]
+    readers = [_reader(arg, newer) for arg in args]
     return lambda plain: tuple(read(value) for read, value in zip(readers, _exactly(list)(plain), strict=True))
 
 
@@ -124,15 +128,15 @@ def _mapping(read: _Reader) -> _Reader:
     return lambda plain: {key: read(value) for key, value in _exactly(dict)(plain).items()}
 
 
-def _record(cls: type[Any]) -> _Reader:
+def _record(cls: type[Any], newer: bool) -> _Reader:
     hints = typing.get_type_hints(cls)
     names = [f.name for f in dataclasses.fields(cls) if f.init]
-    readers = {name: _reader(hints[name]) for name in names}
+    readers = {name: _reader(hints[name], newer) for name in names}
 
     def read(plain: Any) -> Any:
         unknown = set(_exactly(dict)(plain)) - set(names)
-        if unknown:
+        if unknown and not newer:
             raise ValueError(f"unknown fields {sorted(unknown)}")
-        return cls(**{name: readers[name](value) for name, value in plain.items()})
+        return cls(**{name: readers[name](value) for name, value in plain.items() if name in readers})
 
     return read

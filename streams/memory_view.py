@@ -274,12 +274,12 @@ def _breakers(view: MemoryView) -> Mapping[str, Mapping[str, Breaker]]:
 
 def _bodies(view: MemoryView, prefix: str, cls: type[_T]) -> Iterable[_T]:
     entries = sorted((e for e in view.entries.values() if e.key.startswith(prefix)), key=lambda entry: entry.sequence)
-    return (from_json(cls, entry.body) for entry in entries)
+    return (from_json(cls, entry.body, newer=True) for entry in entries)
 
 
 def _typed(view: MemoryView, key: str, cls: type[_T]) -> _T | None:
     entry = view.entries.get(key)
-    return None if entry is None else _cached(view, key, lambda: from_json(cls, entry.body))
+    return None if entry is None else _cached(view, key, lambda: from_json(cls, entry.body, newer=True))
 
 
 def _cached(view: MemoryView, key: Any, compute: Callable[[], _T]) -> _T:

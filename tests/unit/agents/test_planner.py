@@ -59,6 +59,13 @@ def test_a_registered_model_gets_a_plan_proposed() -> None:
     assert state.head == MemoryHead(2, registered()[-1].value_hash)
 
 
+def test_a_plan_of_a_later_release_stands_where_it_is_the_same_in_what_this_one_knows() -> None:
+    events, later = registered(), to_json(PLAN)[:-1] + ',"more":{"of":"later"}}'
+    state, _ = learn(State(), [*events, following(events, "PlanMadeEffective", "plan/digits", later)])
+    assert (state.models["digits"].pending, state.models["digits"].plan_version) == (None, 1)
+    assert decide(state, tick(100 * SECOND), PARAMS) == (state, ())
+
+
 def test_nothing_more_once_the_plan_stands() -> None:
     events = registered()
     state, _ = learn(State(), [*events, following(events, "PlanMadeEffective", "plan/digits", to_json(PLAN))])

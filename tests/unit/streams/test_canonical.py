@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -90,6 +92,26 @@ def test_form_is_sorted_and_dense() -> None:
 def test_what_does_not_fit_is_poison(text: str) -> None:
     with pytest.raises(PoisonRecordError, match="not a Plan"):
         from_json(Plan, text)
+
+
+def plain_with(more: Any, plain: Any) -> Any:
+    """The same with another field in each object."""
+    if isinstance(plain, dict):
+        return {**{name: plain_with(more, value) for name, value in plain.items()}, "field-of-later": more}
+    return [plain_with(more, value) for value in plain] if isinstance(plain, list) else plain
+
+
+@given(model_versions, st.none() | st.integers() | st.lists(st.text(max_size=3), max_size=2))
+def test_what_a_later_release_adds_is_left_out_where_it_may_have_written(version: ModelVersion, more: Any) -> None:
+    text = json.dumps(plain_with(more, json.loads(to_json(version))))
+    assert from_json(ModelVersion, text, newer=True) == version
+    with pytest.raises(PoisonRecordError, match="unknown fields"):
+        from_json(ModelVersion, text)
+
+
+def test_what_a_later_release_means_otherwise_is_poison_for_all() -> None:
+    with pytest.raises(PoisonRecordError, match="not a Plan"):
+        from_json(Plan, '{"model":1,"versions":[],"max_batch_size":1,"timeout_ms":1,"more":0}', newer=True)
 
 
 def test_nan_and_foreign_types_are_refused() -> None:
