@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from schemas.coordinate import RecordCoordinate
+
+_STEPS: Final = (10, 12, 15, 20, 25, 30, 40, 50, 60, 80)
+LATENCY_BOUNDS_MS: Final = (
+    *(1, 2, 3, 4, 5, 6, 8),
+    *(step * scale for scale in (1, 10, 100, 1000) for step in _STEPS if step * scale <= 60_000),
+)
+"""Upper bounds of ``ModelWindow.latency_counts``; steps of 20 to 100 %, the numbers in which people give targets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,11 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class ModelWindow:
-    """Counts of one model version in a telemetry window; times are sums in microseconds over ``num_rows``."""
+    """Counts of one model version in a telemetry window; times are sums in microseconds over ``num_rows``.
+
+    ``latency_counts``: OK rows by time, up to each of ``LATENCY_BOUNDS_MS``, then those above all of them; zeros at the
+    end are left out, and a stage that does not tell has none.
+    """
 
     model: str
     version: str
@@ -55,6 +67,7 @@ class ModelWindow:
     num_expired: int
     total_us: int
     max_us: int
+    latency_counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ RESULT = InferenceResult(
     *(Timing(T + 1, T + 2, T + 3, T + 4), (TENSOR,)),
 )
 PLAN = Plan("digits", (VersionWeight("v1.0.0", 90), VersionWeight("v1.1.0", 10)), 128, 30_000, 1, ("v0.9.0",), 3, True)
-WINDOW = ModelWindow("digits", "v1.0.0", 10, 6, 2, 1, 1, 5_000, 900)
+WINDOW = ModelWindow("digits", "v1.0.0", 10, 6, 2, 1, 1, 5_000, 900, (0, 4, 0, 2))
 
 SAMPLES: dict[str, Any] = {
     type(record).__name__: record
