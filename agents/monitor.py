@@ -10,6 +10,7 @@ that was away) the count begins anew. A process silent for ``forget_us`` is forg
 A stage that met cached values which this stack did not write raises one ``cache_forged`` alert, resolved when none was
 met for ``quiet_us``.
 Breakers: see ``agents.breaker_machine``; it asks for their moves and raises an alert while one is not closed.
+SLOs of models: see ``agents.slo``; an alert while one spends its error budget too fast.
 
 ``isos status`` folds the same topics through ``fold_heartbeat`` and ``fold_telemetry`` and shows ``model_rates``.
 """
@@ -20,9 +21,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from agents import forgery
+from agents import forgery, slo
 from agents.breaker_machine import BreakerParams, Breakers, alert_of, hear, learn, moves
 from agents.forgery import Forgery
+from agents.slo import SloParams, Slos
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryEvent
 from schemas.telemetry import Alert, Heartbeat, LoadedModel, Telemetry
@@ -44,6 +46,7 @@ class Params:
     forget_us: int = 600_000_000
     quiet_us: int = 60_000_000
     breaker: BreakerParams = field(default_factory=BreakerParams)
+    slo: SloParams = field(default_factory=SloParams)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class State:
     last_us: int = 0
     forgeries: Mapping[str, Forgery] = field(default_factory=dict)
     breakers: Breakers = field(default_factory=Breakers)
+    slos: Slos = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +115,19 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
             forgeries, effects = forgery.note(state.forgeries, window, event)
             state = replace(fold_telemetry(state, window), forgeries=forgeries)
             heard = hear(state.breakers, window, event.now_us, params.breaker)
-            state, asked = _move(replace(state, breakers=heard), event.now_us, params)
+            slos = slo.hear(state.slos, window, event, params.slo)
+            state, asked = _move(replace(state, breakers=heard, slos=slos), event.now_us, params)
             return state, (*effects, *asked)
         case MemoryEvent() as change:
-            return _learn(state, change, event)
+            return _learn(state, change, event, params)
         case Tick():
             state, effects = _judge(state, event.now_us, params)
             forgeries, gone = forgery.gone(state.forgeries, event.now_us, params.quiet_us)
-            if forgeries is not state.forgeries:
-                state = replace(state, forgeries=forgeries)
+            slos, burning = slo.judge(state.slos, event.now_us, params.slo)
+            if forgeries is not state.forgeries or slos is not state.slos:
+                state = replace(state, forgeries=forgeries, slos=slos)
             state, asked = _move(state, event.now_us, params)
-            return state, (*effects, *gone, *asked)
+            return state, (*effects, *gone, *burning, *asked)
     return state, NO_EFFECTS
 
 
@@ -133,12 +139,15 @@ def _move(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
     return state, tuple(Publish("memory.commands", each.key.encode(), each) for each in commands)
 
 
-def _learn(state: State, change: MemoryEvent, event: Event) -> tuple[State, Effects]:
-    """Follow memory; a breaker that is not closed is an alert."""
+def _learn(state: State, change: MemoryEvent, event: Event, params: Params) -> tuple[State, Effects]:
+    """Follow memory; a breaker that is not closed is an alert. What the chain of events refuses changes nothing."""
     breakers = learn(state.breakers, change, event.answers)
+    if breakers is state.breakers:
+        return state, NO_EFFECTS
+    slos, ended = slo.learn(state.slos, change, event, params.slo)
     alert = alert_of(state.breakers, breakers, change, event.coordinate)
     effects = NO_EFFECTS if alert is None else (Publish("control.alerts", alert.subject.encode(), alert),)
-    return replace(state, breakers=breakers), effects
+    return replace(state, breakers=breakers, slos=slos), (*effects, *ended)
 
 
 def process_name(heartbeat: Heartbeat) -> str:

@@ -32,7 +32,7 @@ def activate_version(state: State, command: MemoryCommand) -> Verdict:
 
 
 def set_serving_policy(state: State, command: MemoryCommand) -> Verdict:
-    """Set fallbacks, tries, hedging, and whether breakers open; without breakers those that are open are closed."""
+    """Set fallbacks, tries, hedging, SLO, and whether breakers open; without breakers the open ones are closed."""
     policy = from_json(ServingPolicy, command.body)
     if command.key != f"serving/{policy.model}":
         return _wrong_key(f"The serving policy of {policy.model} stands under serving/{policy.model}", command)
@@ -44,6 +44,8 @@ def set_serving_policy(state: State, command: MemoryCommand) -> Verdict:
         return refusal
     if not 1 <= policy.max_attempts <= MAX_ATTEMPTS:
         return Refusal("invalid_policy", f"A row is tried 1 to {MAX_ATTEMPTS} times, not {policy.max_attempts}.")
+    if policy.slo is not None and policy.slo.problem:
+        return Refusal("invalid_policy", f"{policy.slo.problem[0].upper()}{policy.slo.problem[1:]}.")
     changes = (Change("ServingPolicySet", command.key, to_json(policy)),)
     if policy.breaker:
         return changes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Final
@@ -10,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 
 from infra.memory_command import command_of
 from schemas.memory import MemoryCommand
-from schemas.serving import ServingPolicy
+from schemas.serving import ServingPolicy, Slo
 from streams.canonical import to_json
 from streams.codec import Codec
 from streams.connection import Connection, bounded, producer, start, stop_quietly
@@ -29,6 +30,7 @@ from streams.registry.schema_log import read_schema_ids
 from streams.topics import full_name
 from streams.watch import MemoryWatch
 
+DEFAULT_LATE_PPM: Final = 10_000
 COMMANDS_TOPIC: Final = "memory.commands"
 SEND_TIMEOUT_S: Final = 10.0
 NOT_FOUND: Final = ("unknown_model", "unknown_version")
@@ -58,12 +60,32 @@ def standing(view: MemoryView, model: str) -> ServingPolicy:
     return serving_policy(view, model) or ServingPolicy(model)
 
 
+def changed_slo(
+    slo: Slo | None, latency_ms: int | None = None, share: float | None = None, error_share: float | None = None
+) -> Slo:
+    """The SLO with what is named in place of what stands; 99 % are to be in time where nothing says how many.
+
+    Raises ValueError with a sentence for one that cannot be judged.
+    """
+    now = slo or Slo()
+    latency_ms = now.latency_ms if latency_ms is None else latency_ms
+    if share is not None and not latency_ms:
+        raise ValueError("a share of answers in time needs a latency target")
+    late_ppm = round((1 - share) * 1e6) if share is not None else now.late_ppm or DEFAULT_LATE_PPM
+    error_ppm = now.error_ppm if error_share is None else math.ceil(round(error_share * 1e6, 3))
+    wanted = Slo(latency_ms, late_ppm if latency_ms else 0, error_ppm)
+    if wanted.problem:
+        raise ValueError(wanted.problem)
+    return wanted
+
+
 def policy_command(wanted: ServingPolicy, view: MemoryView, now_us: int) -> MemoryCommand:
     """The proposal of a policy."""
     tries = f"{wanted.max_attempts} {'try' if wanted.max_attempts == 1 else 'tries'}"
     fallbacks = f"falls back to {', '.join(wanted.fallbacks)}" if wanted.fallbacks else "no fallback"
     switches = f"{'' if wanted.hedge else 'not '}hedged, {'' if wanted.breaker else 'no '}breakers"
-    reason = f"{wanted.model}: {fallbacks}, {tries}, {switches}"
+    promise = "" if wanted.slo is None else f", SLO {wanted.slo}"
+    reason = f"{wanted.model}: {fallbacks}, {tries}, {switches}{promise}"
     return command_of("SetServingPolicy", f"serving/{wanted.model}", to_json(wanted), reason, view, now_us)
 
 

@@ -1,4 +1,4 @@
-"""``isos serving``: what serves a model where its version cannot, tries, hedging, and breakers."""
+"""``isos serving``: what serves a model where its version cannot, tries, hedging, breakers, and its SLO."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from infra.serving_control import ServingControl
-    from schemas.serving import ServingPolicy
+    from schemas.serving import ServingPolicy, Slo
     from streams.memory_view import MemoryView
 
 app = new_app(has_verbs=True)
@@ -38,7 +38,7 @@ def show(ctx: typer.Context, model: ModelArgument, output: OutputOption = Output
     policy, view = controlled(ctx, run)
     row = policy_row(policy, view)
     breakers = breaker_rows(view, model)
-    write([{**row, "fallbacks": ", ".join(policy.fallbacks) or None}], output, {**row, "open_breakers": breakers})
+    write([table_row(row, policy)], output, {**row, "open_breakers": breakers})
     if output is Output.TABLE:
         for each in breakers:
             when = f", for {each['seconds_left']} s more" if each["state"] == "open" else ""
@@ -51,6 +51,7 @@ def show(ctx: typer.Context, model: ModelArgument, output: OutputOption = Output
         "isos serving set digits --fallback v1.0.0",
         "isos serving set digits --max-attempts 3 --hedge",
         "isos serving set digits --no-fallback --no-breaker",
+        "isos serving set digits --slo-ms 250 --slo-share 0.99 --slo-error-share 0.001",
     ),
 )
 def set_(
@@ -70,12 +71,24 @@ def set_(
     breaker: Annotated[
         bool | None, typer.Option("--breaker/--no-breaker", help="Keep a version that fails its requests from them.")
     ] = None,
+    slo_ms: Annotated[
+        int | None, typer.Option(help="SLO: OK answers are there within so many ms (0 = no latency target).")
+    ] = None,
+    slo_share: Annotated[
+        float | None, typer.Option(min=0.9, max=0.99999, help="SLO: the share of them that is; 0.99 if none was set.")
+    ] = None,
+    slo_error_share: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.1, help="SLO: the share of requests that may end as ERROR or EXPIRED (0 = any)."),
+    ] = None,
+    no_slo: Annotated[bool, typer.Option("--no-slo", help="The model promises nothing.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Change what is named and leave the rest.
 
-    Fallbacks must take the same inputs as the active version. Exit code 3 for an unknown model or version, 4 when the
-    Orchestrator refuses, 5 when it does not answer in time.
+    Fallbacks must take the same inputs as the active version. An SLO whose budget is spent too fast is an alert
+    (`slo_burn`). Exit code 3 for an unknown model or version, 4 when the Orchestrator refuses, 5 when it does not
+    answer in time.
     """
     from dataclasses import replace
 
@@ -85,26 +98,61 @@ def set_(
         raise typer.BadParameter("give either --fallback VERSION or --no-fallback", param_hint="--fallback")
     if fallback or no_fallback:
         changes["fallbacks"] = tuple(fallback or ())
-    if not changes:
+    slo_flags = (slo_ms, slo_share, slo_error_share)
+    has_slo = any(flag is not None for flag in slo_flags)
+    if has_slo and no_slo:
+        raise typer.BadParameter("give either --no-slo or what the SLO is to be", param_hint="--no-slo")
+    if no_slo:
+        changes["slo"] = None
+    if not changes and not has_slo:
         raise typer.BadParameter("say what to change; `isos serving show MODEL` shows what stands", param_hint="set")
 
+    if slo_ms:
+        slo_or_usage(None, slo_ms)
+
+    def changed(now: ServingPolicy) -> ServingPolicy:
+        wanted = replace(now, **changes)
+        return replace(wanted, slo=slo_or_usage(now.slo, *slo_flags)) if has_slo else wanted
+
     async def run(control: ServingControl) -> tuple[ServingPolicy, MemoryView]:
-        policy = await control.set_policy(model, lambda now: replace(now, **changes))
+        policy = await control.set_policy(model, changed)
         return policy, control.view
 
     policy, view = controlled(ctx, run)
     row = policy_row(policy, view)
-    write([{**row, "fallbacks": ", ".join(policy.fallbacks) or None}], output, row)
+    write([table_row(row, policy)], output, row)
+
+
+def slo_or_usage(slo: Slo | None, *flags: Any) -> Slo:
+    """The SLO with what the flags change; one that cannot be judged is a usage error."""
+    from infra.serving_control import changed_slo
+
+    try:
+        return changed_slo(slo, *flags)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--slo-ms") from None
 
 
 def policy_row(policy: ServingPolicy, view: MemoryView) -> dict[str, Any]:
-    """A policy beside the version that is active."""
+    """A policy beside the version that is active; shares of an SLO as people give them."""
     from streams.memory_view import active_version
 
-    row = asdict(policy)
+    row, slo = asdict(policy), policy.slo
+    shares = None if slo is None else {
+        "latency_ms": slo.latency_ms or None,
+        "share": round(1 - slo.late_ppm / 1e6, 6) if slo.latency_ms else None,
+        "error_share": slo.error_ppm / 1e6 or None,
+    }  # fmt: skip
     return {"model": row.pop("model"), "active_version": active_version(view, policy.model), **row} | {
-        "fallbacks": list(policy.fallbacks)
-    }
+        "fallbacks": list(policy.fallbacks), "slo": shares,
+    }  # fmt: skip
+
+
+def table_row(row: dict[str, Any], policy: ServingPolicy) -> dict[str, Any]:
+    """The row with texts for what would be a list or a record in a cell."""
+    return {
+        **row, "fallbacks": ", ".join(policy.fallbacks) or None, "slo": None if policy.slo is None else str(policy.slo),
+    }  # fmt: skip
 
 
 def breaker_rows(view: MemoryView, model: str) -> list[dict[str, Any]]:

@@ -21,6 +21,8 @@ from agents.monitor import (
     fold_telemetry,
     model_rates,
 )
+from schemas.memory import MemoryEvent
+from schemas.serving import ServingPolicy, Slo
 from schemas.telemetry import Alert, Heartbeat, ModelWindow, Telemetry
 from streams.agent import Effects, Publish
 from streams.canonical import from_json, to_json
@@ -191,3 +193,30 @@ def test_a_version_that_fails_its_rows_has_its_breaker_opened_and_alerted() -> N
 
 def test_the_state_of_an_older_release_is_read() -> None:
     assert from_json(State, '{"processes":{},"windows":{},"listening_us":1,"last_us":2}') == State({}, {}, 1, 2)
+
+
+def answered(start_s: int, late: int) -> Telemetry:
+    part = ModelWindow("digits", "v1.0.0", late, late, 0, 0, 0, 0, 0, (0, late))
+    return Telemetry("validator", 0, start_s * SECOND, SECOND, 1, 0, (part,))
+
+
+def promised(latency_ms: int, version: int = 1) -> MemoryEvent:
+    body = to_json(ServingPolicy("digits", slo=Slo(latency_ms, 10_000)))
+    return MemoryEvent(version, bytes(32), "c", "cli", "ServingPolicySet", "serving/digits", version, body, "", (), 1)
+
+
+def test_a_model_that_breaks_its_slo_is_alerted_and_another_slo_resolves_it() -> None:
+    state, _ = decide(State(), at(promised(1), SECOND, answers=b"1"), PARAMS)
+    state, effects = decide(state, at(answered(9, 100), 10 * SECOND), PARAMS)
+    assert effects == ()
+    assert from_json(State, to_json(state)) == state
+    state, effects = ticks(state, 10, 20)
+    (raised,) = effects
+    assert (raised.topic, raised.key, raised.record.kind, raised.record.resolved) == (
+        *("control.alerts", b"digits", "slo_burn", False),
+    )
+    stale = replace(promised(1_000, 2), prev_hash=b"2" * 32)
+    assert decide(state, at(stale, 21 * SECOND, answers=b"x"), PARAMS) == (replace(state, last_us=21 * SECOND), ())
+    state, (resolved,) = decide(state, at(replace(stale, prev_hash=b"1"), 21 * SECOND, answers=b"2"), PARAMS)
+    assert (resolved.record.alert_id, resolved.record.resolved) == (raised.record.alert_id, True)
+    assert state.slos["digits"].slo == Slo(1_000, 10_000)

@@ -13,7 +13,7 @@ from agents.serving_rules import MAX_ATTEMPTS, MAX_FALLBACKS
 from agents.verdict import State
 from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.model import TensorSpec
-from schemas.serving import Breaker, ServingPolicy
+from schemas.serving import Breaker, ServingPolicy, Slo
 from streams.canonical import to_json
 from streams.memory_view import (
     ActiveVersion,
@@ -73,7 +73,7 @@ class Memory:
 
 def test_a_policy_is_set_and_read() -> None:
     memory = Memory()
-    wanted = ServingPolicy("digits", ("v2.0.0",), 3, True, True)
+    wanted = ServingPolicy("digits", ("v2.0.0",), 3, True, True, Slo(250, 10_000, 1_000))
     assert memory.kinds(policy(wanted)) == ["ServingPolicySet"]
     assert serving_policy(memory.view, "digits") == wanted
     assert serving_policy(memory.view, "other") is None
@@ -90,6 +90,9 @@ def test_a_policy_is_set_and_read() -> None:
         (ServingPolicy("digits", tuple(f"v{n}.0.0" for n in range(MAX_FALLBACKS + 1))), "invalid_policy"),
         (ServingPolicy("digits", max_attempts=0), "invalid_policy"),
         (ServingPolicy("digits", max_attempts=MAX_ATTEMPTS + 1), "invalid_policy"),
+        (ServingPolicy("digits", slo=Slo()), "invalid_policy"),
+        (ServingPolicy("digits", slo=Slo(170, 10_000)), "invalid_policy"),
+        (ServingPolicy("digits", slo=Slo(error_ppm=500_000)), "invalid_policy"),
     ],
 )
 def test_a_policy_that_cannot_be_is_refused(wanted: ServingPolicy, code: str) -> None:

@@ -12,11 +12,12 @@ from infra.memory_command import AGENT
 from infra.serving_control import (
     ServingRefusedError,
     activation_command,
+    changed_slo,
     policy_command,
     standing,
 )
 from schemas.memory import MemoryEntry
-from schemas.serving import ServingPolicy
+from schemas.serving import ServingPolicy, Slo
 from streams.canonical import from_json, to_json
 from streams.memory_view import ActiveVersion, MemoryView, Rejection
 from tests.support.frames import MODEL, memory
@@ -52,6 +53,39 @@ def test_a_policys_command_is_for_the_version_that_stands_and_the_same_twice() -
     later = with_entry(VIEW, "serving/digits", ServingPolicy("digits"))
     assert policy_command(WANTED, later, 5).expected_version == 4
     assert policy_command(WANTED, later, 5).command_id != command.command_id
+
+
+def test_a_policys_reason_says_what_is_promised() -> None:
+    wanted = ServingPolicy("digits", slo=Slo(250, 10_000, 1_000))
+    assert policy_command(wanted, VIEW, 5).reason == (
+        "digits: no fallback, 2 tries, not hedged, breakers, SLO 99 % within 250 ms, errors up to 0.1 %"
+    )
+
+
+def test_an_slo_is_changed_in_what_is_named() -> None:
+    both = Slo(250, 1_000, 2_000)
+    assert changed_slo(None, 250) == Slo(250, 10_000)
+    assert changed_slo(None, 250, 0.99999) == Slo(250, 10)
+    assert changed_slo(None, None, None, 0.1) == Slo(0, 0, 100_000)
+    assert changed_slo(both, 100) == Slo(100, 1_000, 2_000)
+    assert changed_slo(both, None, 0.95) == Slo(250, 50_000, 2_000)
+    assert changed_slo(both, None, None, 0.0) == Slo(250, 1_000)
+    assert changed_slo(both, 0) == Slo(0, 0, 2_000)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ((None, 0.99), "a share of answers in time needs a latency target"),
+        ((0,), "an SLO needs a latency target, an error target, or both"),
+        ((90,), "a latency target is 80 or 100 ms, not 90"),
+        ((250, 1.0), "the share of answers in time is 0.9 to 0.99999, not 1"),
+        ((None, None, 1e-9), "the share of errors is 0.00001 to 0.1, not 1e-06"),
+    ],
+)
+def test_an_slo_that_cannot_be_judged_is_a_sentence(flags: tuple[float, ...], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        changed_slo(None, *flags)  # type: ignore[arg-type]
 
 
 def test_an_activations_command() -> None:

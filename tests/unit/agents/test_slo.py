@@ -1,0 +1,304 @@
+"""Burn-rate alerts: raised in both windows only, once, and resolved in both."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.slo import Judged, SloParams, Slos, hear, judge, learn
+from schemas.memory import MemoryEvent
+from schemas.serving import ServingPolicy, Slo
+from schemas.telemetry import LATENCY_BOUNDS_MS, Alert, ModelWindow, Telemetry
+from streams.agent import Effects
+from streams.canonical import from_json, to_json
+from tests.support.control import HERE, SECOND, at
+
+PARAMS = SloParams()
+SLO = Slo(250, 10_000, 1_000)
+LATE = LATENCY_BOUNDS_MS.index(250) + 1
+START_S = 1_000_000
+
+
+def serving(slo: Slo | None, model: str = "digits") -> MemoryEvent:
+    body = to_json(ServingPolicy(model, slo=slo))
+    return MemoryEvent(1, b"", "c", "cli", "ServingPolicySet", f"serving/{model}", 1, body, "", (), 1)
+
+
+def told(second: int, good: int, late: int = 0, bad: int = 0, version: str = "v1.0.0", instance: int = 0) -> Telemetry:
+    """A Validator's window of the second that ends at ``second``."""
+    counts = (good, *[0] * (LATE - 1), late)
+    part = ModelWindow("digits", version, good + late + bad, good + late, bad, 0, 0, 0, 0, counts)
+    return Telemetry("validator", instance, (second - 1) * SECOND, SECOND, 1, 0, (part,))
+
+
+class World:
+    """The SLO part of the Monitor with one model, second by second."""
+
+    def __init__(self, slo: Slo = SLO) -> None:
+        self.state: Slos = {}
+        self.second = START_S
+        self.alerts: list[Alert] = []
+        self.set(slo)
+
+    def set(self, slo: Slo | None) -> None:
+        self.state, effects = learn(self.state, serving(slo), at(None, self.second * SECOND), PARAMS)
+        self.note(effects)
+
+    def note(self, effects: Effects) -> None:
+        for effect in effects:
+            assert (effect.topic, effect.key) == ("control.alerts", b"digits")
+            self.alerts.append(effect.record)
+
+    def hear(self, window: Telemetry) -> None:
+        self.state = hear(self.state, window, at(window, self.second * SECOND), PARAMS)
+
+    def judge(self) -> None:
+        self.state, effects = judge(self.state, self.second * SECOND, PARAMS)
+        self.note(effects)
+
+    def run(self, seconds: int, good: int = 0, late: int = 0, bad: int = 0) -> None:
+        """So many rows in each of so many seconds."""
+        for _ in range(seconds):
+            self.second += 1
+            if good or late or bad:
+                self.hear(told(self.second, good, late, bad))
+            self.judge()
+
+    @property
+    def heads(self) -> list[tuple[str, bool]]:
+        return [("/".join(each.alert_id.split("/")[2:4]), each.resolved) for each in self.alerts]
+
+
+def test_a_late_model_is_alerted_once_with_evidence_and_resolved() -> None:
+    world = World()
+    world.run(300, good=100)
+    assert world.alerts == []
+    world.run(60, late=100)
+    (raised,) = world.alerts
+    since_us = (START_S + 300) * SECOND
+    took_s = (raised.time_us - since_us) // SECOND
+    assert 15 <= took_s <= 19  # 14.4 % of two minutes and of the slot that the window reaches into
+    assert raised.alert_id == f"slo_burn/digits/latency/fast/{raised.time_us}"
+    assert (raised.kind, raised.subject, raised.severity, raised.resolved) == ("slo_burn", "digits", "critical", False)
+    assert raised.causes == (HERE,)
+    evidence = json.loads(raised.evidence)
+    assert (evidence["objective"], evidence["speed"], evidence["threshold"]) == ("latency", "fast", 14.4)
+    assert evidence["slo"] == {"latency_ms": 250, "late_ppm": 10_000, "error_ppm": 1_000}
+    assert (evidence["short"]["seconds"], evidence["long"]["seconds"]) == (10, 120)
+    assert evidence["short"] == {"seconds": 10, "num_rows": 2_000, "num_bad": 1_900, "burn": 95.0}  # and its slot
+    long = evidence["long"]
+    assert long["num_bad"] == took_s * 100
+    assert evidence["versions"] == [{"version": "v1.0.0", "num_rows": long["num_rows"], "num_bad": long["num_bad"]}]
+    assert raised.message == (
+        f"{long['num_bad']} of {long['num_rows']} OK answers of digits took longer than 250 ms within 120 s, "
+        f"{long['burn']:g} times what its SLO allows."
+    )
+    world.run(200, good=100)
+    assert world.heads == [("latency/fast", False), ("latency/fast", True)]
+    resolved = world.alerts[1]
+    assert (resolved.alert_id, resolved.message) == (raised.alert_id, "digits keeps its SLO again.")
+    assert json.loads(resolved.evidence)["short"]["num_bad"] == 0
+
+
+def test_errors_are_judged_by_themselves() -> None:
+    world = World()
+    world.run(100, good=90, bad=10)
+    assert world.heads == [("errors/fast", False)]
+    assert world.alerts[0].message.startswith("10 of 100 rows of digits ended as ERROR or EXPIRED within 120 s, 100 ")
+    world = World(Slo(250, 10_000))
+    world.run(100, good=90, bad=10)
+    assert world.alerts == []
+
+
+def test_a_slow_burn_is_a_warning_and_a_faster_one_is_critical_besides() -> None:
+    world = World()
+    world.run(800, good=90, late=10)  # ten times too fast
+    assert world.heads == [("latency/slow", False)]
+    assert world.alerts[0].severity == "warning"
+    world.run(200, good=50, late=50)
+    assert world.heads[1:] == [("latency/fast", False)]
+    world.run(900, good=100)
+    assert world.heads[2:] == [("latency/fast", True), ("latency/slow", True)]
+
+
+def test_while_the_fast_alert_stands_there_is_no_slow_one() -> None:
+    world = World()
+    world.run(900, late=10)
+    assert world.heads == [("latency/fast", False)]
+
+
+@pytest.mark.parametrize(("late", "is_raised"), [(143, False), (144, True)])
+def test_the_threshold_of_the_fast_speed(late: int, is_raised: bool) -> None:
+    world = World(replace(SLO, error_ppm=0))
+    world.run(1, good=1_000 - late, late=late)
+    fast = ("latency/fast", False)
+    assert (fast in world.heads) is is_raised
+
+
+def test_few_rows_never_alert() -> None:
+    world = World()
+    world.run(720, bad=0, late=0)
+    for _ in range(49):
+        world.second += 1
+        world.hear(told(world.second, 0, 1, 0))
+        world.judge()
+    assert world.alerts == []
+    world.run(1, late=1)
+    assert world.heads == [("latency/fast", False)]
+
+
+def test_few_bad_rows_never_alert() -> None:
+    world = World()
+    world.run(10, good=100)
+    world.run(4, good=1, bad=1)  # four of a thousand are forty times what is allowed of errors in their seconds
+    world.run(30, good=0, bad=0)
+    assert world.alerts == []
+
+
+def test_what_is_over_is_not_alerted_though_the_long_window_still_burns() -> None:
+    world = World()
+    world.hear(told(world.second, 0, 400))
+    world.second += 75  # nothing judged meanwhile
+    world.run(1, good=1)
+    assert world.alerts == []
+
+
+def test_no_data_holds_an_alert() -> None:
+    world = World()
+    world.run(30, late=100)
+    world.run(2_000)
+    assert world.heads == [("latency/fast", False)]
+    world.run(1, good=1)
+    assert world.heads[1:] == [("latency/fast", True)]
+
+
+def test_short_peaks_within_the_budget_do_not_alert() -> None:
+    world = World()
+    for _ in range(20):
+        world.run(59, good=100)
+        world.run(1, late=100)  # 1.7 % late is 1.7 times the budget
+    assert world.alerts == []
+
+
+def test_another_slo_resolves_what_the_old_one_raised_and_counts_anew() -> None:
+    world = World()
+    world.run(30, late=100)
+    world.set(Slo(60_000, 10_000, 1_000))
+    assert world.heads == [("latency/fast", False), ("latency/fast", True)]
+    message = "digits has another SLO: 99 % within 60000 ms, errors up to 0.1 %."
+    assert (world.alerts[1].alert_id, world.alerts[1].message) == (world.alerts[0].alert_id, message)
+    assert json.loads(world.alerts[1].evidence)["slo"]["latency_ms"] == 250
+    assert world.state["digits"].versions == {}
+    world.run(30, late=100)
+    assert len(world.alerts) == 2
+
+
+def test_without_an_slo_nothing_is_kept() -> None:
+    world = World()
+    world.run(30, late=100)
+    world.set(None)
+    assert world.alerts[1].message == "digits has no SLO any more."
+    assert world.state == {}
+    world.run(30, late=100)
+    assert (world.state, len(world.alerts)) == ({}, 2)
+
+
+def test_the_same_policy_again_changes_nothing() -> None:
+    world = World()
+    world.run(30, late=100)
+    before = world.state
+    world.set(SLO)
+    assert world.state is before
+    removed = replace(serving(SLO), body=None)
+    state, effects = learn(before, removed, at(None, world.second * SECOND), PARAMS)
+    assert (state, [effect.record.resolved for effect in effects]) == ({}, [True])
+
+
+def test_what_is_no_policy_and_other_keys_change_nothing() -> None:
+    world = World()
+    for event in (replace(serving(None), body="{"), replace(serving(None), key="plan/digits")):
+        assert learn(world.state, event, at(None), PARAMS) == (world.state, ())
+
+
+def test_other_stages_and_models_are_not_heard() -> None:
+    world = World()
+    before = world.state
+    world.hear(replace(told(world.second, 1, 9), stage="executor"))
+    other = told(world.second, 1, 9)
+    world.hear(replace(other, models=(replace(other.models[0], model="letters"),)))
+    assert world.state is before
+
+
+def test_a_validator_whose_clock_is_off_raises_nothing_wrong() -> None:
+    world = World()
+    world.run(700, good=100)
+    world.hear(told(world.second - 2_000, 0, 900))  # of long ago
+    world.run(20, good=100)
+    assert world.alerts == []
+    world.hear(told(world.second + 2_000, 0, 3_000))  # counts as of now
+    world.judge()
+    assert world.heads == [("latency/fast", False)]
+    world.run(200, good=100)
+    assert world.heads[1:] == [("latency/fast", True)]
+    assert max(slot.start_us for slot in world.state["digits"].versions["v1.0.0"]) <= world.second * SECOND
+
+
+def test_our_own_clock_stepping_back_raises_nothing_twice() -> None:
+    world = World()
+    world.run(700, good=100)
+    world.run(30, late=100)
+    world.second -= 60
+    world.run(80, late=100)
+    assert world.heads == [("latency/fast", False)]
+    world.run(300, good=100)
+    assert world.heads[1:] == [("latency/fast", True)]
+
+
+def test_the_state_of_a_long_day_is_small_and_comes_back_as_it_was() -> None:
+    world = World()
+    for _ in range(3_000):
+        world.second += 1
+        for instance, version in enumerate(("v1.0.0", "v2.0.0")):
+            world.hear(told(world.second, 1_000, 1, 1, version, instance))
+    world.run(30, late=2_000)
+    text = to_json(Judged(**{name: getattr(world.state["digits"], name) for name in Judged.__dataclass_fields__}))
+    again = from_json(Judged, text)
+    assert again == world.state["digits"]
+    assert len(text) < 20_000
+    assert all(len(slots) <= 74 for slots in again.versions.values())
+    twin = World()
+    twin.state, twin.second = {"digits": again}, world.second
+    world.run(200, good=100)
+    twin.run(200, good=100)
+    assert twin.state == world.state
+    assert twin.alerts == world.alerts[-len(twin.alerts) :]
+
+
+def test_idle_ticks_leave_the_state_the_same_object() -> None:
+    world = World()
+    world.run(20, good=100)
+    before = world.state
+    world.judge()
+    world.second += 1
+    world.judge()
+    assert world.state is before
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(0, 5), st.integers(0, 30)), max_size=60))
+def test_alerts_of_a_kind_alternate_under_one_id(told_: list[tuple[int, int, int, int]]) -> None:
+    world = World()
+    for good, late, bad, pause in told_:
+        world.run(1, good, late, bad)
+        world.run(pause)
+    kinds: dict[str, list[Alert]] = {}
+    for alert in world.alerts:
+        kinds.setdefault("/".join(alert.alert_id.split("/")[:4]), []).append(alert)
+    for alerts in kinds.values():
+        assert [each.resolved for each in alerts] == [n % 2 == 1 for n in range(len(alerts))]
+        assert all(a.alert_id == b.alert_id for a, b in zip(alerts[::2], alerts[1::2], strict=False))
+    standing = {key for key, alerts in kinds.items() if len(alerts) % 2}
+    assert standing == {f"slo_burn/digits/{key}" for key in world.state["digits"].raised}
