@@ -195,7 +195,7 @@ async def executor(context: RoleContext) -> None:
             return settings.device, provider, *loop.utilisation.close(time.time_ns() / 1000)
 
         pulse = _pulse(
-            context, parts, models=loader.loaded, load=load, telemetry=partial(loop.attempts, context.instance)
+            context, parts, models=loader.loaded, load=load, windows=(partial(loop.attempts, context.instance),)
         )
         try:
             while not (loader.is_settled or loading.done()):  # a lane is taken only when the planned models are warm
@@ -213,7 +213,7 @@ async def router(context: RoleContext) -> None:
     """Admitted frames are routed by the plan in memory."""
     from agents.router import ROUTER, RouterParams
     from infra.cache import open_cache
-    from infra.hedging import router_news
+    from infra.hedging import HedgeWindow, router_news
     from streams.interpreter import FrameInterpreter
 
     lanes = (await topic_partitions(context.connection, [ROUTED]))[ROUTED]
@@ -232,10 +232,12 @@ async def router(context: RoleContext) -> None:
             dead_letter=parts.dead_letters.write,
             schemas=parts.schemas,
         )
-        telemetry = partial(cache.window, context.role, context.instance)
+        hedges = HedgeWindow(parts.memory)
+        interpreter.counts.sent = hedges.add
+        windows = partial(cache.window, context.role, context.instance), partial(hedges.close, context.instance)
         more = parts.schemas, interpreter.takeover, parts.memory, lanes, context.settings.num_slow_lanes
         news = router_news(context.connection, parts.codec, *more)
-        await _serve(context, app, interpreter, _pulse(context, parts, telemetry=telemetry), news.run())
+        await _serve(context, app, interpreter, _pulse(context, parts, windows=windows), news.run())
 
 
 async def validator(context: RoleContext) -> None:
@@ -286,7 +288,7 @@ async def validator(context: RoleContext) -> None:
         )
         interpreter.counts.answered = window.add
         telemetry = partial(window.close, context.role, context.instance, 0)
-        pulse = _pulse(context, parts, telemetry=telemetry, faults=partial(window.close_faults, context.instance))
+        pulse = _pulse(context, parts, windows=(telemetry, partial(window.close_faults, context.instance)))
         await _serve(context, app, interpreter, pulse, watch.run())
 
 

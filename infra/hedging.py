@@ -1,16 +1,20 @@
-"""Composition of hedging in the Router's process: who hears of executed frames, and when anybody wants to."""
+"""Composition of hedging in the Router's process: who hears of executed frames, and what is told of the copies."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Final
 
 from agents.hedge import hedged_models
 from agents.route import home_lane
+from schemas.telemetry import ModelWindow, Telemetry
 from streams.codec import Codec
+from streams.columns import HEDGE
 from streams.connection import Connection
 from streams.executed_news import ExecutedNews
+from streams.frame_effects import SendFrame
 from streams.interpreter import MemorySource
 from streams.lane_class import lanes_beside
 from streams.memory_view import plan
@@ -21,6 +25,39 @@ from streams.topics import full_name
 log = logging.getLogger(__name__)
 
 ADMITTED: Final = "inference.admitted"
+STAGE: Final = "hedge"
+
+
+class HedgeWindow:
+    """Rows that this process sent a copy of since the last window, by model version."""
+
+    def __init__(self, memory: MemorySource) -> None:
+        self._memory = memory
+        self._counts: dict[tuple[str, str], int] = {}
+        self._num_frames = 0
+        self._since_us = time.time_ns() // 1000
+
+    def add(self, sent: SendFrame) -> None:
+        """Count a frame that was sent, if it is one of copies."""
+        if HEDGE not in sent.frame.roles:
+            return
+        self._num_frames += 1
+        for segment in sent.frame.segments:
+            version = (segment.model, segment.version)
+            self._counts[version] = self._counts.get(version, 0) + segment.num_rows
+
+    def close(self, instance: int) -> Telemetry | None:
+        """The window's record, as one of a stage of its own; a new window begins.
+
+        None while no plan hedges; while one does, also windows without copies are told, for they make the rate.
+        """
+        since_us, now_us = self._since_us, time.time_ns() // 1000
+        counts, num_frames = self._counts, self._num_frames
+        self._counts, self._num_frames, self._since_us = {}, 0, now_us
+        if not (counts or hedged_models(self._memory.view)):
+            return None
+        models = tuple(ModelWindow(*version, num, 0, 0, 0, 0, 0, 0) for version, num in sorted(counts.items()))
+        return Telemetry(STAGE, instance, since_us, now_us - since_us, num_frames, 0, models)
 
 
 def router_news(

@@ -22,6 +22,7 @@ NEWEST: Final = 500
 NEWEST_LOADS: Final = 64
 LIMIT_S: Final = 4.0
 RESULTS_STAGE: Final = "validator"
+HEDGE_STAGE: Final = "hedge"
 
 
 def read_monitor(settings: Settings) -> dict[str, Any] | None:
@@ -43,10 +44,11 @@ def folded(heartbeats: Iterable[tuple[int, Heartbeat]], windows: Iterable[Teleme
 
 
 def figures(state: State, memory: MemoryView, now_us: int) -> dict[str, Any]:
-    """One flat row: who is heard and who is silent, memory, and the rates of the stage that writes results."""
+    """One flat row: who is heard and who is silent, memory, and the rates of results and of hedged copies."""
     silent_us = Params().silent_us
     silent = [name for name, status in sorted(state.processes.items()) if now_us - status.heard_us >= silent_us]
-    rates = [rate for rate in model_rates(state, now_us) if rate.stage == RESULTS_STAGE]
+    every_rate = model_rates(state, now_us)
+    rates = [rate for rate in every_rate if rate.stage == RESULTS_STAGE]
     rows_per_s = sum(rate.rows_per_s for rate in rates)
     mean_us = sum(rate.mean_us * rate.rows_per_s for rate in rates) / rows_per_s if rows_per_s else 0.0
     return {
@@ -57,6 +59,7 @@ def figures(state: State, memory: MemoryView, now_us: int) -> dict[str, Any]:
         "memory_sequence": memory.sequence,
         "results_per_s": round(rows_per_s, 1),
         "ok_per_s": round(sum(rate.ok_per_s for rate in rates), 1),
+        "hedged_per_s": round(sum(rate.rows_per_s for rate in every_rate if rate.stage == HEDGE_STAGE), 1),
         "mean_ms": round(mean_us / 1e3, 1),
         "max_ms": round(max((rate.max_us for rate in rates), default=0) / 1e3, 1),
     }

@@ -23,6 +23,7 @@ from streams.agent import AgentSpec
 from streams.codec import Codec
 from streams.errors import InvariantError, PoisonRecordError
 from streams.frame_check import checked
+from streams.frame_effects import SendFrame
 from streams.ledger_log import LedgerLog
 from streams.partition_run import PartitionRun, SourceState
 from streams.registry.schema_watch import SchemaWatch, decode_or_learn
@@ -43,13 +44,14 @@ class MemorySource(Protocol):
 
 @dataclass(slots=True)
 class FrameCounts:
-    """What this process did since its start; read by its heartbeat and telemetry."""
+    """What this process did since its start, and who hears of what is answered and sent: heartbeat and telemetry."""
 
     num_frames: int = 0
     num_rows: int = 0
     num_poison: int = 0
     num_takeovers: int = 0
     answered: Callable[[InferenceFrame, int], None] = field(default=lambda _frame, _us: None)
+    sent: Callable[[SendFrame], None] = field(default=lambda _effect: None)
 
 
 class FrameInterpreter:

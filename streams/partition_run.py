@@ -241,6 +241,7 @@ class PartitionRun:
             # For want of room or of metadata nothing was taken; anything else is the producer's last word.
             failed = SendFailedError if error.retriable or isinstance(error, KafkaTimeoutError) else FrameLostError
             raise failed(f"sending to {effect.topic} failed: {error!r}") from error
+        self.shell.counts.sent(effect)
         self._hold(entry)
         self._count(entry, 1)
         future.add_done_callback(lambda done: self._sent(done, entry))

@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -121,7 +121,10 @@ class TelemetryWindow:
 
 
 class Pulse:
-    """Sends a process's heartbeat and telemetry until cancelled."""
+    """Sends a process's heartbeat and telemetry until cancelled.
+
+    ``windows``: each closes a window of telemetry; None where there is nothing to tell.
+    """
 
     def __init__(
         self,
@@ -133,8 +136,7 @@ class Pulse:
         *,
         models: Callable[[], tuple[LoadedModel, ...]] = tuple,
         load: Callable[[], tuple[str, str, float, float, float]] = lambda: ("", "", 0.0, 0.0, 0.0),
-        telemetry: Callable[[], Telemetry | None] | None = None,
-        faults: Callable[[], Telemetry | None] | None = None,
+        windows: Sequence[Callable[[], Telemetry | None]] = (),
     ) -> None:
         self._producer = producer
         self._codec = codec
@@ -143,7 +145,7 @@ class Pulse:
         self._memory_sequence = memory_sequence
         self._models = models
         self._load = load
-        self._windows = [window for window in (telemetry, faults) if window is not None]
+        self._windows = windows
         self._started_us = time.time_ns() // 1000
 
     async def run(self) -> None:

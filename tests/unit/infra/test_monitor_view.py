@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ def window(stage: str, start_s: int) -> Telemetry:
 
 def test_figures() -> None:
     now_us = 20 * SECOND
+    hedges = [replace(window("hedge", 18), models=()), window("hedge", 19)]
     state = folded(
         [beat("edge", 19 * SECOND), beat("router", 2 * SECOND)],
-        [window("validator", 18), window("validator", 19), window("executor", 19)],
+        [window("validator", 18), window("validator", 19), window("executor", 19), *hedges],
         now_us,
     )
     assert figures(state, MemoryView(sequence=3), now_us) == {
@@ -42,6 +44,7 @@ def test_figures() -> None:
         "memory_sequence": 3,
         "results_per_s": 100.0,
         "ok_per_s": 99.0,
+        "hedged_per_s": 50.0,
         "mean_ms": 5.0,
         "max_ms": 9.0,
     }

@@ -257,6 +257,17 @@ async def test_a_send_that_is_refused_at_once_gives_up() -> None:
         assert bench.held.backlog == [event]
 
 
+@pytest.mark.parametrize(("error", "expected"), [(None, [0, 1]), (KafkaConnectionError(), [])])
+async def test_who_counts_hears_of_what_was_sent(error: Exception | None, expected: list[int]) -> None:
+    async with sender() as bench:
+        bench.shell.producer.error, bench.shell.producer.automatic = error, True
+        told: list[int] = []
+        bench.shell.counts.sent = lambda effect: told.append(effect.partition)
+        event = await bench.feed(frame([row(1)]), 0)
+        await until(lambda: event.acks or bench.task.done())
+        assert told == expected
+
+
 async def test_a_topic_that_was_not_declared_is_a_defect() -> None:
     async with sender(emits=()) as bench:
         await bench.feed(frame([row(1)]), 0)

@@ -76,7 +76,7 @@ async def test_a_beat_says_who_is_alive_and_what_it_holds() -> None:
     producer, held = FakeProducer(), (LoadedModel("digits", "v1.0.0", "ab", "CPU", 1.0, 2.0),)
     window = TelemetryWindow()
     close = functools.partial(window.close, "executor", 2, 0)
-    pulse = Pulse(producer, CODEC, "executor", 2, lambda: 41, models=lambda: held, telemetry=close)
+    pulse = Pulse(producer, CODEC, "executor", 2, lambda: 41, models=lambda: held, windows=(close, lambda: None))
     await pulse._beat()
     heartbeat, telemetry = producer.sent
     beat: Heartbeat = CODEC.decode("control.heartbeats", heartbeat.value)
