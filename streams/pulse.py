@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from schemas.frame import InferenceFrame
-from schemas.telemetry import Heartbeat, LoadedModel, ModelWindow, Telemetry
+from schemas.telemetry import LATENCY_BOUNDS_MS, Heartbeat, LoadedModel, ModelWindow, Telemetry
 from streams.codec import Codec
 from streams.columns import segment_starts
 from streams.topics import full_name
@@ -31,6 +31,9 @@ SEND_TIMEOUT_S: Final = 5.0
 MOST_NOTED: Final = 256
 GATE: Final = "gate"
 FAULT: Final = "output_invalid"
+OK: Final = 1
+BOUNDS_US: Final = np.array(LATENCY_BOUNDS_MS, np.int64) * 1000
+BINS: Final = len(BOUNDS_US) + 1
 
 
 class _Answered(NamedTuple):
@@ -50,6 +53,7 @@ class TelemetryWindow:
     """
 
     counts: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    latencies: dict[tuple[str, str], np.ndarray[Any, np.dtype[np.int64]]] = field(default_factory=dict)
     num_frames: int = 0
     started_us: int = field(default_factory=lambda: time.time_ns() // 1000)
     noted: list[_Answered] = field(default_factory=list)
@@ -93,6 +97,9 @@ class TelemetryWindow:
         sums, slowest = np.zeros(len(numbers), np.int64), np.zeros(len(numbers), np.int64)
         np.add.at(sums, owner, spent)
         np.maximum.at(slowest, owner, spent)
+        is_ok = statuses == OK
+        bins = owner[is_ok] * BINS + np.searchsorted(BOUNDS_US, spent[is_ok])
+        latencies = np.bincount(bins, minlength=BINS * len(numbers)).reshape(-1, BINS)
         for key, number in numbers.items():
             count = self.counts.setdefault(key, [0] * 7)
             count[0] += int(outcomes[number].sum())
@@ -100,16 +107,17 @@ class TelemetryWindow:
                 count[status] += int(outcomes[number, status])
             count[5] += int(sums[number])
             count[6] = max(count[6], int(slowest[number]))
+            self.latencies[key] = self.latencies.get(key, 0) + latencies[number]
 
     def close(self, stage: str, instance: int, queue_depth: int) -> Telemetry:
         """The window's record; a new window begins."""
         self._count()
         now = time.time_ns() // 1000
-        models = tuple(ModelWindow(*key, *count) for key, count in sorted(self.counts.items()))
+        models = tuple(_window(key, count, self.latencies[key]) for key, count in sorted(self.counts.items()))
         record = Telemetry(
             stage, instance, self.started_us, now - self.started_us, self.num_frames, queue_depth, models
         )
-        self.counts, self.num_frames, self.started_us = {}, 0, now
+        self.counts, self.latencies, self.num_frames, self.started_us = {}, {}, 0, now
         return record
 
     def close_faults(self, instance: int) -> Telemetry | None:
@@ -118,6 +126,13 @@ class TelemetryWindow:
         faults, self.faults, self.faults_us = self.faults, {}, now
         models = tuple(ModelWindow(*key, num, 0, num, 0, 0, 0, 0) for key, num in sorted(faults.items()))
         return Telemetry(GATE, instance, since_us, now - since_us, 0, 0, models) if models else None
+
+
+def _window(key: tuple[str, str], count: list[int], latencies: np.ndarray[Any, np.dtype[np.int64]]) -> ModelWindow:
+    """A version's counts as a record; zeros at the end of the latencies are left out."""
+    rows, ok, error, rejected, expired, total_us, max_us = count
+    counts = tuple(np.trim_zeros(latencies, "b").tolist())
+    return ModelWindow(*key, rows, ok, error, rejected, expired, total_us, max_us, counts)
 
 
 class Pulse:

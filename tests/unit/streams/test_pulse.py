@@ -10,7 +10,7 @@ from dataclasses import replace
 from aiokafka.errors import KafkaConnectionError
 
 from schemas.frame import RowError
-from schemas.telemetry import Heartbeat, LoadedModel, Telemetry
+from schemas.telemetry import LATENCY_BOUNDS_MS, Heartbeat, LoadedModel, Telemetry
 from streams.codec import Codec, SchemaIds
 from streams.columns import Columns, segment_starts
 from streams.pulse import MOST_NOTED, Pulse, TelemetryWindow
@@ -31,7 +31,8 @@ def test_a_window_counts_rows_outcomes_and_time() -> None:
         *("validator", 1, T, 2, 7),
     )
     (model,) = record.models
-    assert list(vars_of(model).values()) == ["digits", "v1.0.0", 5, 4, 1, 0, 0, 3 * 2000 + 2 * 5000, 5000]
+    counts = (0, 3, 0, 0, 1)  # three OK rows within 2 ms, one within 5 ms; the row in error is no latency
+    assert list(vars_of(model).values()) == ["digits", "v1.0.0", 5, 4, 1, 0, 0, 3 * 2000 + 2 * 5000, 5000, counts]
     again = window.close("validator", 1, 0)
     assert (again.num_frames, again.models) == (0, ())
     assert again.window_start_us == record.window_start_us + record.window_us
@@ -40,6 +41,7 @@ def test_a_window_counts_rows_outcomes_and_time() -> None:
 def test_a_window_of_many_frames_counts_each_model_by_itself() -> None:
     window = TelemetryWindow()
     expected: dict[tuple[str, str], list[int]] = {}
+    in_time: dict[tuple[str, str], list[int]] = {}
     for seed in range(MOST_NOTED + 40):  # counted once before the close
         made = random_frame(seed)
         ended = replace(made, statuses=bytes([max(status, 1) for status in made.statuses]))
@@ -52,8 +54,25 @@ def test_a_window_of_many_frames_counts_each_model_by_itself() -> None:
                 count[0] += 1
                 count[int(columns.statuses[row])] += 1
                 count[5], count[6] = count[5] + spent, max(count[6], spent)
-    found = {(each.model, each.version): list(vars_of(each).values())[2:] for each in window.close("v", 0, 0).models}
-    assert found == expected
+                if columns.statuses[row] == 1:
+                    in_time.setdefault((segment.model, segment.version), []).append(spent)
+    models = window.close("v", 0, 0).models
+    assert {(each.model, each.version): list(vars_of(each).values())[2:-1] for each in models} == expected
+    for each in models:
+        spent_us = in_time.get((each.model, each.version), [])
+        assert sum(each.latency_counts) == len(spent_us) == each.num_ok
+        for at, bound in enumerate(LATENCY_BOUNDS_MS):
+            assert sum(each.latency_counts[: at + 1]) == sum(spent <= bound * 1000 for spent in spent_us)
+
+
+def test_latencies_at_and_beside_the_bounds() -> None:
+    window = TelemetryWindow()
+    first, last = LATENCY_BOUNDS_MS[0] * 1000, LATENCY_BOUNDS_MS[-1] * 1000
+    for spent in (-5, 0, first, first + 1, last, last + 1, 10 * last):
+        window.add(executed(1), T - 1000 + spent)
+    (model,) = window.close("validator", 0, 0).models
+    assert model.latency_counts == (3, 1, *[0] * (len(LATENCY_BOUNDS_MS) - 3), 1, 2)
+    assert window.close("validator", 0, 0).models == ()
 
 
 def test_outputs_that_failed_the_gate_are_told_by_version() -> None:
@@ -63,7 +82,7 @@ def test_outputs_that_failed_the_gate_are_told_by_version() -> None:
     faults = window.close_faults(3)
     assert faults is not None
     assert (faults.stage, faults.instance, len(faults.models)) == ("gate", 3, 1)
-    assert list(vars_of(faults.models[0]).values()) == ["digits", "v1.0.0", 2, 0, 2, 0, 0, 0, 0]
+    assert list(vars_of(faults.models[0]).values()) == ["digits", "v1.0.0", 2, 0, 2, 0, 0, 0, 0, ()]
     assert window.close_faults(3) is None
     assert window.close("validator", 3, 0).models[0].num_error == 3
 
