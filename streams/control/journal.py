@@ -14,7 +14,7 @@ the fenced writer and *then* sends their effects, each with an id ``agent/sequen
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -181,23 +181,41 @@ class JournaledAgent:
         return tuple(found)
 
     def _fold_snapshot(self, entry: JournalEntry, found: list[Divergence]) -> None:
-        body = from_json(SnapshotBody, (entry.input_value or b"").decode())
         if self.sequence == 0:
-            self.state = from_json(type(self.state), body.state)
-            self.cursors, self.seen = dict(body.cursors), SeenEffects(dict(body.seen))
-        elif to_json(self.state) != body.state:
+            self.resume(entry)
+            return
+        if to_json(self.state) != snapshot_body(entry).state:
             found.append(Divergence(self.spec.name, entry.sequence, "the state differs from the snapshot"))
-        self.sequence = self.last_snapshot = entry.sequence
-        self.time_us = max(self.time_us, entry.time_us)
+        self.pass_snapshot(entry)
 
     def _fold_step(self, entry: JournalEntry, found: list[Divergence]) -> None:
         if self.sequence == 0 and entry.sequence != 1:
             raise InvariantError(f"journal of {self.spec.name} begins at {entry.sequence} without a snapshot")
-        given = input_of(entry)
-        self.state, effects = self._decide(given, entry.time_us)
-        self._advance(given, entry.time_us)
-        if effects != entry.effects and list(map(self._meaning, effects)) != list(map(self._meaning, entry.effects)):
+        effects = self.apply(input_of(entry), entry.time_us)
+        if not self.same_effects(effects, entry.effects):
             found.append(Divergence(self.spec.name, entry.sequence, "the effects differ"))
+
+    def resume(self, snapshot: JournalEntry) -> None:
+        """Stand as at a snapshot entry. Raises PoisonRecordError when that does not fit the state's type."""
+        body = snapshot_body(snapshot)
+        self.state = from_json(type(self.state), body.state)
+        self.cursors, self.seen = dict(body.cursors), SeenEffects(dict(body.seen))
+        self.pass_snapshot(snapshot)
+
+    def pass_snapshot(self, snapshot: JournalEntry) -> None:
+        """Count a snapshot entry as journaled; the state stays what it is."""
+        self.sequence = self.last_snapshot = snapshot.sequence
+        self.time_us = max(self.time_us, snapshot.time_us)
+
+    def apply(self, given: Input, time_us: int) -> tuple[JournalEffect, ...]:
+        """Decide on an input that was journaled at ``time_us``, as a fold does; the effects. Not idempotent."""
+        self.state, effects = self._decide(given, time_us)
+        self._advance(given, time_us)
+        return effects
+
+    def same_effects(self, left: Sequence[JournalEffect], right: Sequence[JournalEffect]) -> bool:
+        """Whether effects are equal byte for byte, or say the same in another version of their schemas."""
+        return left == right or [self.meaning(each) for each in left] == [self.meaning(each) for each in right]
 
     def _advance(self, given: Input, now_us: int) -> None:
         self.sequence += 1
@@ -232,7 +250,7 @@ class JournaledAgent:
         value = None if effect.record is None else self.codec.encode(effect.topic, effect.record)
         return JournalEffect(effect.topic, -1 if effect.partition is None else effect.partition, effect.key, value)
 
-    def _meaning(self, effect: JournalEffect) -> tuple[Any, ...]:
+    def meaning(self, effect: JournalEffect) -> tuple[Any, ...]:
         """What an effect says, whichever version of its schema it was written with."""
         try:
             record = None if effect.value is None else self.codec.decode(effect.topic, effect.value)
@@ -258,6 +276,11 @@ class JournaledAgent:
             effects=effects,
             state_digest=digest,
         )
+
+
+def snapshot_body(entry: JournalEntry) -> SnapshotBody:
+    """What a snapshot entry holds. Raises PoisonRecordError when it holds nothing of the kind."""
+    return from_json(SnapshotBody, (entry.input_value or b"").decode("utf-8", "replace"))
 
 
 def input_of(entry: JournalEntry) -> Input:
