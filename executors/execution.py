@@ -8,7 +8,6 @@ the rows at fault have the error.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Container
 from math import inf
 from typing import Final
@@ -16,29 +15,25 @@ from typing import Final
 import numpy as np
 
 from executors.attempts import Attempts
-from executors.batcher import Batcher
 from executors.blob_fetch import Claim
 from executors.direct import DirectRun, distinct_items, outputs_of, planned, run_all
-from executors.executed import Work, halves
+from executors.executed import Work
 from executors.failed_rows import FailedRows
 from executors.intake import Intake, Ordered, Sessions
-from executors.lines import Lines
 from executors.outbox import BatchFacts, Outbox
 from executors.profile import Profile, Version
+from executors.reruns import Reruns
 from executors.retry import MAX_ATTEMPTS, Retries
 from executors.row_queue import Batch
 from executors.row_slice import RowSlice
 from executors.run import Run, WorkerCounts
 from executors.running import Running
 from executors.service_time import ServiceTimes
-from executors.session import ExecutionError, Session
+from executors.session import Session
 from executors.utilisation import Utilisation
-from streams.columns import EXPIRED, REJECTED
+from streams.columns import REJECTED
 from streams.key_order import has_ended_rows
 
-LATE: Final = "the deadline would pass before its batch is done"
-WAITED_US: Final = 50_000
-"""Who expires after less came with next to no time left."""
 OBSERVED: Final = 8
 """Of so many frames that ran at once, one batch is measured for t(n) and stands for all of theirs."""
 
@@ -64,42 +59,21 @@ class Execution:
     ) -> None:
         self._loaded = loaded
         self._times = ServiceTimes()
-        self._again: deque[Run] = deque()
         self._running = Running()
-        self._holding: set[Version] = set()
         self.retries = Retries(max_attempts)
-        self._ordered = ordered
-        self.num_late: dict[Version, int] = {}
-        """Rows per version that came in time and waited here until it was too late."""
         self.outbox = Outbox(name, freed)
         self.counts = WorkerCounts()
         self.attempts = Attempts()
         self.failed = FailedRows(self.outbox, self.retries, self.counts, self.attempts)
+        self._reruns = Reruns(self.retries, self.failed, ordered)
         self.intake = Intake(loaded, self.failed, self.outbox, self.counts, self.attempts, ordered)
         self.utilisation = Utilisation(time.time_ns() / 1000)
 
     def clear(self) -> None:
         """Forget everything under way: a rebalance voided it."""
-        self._again.clear()
-        self._holding.clear()
-        self.retries.clear()
+        self._reruns.clear()
         self.intake.clear(self._running)  # what a thread still computes has its session until ``abandon``
         self.outbox.clear()
-
-    @property
-    def batcher(self) -> Batcher:
-        """The queues of what may run."""
-        return self.intake.batcher
-
-    @property
-    def lines(self) -> Lines:
-        """The rows of ordered models behind those under way."""
-        return self.intake.lines
-
-    @property
-    def queued_items(self) -> int:
-        """Items that wait for a batch."""
-        return self.intake.queued_items
 
     def add(self, work: Work, now_us: int) -> list[Claim]:
         """Queue a frame's rows; the claims are those whose inputs must be fetched first (``Intake.add_fetched``)."""
@@ -110,7 +84,7 @@ class Execution:
 
     def run_alone(self, work: Work, now_us: int, budget_us: float) -> bool:
         """Run a frame at once, as it is; False, and nothing done, where the queues must have a say in it."""
-        if self.intake.batcher.queued_items or self._again or has_ended_rows(work.frame):
+        if self.intake.batcher.queued_items or self._reruns or has_ended_rows(work.frame):
             return False
         if self.intake.keeps_order(work.frame):
             return False
@@ -146,7 +120,8 @@ class Execution:
         version = (run.segment.model, run.segment.version)
         if run.error is not None:
             rows = [_whole(work, run.number, now_us)]
-            self._isolate(Run(run.session, version, rows, run.num_items, float(run.run_us)), run.error)
+            self._reruns.take(Run(run.session, version, rows, run.num_items, float(run.run_us)), run.error)
+            self._release(version)
             return
         if run.places is not None:
             counts.num_coalesced += run.num_items - distinct_items(run)
@@ -161,23 +136,15 @@ class Execution:
 
         Its version runs nothing else until ``done`` is told, but for one batch of more urgent rows beside it.
         """
-        for second in self.retries.due():
-            self._holding.discard(second.version)
-            self._again.appendleft(second)
-        for run in list(self._again):
-            if run.version not in self._running and run.version not in self._holding and run.time_us < max_time_us:
-                self._again.remove(run)
-                return self._begun(run)
-        if self.lines:
-            held = (*self._running, *self._holding, *[run.version for run in self._again])
-            self.intake.feed({version[0] for version in held})
+        run = self._reruns.next(self._running, max_time_us)
+        if run is not None:
+            return self._begun(run)
+        if self.intake.lines:
+            self.intake.feed({version[0] for version in (*self._running, *self._reruns.versions())})
         batcher = self.intake.batcher
         while (batch := batcher.next_batch(now_us, self._loaded.profiles, max_time_us)) is not None:
             for row_slice in batch.expired:
-                self.failed.end(row_slice, EXPIRED, "deadline_exceeded", LATE)
-                if now_us - row_slice.queued_us > WAITED_US:
-                    version = (batch.key.model, batch.key.version)
-                    self.num_late[version] = self.num_late.get(version, 0) + row_slice.num_rows
+                self.intake.expire((batch.key.model, batch.key.version), row_slice, now_us)
             if batch.expired and not batch.slices and batch.expired[-1].earliest_us > now_us:
                 self._give_up((batch.key.model, batch.key.version))
             made = self._run_of(batch) if batch.slices else None
@@ -186,7 +153,7 @@ class Execution:
         return None
 
     def _begun(self, run: Run) -> Run:
-        self.batcher.busy[run.version] = 0
+        self.intake.batcher.busy[run.version] = 0
         self._running.begin(run)
         return run
 
@@ -197,12 +164,13 @@ class Execution:
 
     def _release(self, version: Version) -> None:
         """Let the batcher go on with a version as far as it may."""
-        if version in self._holding or (self._again and any(run.version == version for run in self._again)):
-            self.batcher.busy[version] = 0
+        busy = self.intake.batcher.busy
+        if self._reruns.holds(version):
+            busy[version] = 0
         elif version in self._running:
-            self.batcher.busy[version] = self._running.below(version)
+            busy[version] = self._running.below(version)
         else:
-            self.batcher.busy.pop(version, None)
+            busy.pop(version, None)
 
     def run_short(self, now_us: int, budget_us: float, inline_us: float, max_long: int) -> list[Run] | None:
         """Run waiting batches for about ``budget_us``; give back those of ``inline_us`` and more, ``max_long`` at most.
@@ -210,7 +178,7 @@ class Execution:
         None when there was nothing to do. One step after the other for all batches, because code that just ran for one
         batch runs faster for the next than after a session has been through the processor's caches.
         """
-        if not (self.batcher.queued_items or self._again or self.lines or self.retries):
+        if not (self.intake.batcher.queued_items or self._reruns or self.intake.lines or self.retries):
             return None
         short: list[Run] = []
         long: list[Run] = []
@@ -260,7 +228,8 @@ class Execution:
         self._running.end(run)
         self.counts.num_batches += 1
         if run.error is not None:
-            self._isolate(run, run.error)
+            self._reruns.take(run, run.error)
+            self._release(run.version)
             return
         assert run.outputs is not None
         self.counts.num_coalesced += run.num_coalesced
@@ -287,28 +256,6 @@ class Execution:
     def _correct(self, version: Version, corrected: Profile | None) -> None:
         if corrected is not None:
             self._loaded.profiles[version] = corrected
-
-    def _isolate(self, run: Run, error: ExecutionError) -> None:
-        """A failed batch runs again in halves, so that only the rows at fault get the error."""
-        slices = run.slices
-        if len(slices) == 1 and slices[0].num_rows == 1:
-            if run.is_second or not error.transient or not self._pause(run):
-                self.failed.finish(run, error)
-            self._release(run.version)
-            return
-        for half in reversed(halves(slices)):
-            items = sum([row_slice.num_items for row_slice in half])
-            self._again.appendleft(Run(run.session, run.version, half, items, run.time_us / 2))
-        self._release(run.version)
-
-    def _pause(self, run: Run) -> bool:
-        """Have a row run once more after a pause, in which its version serves others unless they must not pass it."""
-        second = Run(run.session, run.version, run.slices, run.num_items, run.time_us, is_second=True)
-        if not self.retries.pause(second, run.version[0], run.time_us, run.slices[0].deadlines_us[0]):
-            return False
-        if run.version[0] in self._ordered(run.slices[0].frame.frame.memory_sequence):
-            self._holding.add(run.version)
-        return True
 
 
 def _whole(work: Work, number: int, now_us: int) -> RowSlice:

@@ -23,13 +23,16 @@ from executors.row_slice import RowSlice
 from executors.run import WorkerCounts
 from executors.session import Session
 from schemas.frame import InferenceFrame, RowError, TensorBlock
-from streams.columns import DATATYPE_BYTES, ERROR, REJECTED
-from streams.key_order import has_ended_rows
+from streams.columns import DATATYPE_BYTES, ERROR, EXPIRED, REJECTED
+from streams.key_order import has_ended_rows, has_models
 
 TEXT_BYTES: Final = 16
 """What an element of a text counts as, for the bound of queued bytes."""
 RETRY_AFTER_MS: Final = 500
 FULL: Final = "more rows of this model wait in its executor than it may hold"
+LATE: Final = "the deadline would pass before its batch is done"
+WAITED_US: Final = 50_000
+"""Who expires after less came with next to no time left."""
 
 
 class Sessions(Protocol):
@@ -62,6 +65,8 @@ class Intake:
         self._places: dict[tuple[Work, int], Group] = {}
         self.batcher = Batcher()
         self.lines = Lines()
+        self.num_late: dict[Version, int] = {}
+        """Rows per version that came in time and waited here until it was too late."""
 
     def clear(self, running: Iterable[Version]) -> None:
         """Forget all; what a thread still computes keeps its session."""
@@ -73,7 +78,7 @@ class Intake:
     def keeps_order(self, frame: InferenceFrame) -> bool:
         """Whether a frame has rows of an ordered model."""
         ordered = self._ordered(frame.memory_sequence)
-        return bool(ordered) and any(segment.model in ordered for segment in frame.segments)
+        return bool(ordered) and has_models(frame, ordered)
 
     def add(self, work: Work, now_us: int) -> list[Claim]:
         """Queue a frame's rows; the claims are those whose inputs must be fetched first (``add_fetched``)."""
@@ -82,7 +87,7 @@ class Intake:
         deadlines_us: list[int] = np.frombuffer(frame.deadlines_us, "<i8").tolist()
         claims: list[Claim] = []
         ordered = self._ordered(frame.memory_sequence)
-        if self.keeps_order(frame):
+        if ordered and has_models(frame, ordered):
             self._outbox.keep_order(work)
         ended = has_ended_rows(frame)
         for number, segment in enumerate(frame.segments):
@@ -92,15 +97,16 @@ class Intake:
                 continue
             if (segment.model, segment.version) not in profiles:
                 self._loaded.want(segment.model, segment.version)
+            in_line = segment.model in ordered
             if segment.blob is not None:
                 claims.append(Claim(work, number, segment.blob, segment.inputs, row_items[first], deadlines_us[first]))
-                if segment.model in ordered:
+                if in_line:
                     key = BatchKey(segment.model, segment.version, ())
                     self._places[work, number] = self.lines.reserve(key)
                 continue
             self._queue(
                 work, number, segment.inputs, frame.priorities[first:end], row_items[first:end],
-                deadlines_us[first:end], now_us,
+                deadlines_us[first:end], now_us, in_line=in_line,
             )  # fmt: skip
         return claims
 
@@ -123,18 +129,21 @@ class Intake:
         """Queue the row of a claim whose inputs are here."""
         row = claim.work.starts[claim.segment]
         priority = claim.work.frame.priorities[row : row + 1]
-        self._queue(claim.work, claim.segment, inputs, priority, [claim.items], [claim.due_us], now_us)
+        in_line = (claim.work, claim.segment) in self._places
+        self._queue(
+            claim.work, claim.segment, inputs, priority, [claim.items], [claim.due_us], now_us, in_line=in_line
+        )  # fmt: skip
 
     def _queue(
         self, work: Work, number: int, inputs: tuple[TensorBlock, ...], priorities: bytes, row_items: list[int],
-        deadlines_us: list[int], now_us: int,
+        deadlines_us: list[int], now_us: int, *, in_line: bool,
     ) -> None:  # fmt: skip
         segment = work.frame.segments[number]
         signature = [(block.name, block.item_shape, DATATYPE_BYTES.get(block.datatype, TEXT_BYTES)) for block in inputs]
         if len(signature) > 1:
             signature.sort()  # by name: a blob's order is its client's, and rows of both kinds ride together
         key = BatchKey(segment.model, segment.version, tuple(signature))
-        if work.turn and (segment.model in self._ordered(work.frame.memory_sequence) or (work, number) in self._places):
+        if in_line:
             self._queue_in_line(key, work, number, priorities[0], row_items, deadlines_us, now_us)
             return
         for refused in self.batcher.add(key, work, number, priorities, row_items, deadlines_us, now_us):
@@ -166,6 +175,12 @@ class Intake:
         )
         self._counts.num_failed_rows += 1
         self._outbox.end(row, status, code, message)
+
+    def expire(self, version: Version, rows: RowSlice, now_us: int) -> None:
+        """End rows that the batcher gave out as too late."""
+        self._failed.end(rows, EXPIRED, "deadline_exceeded", LATE)
+        if now_us - rows.queued_us > WAITED_US:
+            self.num_late[version] = self.num_late.get(version, 0) + rows.num_rows
 
     def drop(self, model: str, version: str, reason: str) -> None:
         """Let go of the rows of a version that cannot be loaded."""

@@ -33,7 +33,7 @@ SEND_TIMEOUT_S: Final = 2.0
 
 
 class Queues(Protocol):
-    """The part of an execution that is told of; ``num_late``: rows that waited until it was too late for them."""
+    """The part of an intake that is told of; ``num_late``: rows that waited until it was too late for them."""
 
     num_late: dict[Version, int]
 

@@ -1,8 +1,7 @@
 """The executor's loop: routed frames in, batches through ONNX Runtime, executed frames out.
 
 Frames of its lanes are cut into slices and batched (``executors/execution.py``). Short batches run in the loop, some
-milliseconds at a time; long ones run in threads of their own, one per model version and one more of rows that are more
-urgent than those under way, so that nothing waits for them.
+milliseconds at a time; long ones run in threads of their own (``executors/long_runs.py``).
 A frame leaves when its last row is finished; rows of frames that wait for others leave on the executor's own tick. Rows
 whose tensors wait in the blob store join once they are fetched (``executors/blob_fetch.py``). A routed frame's offset
 is committed when all its rows stand in acknowledged executed frames, or, where they
@@ -13,11 +12,8 @@ is dropped by the Validator.
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 import time
 from collections.abc import Awaitable, Callable, Container
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -26,11 +22,12 @@ from executors.blob_fetch import BlobFetcher, NotFetched
 from executors.executed import Work
 from executors.execution import Execution
 from executors.intake import Sessions
-from executors.lanes import ROUTED, Lanes
+from executors.lane_reader import LaneReader
+from executors.lanes import Lanes
 from executors.load_report import LoadReport
-from executors.profile import Version
+from executors.long_runs import MAX_THREADS, LongRuns
 from executors.retry import MAX_ATTEMPTS
-from executors.run import Run, WorkerCounts
+from executors.run import WorkerCounts
 from executors.utilisation import Utilisation
 from schemas.load import ExecutorLoad
 from schemas.telemetry import Telemetry
@@ -53,14 +50,6 @@ MAX_HELD_BYTES: Final = 256 << 20
 INLINE_US: Final = 2_000
 SLICE_US: Final = 4_000.0
 """How long batches run in the loop before it reads, sends and answers the broker again."""
-MAX_THREADS: Final = 2
-"""Long batches at a time."""
-NICE: Final = 2
-"""Threads of long batches are nicer than their process by so much: two thirds of its weight where processors are short.
-
-A third (5) starved a model that takes 9 ms a batch beside its own flood.
-"""
-FETCH_RECORDS: Final = 200
 IDLE_MS: Final = 200
 LONG_MS: Final = 20
 """How often to look while rows wait behind a batch in a thread, which wakes the loop when it ends."""
@@ -95,6 +84,7 @@ class Worker:
         max_attempts: Callable[[str], int] = lambda _model: MAX_ATTEMPTS,
     ) -> None:
         self._lanes = Lanes(consumer, self._forget)
+        self._reader = LaneReader(self._lanes)
         self._producer = producer
         self._codec = codec
         self._loader = loader
@@ -104,12 +94,8 @@ class Worker:
         self._frame_bytes = 0
         self._blobs = BlobFetcher(blobs)
         self._execution = Execution(name, loader, self._blobs.release, ordered, max_attempts)
-        self._threads = ThreadPoolExecutor(MAX_THREADS, f"{name}-batch", _yield_to_others)
-        self._long: set[asyncio.Task[None]] = set()
+        self._long = LongRuns(name, self._execution, self._lanes, self._reader.wake.set)
         self._load = LoadReport(name, MAX_THREADS, INLINE_US)
-        self._under_way: set[Run] = set()
-        self._reading: asyncio.Task[tuple[int, dict[Any, list[Any]]]] | None = None
-        self._wake = asyncio.Event()
         self._ran = False
 
     @property
@@ -139,7 +125,7 @@ class Worker:
     @property
     def queue_depth(self) -> int:
         """Items waiting for a batch or for their blob."""
-        return self._execution.queued_items + self._blobs.num_items
+        return self._execution.intake.queued_items + self._blobs.num_items
 
     @property
     def held_bytes(self) -> int:
@@ -153,11 +139,7 @@ class Worker:
 
     def load(self, now_us: int) -> ExecutorLoad | None:
         """What is to be said of the load; None where nothing changed since the last report."""
-        running: dict[Version, float] = {}
-        for run in self._under_way:
-            left_us = max(1.0, run.time_us - max(0, now_us - (run.started_us or now_us)))
-            running[run.version] = running.get(run.version, 0.0) + left_us
-        return self._load.make(self._execution, self._loader.profiles, running, now_us)
+        return self._load.make(self._execution.intake, self._loader.profiles, self._long.left_us(now_us), now_us)
 
     async def drain(self) -> None:
         """Take no more frames, finish those at hand, commit."""
@@ -175,7 +157,7 @@ class Worker:
                 self._take_blobs()
                 self._drop_unavailable()
                 waiting = outbox.has_partial
-                self._wake.clear()  # here: what ends from now on must not be slept through
+                self._reader.wake.clear()  # here: what ends from now on must not be slept through
                 self._execute()
                 now = time.perf_counter()
                 if not waiting:  # a tick from the first finished row of a frame that waits for others
@@ -191,17 +173,16 @@ class Worker:
             self._stop()
 
     def _stop(self) -> None:
-        for task in (*self._long, *(() if self._reading is None else (self._reading,))):
-            task.cancel()
+        self._long.stop()
+        self._reader.stop()
         self._blobs.stop()
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _fetch(self) -> None:
         if self.queue_depth >= MAX_QUEUED_ITEMS or self.held_bytes >= MAX_HELD_BYTES:
-            if not self._ran:
-                await self._pause(BLOB_MS)  # all wait for their blobs, or for batches under way
+            if not self._ran:  # all wait for their blobs, or for batches under way
+                await self._reader.pause(BLOB_MS, wakes=bool(self._long))
             return
-        generation, fetched = await self._read()
+        generation, fetched = await self._reader.read(self._wait_ms(), wakes=bool(self._long))
         alone = len(fetched) == 1 and sum([len(records) for records in fetched.values()]) == 1
         for place, records in fetched.items():
             for record in records:
@@ -221,48 +202,16 @@ class Worker:
 
     def _wait_ms(self) -> int:
         """How long to wait for frames: not at all where something may be done without."""
-        if self._ran or self._blobs.has_arrived or self._wake.is_set():
+        if self._ran or self._blobs.has_arrived or self._reader.wake.is_set():
             return 0
         if self._blobs.is_busy:
             return BLOB_MS
-        if self._execution.outbox.is_empty and not self._execution.queued_items:
+        if self._execution.outbox.is_empty and not self._execution.intake.queued_items:
             return self._execution.retries.wait_ms(IDLE_MS)
         if self._execution.outbox.is_empty and self._long:
             return self._execution.retries.wait_ms(LONG_MS)
         # rows wait for a model that is loaded, or for others of their frame
         return self._execution.retries.wait_ms(max(1, int(self._tick_s * 1000)))
-
-    async def _read(self) -> tuple[int, dict[Any, list[Any]]]:
-        """Records with the generation they were read in; a batch that ends in a thread interrupts the waiting."""
-        wait_ms = self._wait_ms()
-        if self._reading is None and not self._long:
-            return await self._tagged(wait_ms)
-        if self._reading is None:
-            self._reading = asyncio.ensure_future(self._tagged(wait_ms))
-        if wait_ms and not self._reading.done():
-            await self._woken(self._reading, wait_ms)
-        if not self._reading.done():
-            return self._lanes.generation, {}
-        reading, self._reading = self._reading, None
-        return reading.result()
-
-    async def _tagged(self, wait_ms: int) -> tuple[int, dict[Any, list[Any]]]:
-        fetched = await self._lanes.read(timeout_ms=wait_ms, max_records=FETCH_RECORDS)
-        return self._lanes.generation, fetched
-
-    async def _pause(self, wait_ms: int) -> None:
-        if self._long:
-            await self._woken(None, wait_ms)
-        else:
-            await asyncio.sleep(wait_ms / 1000)
-
-    async def _woken(self, reading: asyncio.Task[Any] | None, wait_ms: int) -> None:
-        waking = asyncio.ensure_future(self._wake.wait())
-        either: set[asyncio.Future[Any]] = {waking} if reading is None else {waking, reading}
-        try:
-            await asyncio.wait(either, timeout=wait_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waking.cancel()
 
     def _add(self, work: Work, *, alone: bool) -> None:
         work.lane.window.add(work.entry)
@@ -293,33 +242,10 @@ class Worker:
 
     def _execute(self) -> None:
         """Run short batches for a while and start long ones."""
-        room = MAX_THREADS - len(self._long)
-        long = self._execution.run_short(time.time_ns() // 1000, SLICE_US, INLINE_US, room)
+        long = self._execution.run_short(time.time_ns() // 1000, SLICE_US, INLINE_US, self._long.room)
         self._ran = long is not None
         for run in long or ():
-            task = asyncio.ensure_future(self._run_long(run))
-            self._long.add(task)
-            task.add_done_callback(self._ended)
-
-    async def _run_long(self, run: Run) -> None:
-        generation = self._lanes.generation
-        run.prepare()
-        self._under_way.add(run)
-        self._execution.let_pass(run)
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._threads, run.compute)
-        finally:
-            self._under_way.discard(run)
-        if generation == self._lanes.generation:
-            self._execution.done(run)
-        else:
-            self._execution.abandon(run)  # the rows are another executor's by now
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._long.discard(task)
-        self._wake.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._lanes.fail(error)
+            self._long.start(run)
 
     async def _flush(self, *, partial: bool) -> None:
         for work, frame in self._execution.outbox.flush(time.time_ns() // 1000, partial=partial):
@@ -332,12 +258,3 @@ class Worker:
             if self._lanes.is_current(work.lane):
                 self._frame_bytes -= work.num_bytes
             work.lane.finish(work.entry)
-
-
-def _yield_to_others() -> None:
-    """Lower this thread's priority: what takes long anyway lets the short things of this machine go first."""
-    thread = threading.get_native_id()
-    os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
-
-
-__all__ = ["ROUTED", "Worker", "WorkerCounts"]

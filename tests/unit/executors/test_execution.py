@@ -107,7 +107,7 @@ def test_every_row_ends_as_its_session_says(
         offset: (ERROR, "execution_failed", None) if value in poisoned else (OK, "", 3.0 * value)
         for offset, (_, value, _) in enumerate(columns)
     }
-    assert (execution.batcher.queued_items, execution.batcher.busy) == (0, {})
+    assert (execution.intake.batcher.queued_items, execution.intake.batcher.busy) == (0, {})
 
 
 def test_a_frame_alone_runs_as_it_would_from_the_queues() -> None:
@@ -221,7 +221,7 @@ def test_batches_that_run_beside_others_are_more_urgent_and_one_a_time(
     for each, (items, value, _) in zip(waiting, columns, strict=True):
         each.blocks = (("x", "FP32", (2,), np.full((items, 2), value, "<f4").tobytes()),)
     under_way: list[Run] = []
-    while waiting or under_way or execution.batcher.queued_items:
+    while waiting or under_way or execution.intake.batcher.queued_items:
         action = rng.randrange(3)
         if action == 0 and waiting:
             execution.add(work_of(frame([waiting.pop(0)])), T)
@@ -240,4 +240,4 @@ def test_batches_that_run_beside_others_are_more_urgent_and_one_a_time(
         offset: (ERROR, "execution_failed", None) if value in poisoned else (OK, "", 3.0 * value)
         for offset, (_, value, _) in enumerate(columns)
     }
-    assert execution.batcher.busy == {}
+    assert execution.intake.batcher.busy == {}

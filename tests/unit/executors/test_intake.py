@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from executors.batcher import Batcher
 from executors.execution import Execution
+from executors.intake import WAITED_US
 from schemas.frame import RowError
 from schemas.request import BlobRef
 from streams.columns import ERROR, EXPIRED, REJECTED, num_rows
@@ -69,7 +70,7 @@ def test_a_row_whose_blob_is_not_to_be_had_ends() -> None:
     (claim,) = execution.add(work_of(replace(made, segments=(replace(made.segments[0], blob=BLOB),))), T)
     execution.intake.fail_fetch(claim, ERROR, "blob_missing", "no such blob")
     assert ended(execution) == {5: (ERROR, "blob_missing", None)}
-    assert not execution.lines
+    assert not execution.intake.lines
 
 
 def test_rows_that_ended_before_they_came_are_passed_on_as_they_are() -> None:
@@ -90,11 +91,11 @@ def test_rows_of_an_ordered_model_stand_in_a_line_until_it_is_their_turn() -> No
     assert execution.intake.keeps_order(frame(rows(1)))
     for offset in (1, 2, 3):
         execution.add(work_of(frame(rows(offset))), T)
-    assert (execution.batcher.queued_items, execution.intake.queued_items) == (0, 3)
+    assert (execution.intake.batcher.queued_items, execution.intake.queued_items) == (0, 3)
     execution.intake.feed({"digits"})
-    assert execution.batcher.queued_items == 0
+    assert execution.intake.batcher.queued_items == 0
     execution.intake.feed(frozenset())
-    assert execution.batcher.queued_items > 0
+    assert execution.intake.batcher.queued_items > 0
     run_all(execution)
     assert list(ended(execution)) == [1, 2, 3]
 
@@ -104,4 +105,31 @@ def test_nothing_is_left_after_a_rebalance_but_what_threads_still_hold() -> None
     execution.add(work_of(frame(rows(1, 2))), T)
     execution.intake.clear({("digits", "v1.0.0")})
     assert execution.intake.queued_items == 0
-    assert execution.batcher.busy == {("digits", "v1.0.0"): 0}
+    assert execution.intake.batcher.busy == {("digits", "v1.0.0"): 0}
+
+
+def test_rows_that_waited_here_until_it_was_too_late_are_counted_by_version() -> None:
+    execution = execution_of()
+    execution.add(work_of(frame(rows(1, 2))), T)
+    batch = execution.intake.batcher.next_batch(T, execution.intake._loaded.profiles)
+    assert batch is not None
+    (whole,) = batch.slices
+    version = ("digits", "v1.0.0")
+    execution.intake.expire(version, whole.part(0, 1), T + WAITED_US)  # came with next to no time left
+    assert execution.intake.num_late == {}
+    execution.intake.expire(version, whole.part(1, 2), T + WAITED_US + 1)
+    assert execution.intake.num_late == {version: 1}
+    assert ended(execution) == dict.fromkeys((1, 2), (EXPIRED, "deadline_exceeded", None))
+
+
+def test_memory_is_asked_once_per_frame_for_what_is_ordered() -> None:
+    asked: list[int] = []
+
+    def models(sequence: int) -> Container[str]:
+        asked.append(sequence)
+        return {"digits"}
+
+    execution = Execution("executor-0", Loaded(**{"v1.0.0": Session(), "v2.0.0": Session()}), lambda size: None, models)
+    made = frame([*rows(1), row(2, version="v2.0.0", deadline_us=FAR)])
+    execution.add(work_of(made), T)
+    assert (asked, execution.intake.lines.num_items) == ([made.memory_sequence], 2)

@@ -165,7 +165,7 @@ def test_rows_that_are_served_leave_in_the_order_they_came(frames: Any, schedule
     assert sorted(offset for offset, _ in driver.left) == list(range(wanted))
     served = [offset for offset, status in driver.left if status == OK]
     assert served == sorted(served)
-    assert (driver.execution.queued_items, bool(driver.execution.lines)) == (0, False)
+    assert (driver.execution.intake.queued_items, bool(driver.execution.intake.lines)) == (0, False)
 
 
 def rows(num_rows: int, priority: int = 5) -> RowSlice:

@@ -131,13 +131,13 @@ def test_a_row_runs_again_here_when_its_pause_is_over(clock: Clock, alone: bool)
         execution.add(work, T)
     run_all(execution)
     assert (session.num_runs, left(execution)) == (1, ({}, []))
-    assert execution.batcher.busy == {}  # its version serves others meanwhile
+    assert execution.intake.batcher.busy == {}  # its version serves others meanwhile
     assert execution.retries.wait_ms(200) == 15
     clock.now_us += sum(PAUSE_US) // 2
     assert execution.retries.wait_ms(200) == 0
     run_all(execution)
     assert left(execution) == ({1: (OK, "")}, [])
-    assert (execution.batcher.busy, execution.retries.wait_ms(200)) == ({}, 200)
+    assert (execution.intake.batcher.busy, execution.retries.wait_ms(200)) == ({}, 200)
 
 
 def test_others_of_its_version_run_while_a_row_is_paused(clock: Clock) -> None:
@@ -213,7 +213,7 @@ def test_a_retried_row_that_can_no_longer_run_ends_with_what_it_failed_with(cloc
     assert left(execution)[0] == {
         1: (ERROR, "execution_failed"), 2: (ERROR, "execution_failed"), 3: (EXPIRED, "deadline_exceeded"),
     }  # fmt: skip
-    execution.intake.batcher = type(execution.batcher)(max_items=1)
+    execution.intake.batcher = type(execution.intake.batcher)(max_items=1)
     for offset in (4, 5):
         execution.add(work_of(routed(offset, attempt=offset - 4)), T)
     execution.add(work_of(routed(6)), T)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +17,11 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
 from executors import worker as worker_module
+from executors.lanes import ROUTED
+from executors.long_runs import MAX_THREADS
 from executors.profile import Profile
 from executors.session import ExecutionError
-from executors.worker import ROUTED, Worker
+from executors.worker import Worker
 from schemas.frame import InferenceFrame
 from schemas.quick import replaced
 from schemas.request import BlobRef
@@ -422,11 +422,11 @@ async def test_so_many_long_batches_run_at_a_time_and_one_of_a_version() -> None
         bench.loader.sessions["digits", version], bench.loader.profiles["digits", version] = session, session.profile
     bench.deliver(frame([long(at, f"v{1 + at}.0.0") for at in range(3)]))
     async with running(bench):
-        await until(lambda: sum(len(session.threads) for session in gated.values()) == worker_module.MAX_THREADS)
+        await until(lambda: sum(len(session.threads) for session in gated.values()) == MAX_THREADS)
         bench.deliver(frame([long(3, "v1.0.0")]), first=1)
         await until(lambda: bench.worker.counts.num_frames == 2)
         await turns(100)
-        assert sum(len(session.threads) for session in gated.values()) == worker_module.MAX_THREADS
+        assert sum(len(session.threads) for session in gated.values()) == MAX_THREADS
         for session in gated.values():
             session.gate.set()
         await until(lambda: bench.consumer.offsets.get(PLACE) == 2)
@@ -588,16 +588,6 @@ async def test_a_batch_that_a_rebalance_overtakes_is_not_answered_here() -> None
     assert len(session.batches) == 2
     assert bench.rows() == {0: (OK, "", [0.0])}
     assert bench.worker.held_bytes == 0
-
-
-def test_threads_of_long_batches_are_nicer_than_their_process() -> None:
-    def started() -> int:
-        worker_module._yield_to_others()
-        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-
-    with ThreadPoolExecutor(1) as pool:
-        niceness = pool.submit(started).result()
-    assert niceness == min(os.getpriority(os.PRIO_PROCESS, os.getpid()) + worker_module.NICE, 19)
 
 
 async def test_a_batch_that_ends_in_a_thread_ends_the_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
