@@ -1,4 +1,4 @@
-"""``isos memory``: what stands in memory, now or at an earlier sequence or time, and how a key came to be."""
+"""``isos memory``: what stands in memory, now or at an earlier time, how a key came to be, whether the log is whole."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infra.commands.output import Output, OutputOption, broker_answers, examples, new_app, settings_of, write
+from infra.commands.progress import shown_progress
 
 if TYPE_CHECKING:
-    from streams.memory_view import MemoryView, StoredEvent
+    from streams.chain_check import Finding, Report
+    from streams.memory_view import MemoryHead, MemoryView, StoredEvent
 
 app = new_app(has_verbs=True)
 
 AtOption = Annotated[str, typer.Option(help="Sequence (a number) or time (2026-01-31T12:00:00, UTC unless it says).")]
 BODY_WIDTH = 80
+MAX_LISTED = 20
 
 
 @app.command(
@@ -79,6 +82,109 @@ def export(
         typer.echo(f"{file} cannot be written: {error.strerror}.", err=True)
         raise typer.Exit(1) from None
     typer.echo(f"{len(view.entries)} keys at sequence {view.sequence} written to {file}.", err=True)
+
+
+@app.command(epilog=examples("isos memory verify", "isos memory verify --head 41:9f86d081... --output json"))
+def verify(
+    ctx: typer.Context,
+    head: Annotated[
+        str, typer.Option("--head", metavar="SEQUENCE:HASH", help="A head that this command printed earlier.")
+    ] = "",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Check that memory is what its one writer wrote, and print its head, to be kept somewhere else.
+
+    Checked are the chain of memory.events, that each record can be read, that no offset is empty but for transaction
+    markers, and that memory.state says what the events say. Records that somebody else wrote, and readers refuse, are
+    listed as void; they break nothing. A change of the last record, or a log that was cut off at its end, has no later
+    record that would show it: memory.state does until the Orchestrator starts again, and --head does for good.
+
+    Exit code 7 when something is broken, with the first bad record; 3 when there is no such topic.
+    """
+    report = check(ctx, _noted(head))
+    document = verified(report)
+    write([{name: document[name] for name in VERIFIED}], output, document)
+    for kind, findings in (("broken", report.faults), ("void", report.voids)):
+        for finding in findings[:MAX_LISTED]:
+            typer.echo(f"{kind}: {sentence(finding)}", err=True)
+        if len(findings) > MAX_LISTED:
+            typer.echo(f"{kind}: and {len(findings) - MAX_LISTED} more; --output json lists all.", err=True)
+    if report.faults:
+        raise typer.Exit(7)
+
+
+VERIFIED = ("sound", "head", "offset", "records", "markers", "keys", "num_faults", "num_voids")
+
+
+def check(ctx: typer.Context, noted: MemoryHead | None) -> Report:
+    """Check the memory of this process's settings; exit code 6 when the broker does not answer, 3 without topics."""
+    from infra.memory_check import check_memory
+    from streams.chain_check import EVENTS, STATE
+    from streams.connection import Connection
+    from streams.provision import topic_partitions
+
+    connection = Connection(settings_of(ctx).bootstrap)
+
+    async def run() -> Report | None:
+        if len(await topic_partitions(connection, [EVENTS, STATE])) < 2:
+            return None
+        return await check_memory(connection, noted, progress)
+
+    with broker_answers(), shown_progress() as progress:
+        report = asyncio.run(run())
+    if report is None:
+        typer.echo("The broker has no topics of memory; `isos topics provision` creates them.", err=True)
+        raise typer.Exit(3)
+    return report
+
+
+def verified(report: Report) -> dict[str, Any]:
+    """A report as one JSON document; ``faults`` begins with the first bad record."""
+    from streams.chain_check import head_text
+
+    return {
+        "sound": not report.faults,
+        "head": head_text(report.head),
+        "sequence": report.head.sequence,
+        "hash": report.head.last_hash.hex(),
+        "offset": report.head_offset,
+        "end": report.end,
+        "records": report.num_records,
+        "markers": report.num_markers,
+        "keys": report.num_keys,
+        "num_faults": len(report.faults),
+        "num_voids": len(report.voids),
+        "faults": [_finding(each) for each in report.faults],
+        "voids": [_finding(each) for each in report.voids],
+    }
+
+
+def sentence(finding: Finding) -> str:
+    """A finding with its position, as people read it."""
+    of = f", sequence {finding.sequence}" if finding.sequence else ""
+    at = f"offset {finding.offset}" if finding.offset >= 0 else "no record"
+    return f"{finding.topic}/0, {at}{of}: {finding.what}."
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    from streams.topics import full_name
+
+    return {
+        "topic": full_name(finding.topic),
+        "partition": 0,
+        "offset": finding.offset if finding.offset >= 0 else None,
+        "sequence": finding.sequence or None,
+        "what": finding.what,
+    }
+
+
+def _noted(head: str) -> MemoryHead | None:
+    from streams.chain_check import parse_head
+
+    try:
+        return parse_head(head) if head else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--head") from None
 
 
 def read_events(ctx: typer.Context) -> list[StoredEvent]:

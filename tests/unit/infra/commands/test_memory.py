@@ -1,4 +1,4 @@
-"""`isos memory`: points in time, rows and the exported document."""
+"""`isos memory`: points in time, rows, the exported document, and what a check prints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 
 import infra.commands.memory as command
 from infra.commands.memory import app, document, history_rows, parse_point, view_at
-from streams.memory_view import StoredEvent
+from streams.chain_check import Report, head_text
+from streams.memory_view import MemoryHead, StoredEvent
+from tests.unit.streams.test_chain_check import LOG, Log, check, states_of, view_of
 from tests.unit.streams.test_memory_view import chain
 
 EVENTS = chain(("a", "1"), ("b", '{"x":[1]}'), ("a", "2"), ("b", None))
@@ -80,3 +82,47 @@ def test_export(tmp_path: Path) -> None:
     assert json.loads(out)["sequence"] == 4
     code, _, err = run("export", str(tmp_path / "no" / "memory.json"))
     assert (code, "cannot be written" in err) == (1, True)
+
+
+def verify(monkeypatch: pytest.MonkeyPatch, log: Log, *arguments: str) -> tuple[int, str, str]:
+    def checked(ctx: object, noted: MemoryHead | None) -> Report:
+        return check(log, states_of(log), noted)
+
+    monkeypatch.setattr(command, "check", checked)
+    return run("verify", *arguments)
+
+
+def test_verify_prints_the_head_to_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, err = verify(monkeypatch, LOG, "--output", "json")
+    made = json.loads(out)
+    assert (code, err, made["sound"], made["records"], made["faults"], made["voids"]) == (0, "", True, 5, [], [])
+    assert made["head"] == head_text(view_of(LOG).head)
+    assert verify(monkeypatch, LOG, "--head", made["head"])[0] == 0
+    code, _, err = verify(monkeypatch, LOG[:3], "--head", made["head"])
+    assert (code, "its end was cut off" in err) == (7, True)
+
+
+def test_verify_names_the_first_bad_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, err = verify(monkeypatch, [*LOG[:1], b"changed", *LOG[2:]], "--output", "json")
+    assert code == 7
+    assert json.loads(out)["faults"][0] | {"what": ""} == {
+        "topic": "isos.memory.events.v1",
+        "partition": 0,
+        "offset": 1,
+        "sequence": 2,
+        "what": "",
+    }
+    assert err.startswith("broken: memory.events/0, offset 1, sequence 2: it should be sequence 2 and was changed")
+
+
+def test_verify_lists_what_readers_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, err = verify(monkeypatch, [*LOG, *[b"theirs"] * 25])
+    assert code == 0
+    assert "25" in out.splitlines()[1].split()
+    assert err.count("void: memory.events/0, offset ") == 20
+    assert "void: and 5 more" in err
+
+
+def test_verify_takes_only_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    code, _, err = verify(monkeypatch, LOG, "--head", "12")
+    assert (code, "a head is SEQUENCE:HASH" in err) == (2, True)
