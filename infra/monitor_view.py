@@ -23,6 +23,7 @@ NEWEST_LOADS: Final = 64
 LIMIT_S: Final = 4.0
 RESULTS_STAGE: Final = "validator"
 HEDGE_STAGE: Final = "hedge"
+SLO_BURN: Final = "slo_burn"
 
 
 def read_monitor(settings: Settings) -> dict[str, Any] | None:
@@ -55,6 +56,7 @@ def figures(state: State, memory: MemoryView, now_us: int) -> dict[str, Any]:
         "heard": len(state.processes) - len(silent),
         "silent": ", ".join(silent) or "-",
         "open_incidents": len(incidents(memory)),
+        "slo_burn": ", ".join(sorted({each.subject for each in incidents(memory) if each.kind == SLO_BURN})) or "-",
         "open_breakers": sum(len(each) for each in all_breakers(memory).values()),
         "memory_sequence": memory.sequence,
         "results_per_s": round(rows_per_s, 1),

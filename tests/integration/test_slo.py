@@ -1,4 +1,7 @@
-"""SLOs through a whole stack: a promise that cannot be kept is an alert with its evidence until it is loosened."""
+"""SLOs through a whole stack: a promise that cannot be kept is an alert with its evidence until it is loosened.
+
+The Monitor is killed while the alert stands: it neither forgets it nor raises it twice.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +45,9 @@ async def ask(client: Client, model: str, value: float, count: int = 20) -> set[
 
 
 async def alerts(stack: RunningStack, model: str) -> list[Alert]:
-    """What stands in ``control.alerts`` of the model's SLO."""
+    """What stands in ``control.alerts`` of the model's SLO, each once: after a kill the last effects are sent again."""
     reader = await LogReader.connect(Connection(stack.settings.bootstrap))
-    found = [each.record for each in await reader.read("control.alerts")]
+    found = dict.fromkeys(each.record for each in await reader.read("control.alerts"))
     return [each for each in found if each.kind == "slo_burn" and each.subject == model]
 
 
@@ -93,6 +96,8 @@ async def test_an_impossible_latency_is_alerted_with_evidence_until_the_slo_is_l
         incident = f"incident/{raised.alert_id}"
         assert [each["kind"] for each in await history(whole_stack, incident, 1)] == ["IncidentRaised"]
 
+        await asyncio.to_thread(whole_stack.wait_restarted, "control", whole_stack.kill("control"))
+        assert await ask(client, model, 1.0) == {"OK"}
         await asyncio.to_thread(isos, "serving", "set", model, "--slo-ms", "60000")
         found = await resolved(whole_stack, model)
         (last,) = [each for each in found if each.alert_id == raised.alert_id and each.resolved]

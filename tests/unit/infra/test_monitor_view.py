@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from infra import monitor_view
 from infra.monitor_view import executors, figures, folded, longest_wait
 from infra.settings import load_settings
 from schemas.load import ExecutorLoad, VersionLoad
+from schemas.memory import MemoryEntry
 from schemas.telemetry import Heartbeat, ModelWindow, Telemetry
-from streams.memory_view import MemoryView
+from streams.canonical import to_json
+from streams.memory_view import Incident, MemoryView
 
 SECOND = 1_000_000
 
@@ -40,6 +43,7 @@ def test_figures() -> None:
         "heard": 1,
         "silent": "router-0",
         "open_incidents": 0,
+        "slo_burn": "-",
         "open_breakers": 0,
         "memory_sequence": 3,
         "results_per_s": 100.0,
@@ -48,6 +52,19 @@ def test_figures() -> None:
         "mean_ms": 5.0,
         "max_ms": 9.0,
     }
+
+
+def test_models_whose_slo_burns_are_named_once() -> None:
+    found = [
+        Incident("a", "slo_burn", "digits", "critical", "late", ""),
+        Incident("b", "slo_burn", "digits", "warning", "late", ""),
+        Incident("c", "slo_burn", "agents", "warning", "late", ""),
+        Incident("d", "breaker_open", "letters/v1.0.0", "critical", "failed", ""),
+    ]
+    keys = [f"incident/{each.incident_id}" for each in found]
+    entries = {key: MemoryEntry(key, 1, 1, to_json(each), 0) for key, each in zip(keys, found, strict=True)}
+    row = figures(folded([], [], 0), MemoryView(sequence=9, entries=MappingProxyType(entries)), 0)
+    assert (row["open_incidents"], row["slo_burn"]) == (4, "agents, digits")
 
 
 def test_who_waits_longest() -> None:
