@@ -25,8 +25,9 @@ from streams.errors import InvariantError, PoisonRecordError
 from streams.frame_check import checked
 from streams.frame_effects import SendFrame
 from streams.ledger_log import LedgerLog
-from streams.partition_run import PartitionRun, SourceState
+from streams.partition_run import PartitionRun
 from streams.registry.schema_watch import SchemaWatch, decode_or_learn
+from streams.run_effects import SourceState
 from streams.takeover import HeldPartition, Takeover
 from streams.topics import TOPICS, full_name
 

@@ -17,7 +17,7 @@ from streams.columns import HEDGE, segment_starts
 from streams.ledger import source_of
 from streams.memory_log import LogRecord
 from streams.memory_view import model_version, ordered_models, plan
-from streams.partition_run import UNFINISHED_WINDOWS
+from streams.run_window import UNFINISHED_WINDOWS
 from streams.terminals import SET, Terminals
 from streams.topics import full_name
 from tests.sim.breaker_invariants import BreakerInvariants
@@ -110,10 +110,10 @@ class Invariants:
             if process.defect is not None:
                 raise Violation(DEFECT, f"{process.name}: {process.defect!r}") from process.defect
             for run in process.runs.values():
-                bound = BOUNDS["streams.partition_run"][1]
-                if run.num_sending > bound or len(run.window) > UNFINISHED_WINDOWS * bound:
+                bound = BOUNDS["streams.run_window"][1]
+                if run.window.num_sending > bound or len(run.window) > UNFINISHED_WINDOWS * bound:
                     self.violated(BOUNDED, f"{process.name} has {len(run.window)} frames of a partition under way")
-                if run.ledger is not None and run.checked is not run.state:
+                if run.effects.ledger is not None and run.checked is not run.state:
                     self.folded(run)
         if len(world.links) > 20 and sum(len(link.waiting) for link in world.links) > MAX_LINKED:
             self.violated(BOUNDED, f"more than {MAX_LINKED} sends are under way")
@@ -299,7 +299,7 @@ class Invariants:
         for partition, ordered in self.client.ordered.items():
             for process in processes:
                 run = process.runs.get(partition)
-                if run is None or run.ledger is None or not run.shell.takeover.is_current(run.held):
+                if run is None or run.effects.ledger is None or not run.shell.takeover.is_current(run.held):
                     continue
                 low = run.state.terminals.low_watermark
                 if ordered and low <= ordered[-1]:

@@ -26,7 +26,6 @@ import streams.cache.fill
 import streams.control.control_loop
 import streams.ledger_log
 import streams.memory_view
-import streams.partition_run
 from executors.lines import Lines
 from executors.outbox import Outbox
 from executors.retry import Retries
@@ -49,6 +48,8 @@ from streams.memory_view import MemoryView, active_version, cache_scope, plan
 from streams.ordering import InOrder
 from streams.partition_run import PartitionRun
 from streams.results import result_batches
+from streams.run_effects import RunEffects
+from streams.run_window import RunWindow
 from streams.terminals import OPEN, SET, Terminals
 from tests.sim.breaker_invariants import KEPT
 from tests.sim.cache_invariants import CACHED
@@ -98,7 +99,6 @@ def plant(bug: Planted) -> Iterator[None]:
 
 _ledger: Any = streams.ledger_log
 _control: Any = streams.control.control_loop
-_partitions: Any = streams.partition_run
 _send = CommittedConsumer.send
 _init_ledger = LedgerLog.__init__
 _until_end = LedgerLog._until_end
@@ -121,7 +121,7 @@ def _commits_at_once(topic: str) -> Callable[..., Any]:
     return send
 
 
-def _holds_nothing(self: PartitionRun, entry: Any) -> None:
+def _holds_nothing(self: RunWindow, entry: Any) -> None:
     """An event is done when it is decided on, whatever was sent for it."""
 
 
@@ -166,21 +166,21 @@ def _one_gap_too_many(self: Terminals, offsets: Any, gaps: Any) -> Terminals:
     return self._with(np.concatenate(empty).astype(np.int64), SET) if empty else self
 
 
-def _batches(self: PartitionRun, group: Any) -> Any:
+def _batches(self: RunEffects, group: Any) -> Any:
     return result_batches(self.shell.codec, [each.effect for each in group])
 
 
-async def _confirms_first(self: PartitionRun, results: Any) -> None:
+async def _confirms_first(self: RunEffects, results: Any) -> None:
     while self.answers:
         group, self.answers = self.answers, []
         submitted = await results.submit_batches(_batches(self, group))
         for answered in group:
-            self._confirm(answered, self.state.results_offset)
+            self._confirm(answered, self.source.value.results_offset)
         await results.confirm(submitted)
     self._writing = False
 
 
-async def _retries_in_place(self: PartitionRun, results: Any) -> None:
+async def _retries_in_place(self: RunEffects, results: Any) -> None:
     while self.answers:
         group, self.answers = self.answers, []
         batches = _batches(self, group)
@@ -351,9 +351,7 @@ PLANTED: Final[dict[str, Planted]] = {
     "the executor commits before its frames stand": Planted(
         CommittedConsumer, "send", _commits_at_once("inference.routed"), (COMMIT,)
     ),
-    "Router and Validator commit before what they sent stands": Planted(
-        PartitionRun, "_hold", _holds_nothing, (COMMIT,)
-    ),
+    "Router and Validator commit before what they sent stands": Planted(RunWindow, "hold", _holds_nothing, (COMMIT,)),
     "the Router acknowledges rows that it deferred": Planted(PartitionRun, "_defer", _defers_loosely, (COMMIT,)),
     "events are acknowledged out of order": Planted(InOrder, "finish", _finishes_in_any_order, (COMMIT, COMMITTED)),
     "an edge goes on past a dead letter that was not written": Planted(
@@ -375,10 +373,10 @@ PLANTED: Final[dict[str, Planted]] = {
         Terminals, "mark_gaps", _one_gap_too_many, (FOLD, CHECKPOINT)
     ),
     "results count as confirmed when they are sent": Planted(
-        PartitionRun, "_write", _confirms_first, (FOLD, CHECKPOINT, COMMIT)
+        RunEffects, "_write", _confirms_first, (FOLD, CHECKPOINT, COMMIT)
     ),
     "a write of unknown fate is repeated in place": Planted(
-        PartitionRun,
+        RunEffects,
         "_write",
         _retries_in_place,
         (ONE_RESULT, FOLD),

@@ -34,7 +34,7 @@ from tests.sim.world import World
 PACKAGES = ("streams.", "executors.", "agents.", "infra.")
 
 BOUNDS: Final = {
-    "streams.partition_run": ("WINDOW", 12),
+    "streams.run_window": ("WINDOW", 12),
     "streams.edge.edge": ("MAX_IN_FLIGHT", 12),
     "executors.worker": ("MAX_QUEUED_ITEMS", 40),
     "executors.load_report": ("INTERVAL_S", 5.0),

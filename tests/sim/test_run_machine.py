@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-import streams.partition_run
+import streams.run_effects
 from agents.validator import VALIDATOR, ValidatorState
 from schemas.ledger import LedgerCheckpoint
 from streams.codec import Codec, SchemaIds
@@ -69,9 +69,9 @@ class RunMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now_us = 1_700_000_000_000_000
-        self.real_time = streams.partition_run.time  # type: ignore[attr-defined]
+        self.real_time = streams.run_effects.time  # type: ignore[attr-defined]
         clock: Any = SimpleNamespace(time_ns=lambda: self.now_us * 1000)
-        streams.partition_run.time = clock  # type: ignore[attr-defined]
+        streams.run_effects.time = clock  # type: ignore[attr-defined]
         logging.disable(logging.CRITICAL)
         self.loop = SimLoop(lambda: self.now_us / 1e6)
         self.log: list[int] = []
@@ -176,7 +176,7 @@ class RunMachine(RuleBasedStateMachine):
         assert all(event.acks for event in self.events), "not everything came to its end"
         assert set(self.log) == set().union(*self.frames)
         self.loop.destroy()
-        streams.partition_run.time = self.real_time  # type: ignore[attr-defined]
+        streams.run_effects.time = self.real_time  # type: ignore[attr-defined]
         logging.disable(logging.NOTSET)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from streams import partition_log, partition_run
+from streams import partition_log, run_effects, run_window
 from tests.sim.invariants import ONE_RESULT
 from tests.sim.planted import PLANTED, plant
 from tests.sim.profile import FAULTS, Profile
@@ -103,7 +103,7 @@ def test_the_check_at_the_end_misses_no_request() -> None:
 
 
 def test_the_real_clients_are_back_afterwards() -> None:
-    names = ((partition_log, "FencedWriter"), (partition_run, "time"), (partition_run, "WINDOW"))
+    names = ((partition_log, "FencedWriter"), (run_effects, "time"), (run_window, "WINDOW"))
     before = [getattr(module, name) for module, name in names]
     with substituted(Simulation(1).world):
         inside = [getattr(module, name) for module, name in names]

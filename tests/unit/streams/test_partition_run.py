@@ -30,7 +30,9 @@ from streams.columns import Columns
 from streams.errors import FencedError, InvariantError, PoisonRecordError
 from streams.frame_effects import Defer, Scanned, ScanRequests, SendFrame
 from streams.interpreter import FrameCounts
-from streams.partition_run import WINDOW, PartitionRun, SendFailedError
+from streams.partition_run import PartitionRun
+from streams.run_effects import SendFailedError
+from streams.run_window import WINDOW
 from streams.takeover import FrameLostError, HeldPartition
 from streams.terminals import Terminals
 from tests.support import cached
@@ -209,7 +211,7 @@ async def test_a_frame_lost_after_its_run_gave_up_is_told_to_whoever_ends_the_pr
         await bench.feed(frame([row(0)]), 0)
         sent = bench.shell.producer.sent
         await until(lambda: len(sent) == 2)
-        bench.run._fail(SendFailedError("a dead letter could not be written"))
+        bench.run.effects.fail(SendFailedError("a dead letter could not be written"))
         assert isinstance(await bench.failure(), SendFailedError)
         assert bench.shell.lost == []
         sent[0].future.set_exception(NotLeaderForPartitionError())
@@ -223,7 +225,7 @@ async def test_a_lost_frame_counts_for_more_than_what_else_ends_a_run() -> None:
         sent = bench.shell.producer.sent
         await until(lambda: len(sent) == 2)
         sent[0].future.set_exception(NotLeaderForPartitionError())  # is heard of in the loop's next turn
-        bench.run._fail(SendFailedError("a dead letter could not be written"))
+        bench.run.effects.fail(SendFailedError("a dead letter could not be written"))
         assert isinstance(await bench.failure(), FrameLostError)
 
 
@@ -366,7 +368,7 @@ async def test_frames_that_wait_for_a_plan_hold_no_others_up() -> None:
         served = await bench.feed(frame([row(WINDOW + 20, deadline_us=FAR_US)]), WINDOW + 20)
         await until(lambda: bench.shell.producer.sent)
         assert len(bench.run.deferred) == WINDOW + 20
-        assert bench.run.num_sending <= 1
+        assert bench.run.window.num_sending <= 1
         await turns()
         assert (served.acks, [event.acks for event in waiting]) == (0, [0] * len(waiting))  # in order, so not yet
         bench.shell.memory.view = memory(plan("newcomer", ("v1.0.0", 100)), sequence=41)
@@ -376,7 +378,7 @@ async def test_frames_that_wait_for_a_plan_hold_no_others_up() -> None:
 
 
 async def test_what_is_not_acknowledged_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.partition_run.UNFINISHED_WINDOWS", 1)
+    monkeypatch.setattr("streams.run_window.UNFINISHED_WINDOWS", 1)
     async with routing() as bench:
         bench.shell.producer.automatic = True
         for n in range(WINDOW + 5):
@@ -394,7 +396,7 @@ def _as_long_as(things: list[Any], length: int) -> bool:
 
 
 async def test_bytes_under_way_are_bounded_and_room_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.partition_run.MAX_UNFINISHED_BYTES", 1)
+    monkeypatch.setattr("streams.run_window.MAX_UNFINISHED_BYTES", 1)
     async with sender() as bench:
         events = [await bench.feed(frame([row(n)]), n) for n in range(3)]
         sent = bench.shell.producer.sent
@@ -415,7 +417,7 @@ async def test_what_comes_during_a_write_leaves_with_the_next_one() -> None:
         await until(lambda: len(writes) == 1)
         await bench.feed(executed(3, first=102), 1)
         await bench.feed(executed(1, first=105), 2)
-        await until(lambda: len(bench.run.answers) == 2)
+        await until(lambda: len(bench.run.effects.answers) == 2)
         assert len(writes) == 1
         writes[0].set_result((0, 2))
         await until(lambda: len(writes) == 2)
@@ -476,7 +478,7 @@ async def test_a_write_that_fails_inside_a_scan_ends_the_run() -> None:
         assert bench.ledger is not None
         bench.ledger.scanned = Scanned(100, 101, np.array([100], np.int64), frame([row(100, items=0)]))
         results(bench).refuse = FencedError("results", 1)
-        await bench.run._perform(ScanRequests(100, 200, 0), None)
+        await bench.run.effects.perform(ScanRequests(100, 200, 0), None)
         assert isinstance(await bench.failure(), FencedError)
 
 
@@ -487,7 +489,7 @@ async def test_a_scan_that_fails_ends_the_run(raised: Exception, expected: type[
     async with validator() as bench:
         assert bench.ledger is not None
         bench.ledger.scanned = raised
-        await bench.run._perform(ScanRequests(100, 200, 0), None)
+        await bench.run.effects.perform(ScanRequests(100, 200, 0), None)
         assert isinstance(await bench.failure(), expected)
 
 
@@ -495,7 +497,7 @@ async def test_what_a_scan_found_is_answered_and_counted_as_reaped() -> None:
     async with validator() as bench:
         assert bench.ledger is not None
         bench.ledger.scanned = Scanned(100, 101, np.array([100], np.int64), frame([row(100, items=0)]))
-        await bench.run._perform(ScanRequests(100, 200, 0), None)
+        await bench.run.effects.perform(ScanRequests(100, 200, 0), None)
         await until(lambda: results(bench).writes)
         results(bench).writes[0].set_result((0, 1))
         await until(lambda: bench.run.state.num_reaped == 1)
@@ -553,7 +555,7 @@ async def test_nothing_is_looked_up_where_nothing_is_asked() -> None:
         bench.shell.look_up = look_up
         await bench.feed(frame([row(100, deadline_us=1)]), 0)
         await until(lambda: bench.shell.producer.sent != [])
-        assert bench.run.failure is None
+        assert bench.run.effects.failure is None
 
 
 async def test_answers_to_be_cached_are_handed_over_and_hold_nothing_back() -> None:
