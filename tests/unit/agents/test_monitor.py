@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from agents import orchestrator
 from agents.monitor import (
     KEPT_WINDOWS,
+    MONITOR,
     Evidence,
     Forgery,
     ModelRate,
@@ -26,6 +27,8 @@ from schemas.serving import ServingPolicy, Slo
 from schemas.telemetry import Alert, Heartbeat, ModelWindow, Telemetry
 from streams.agent import Effects, Publish
 from streams.canonical import from_json, to_json
+from streams.codec import Codec, SchemaIds
+from streams.control.journal import TICK_INPUT, Input, JournaledAgent, restore
 from tests.support.control import HERE, SECOND, at, chained, model_version, tick
 from tests.unit.agents.test_orchestrator import register
 
@@ -220,3 +223,39 @@ def test_a_model_that_breaks_its_slo_is_alerted_and_another_slo_resolves_it() ->
     state, (resolved,) = decide(state, at(replace(stale, prev_hash=b"1"), 21 * SECOND, answers=b"2"), PARAMS)
     assert (resolved.record.alert_id, resolved.record.resolved) == (raised.record.alert_id, True)
     assert state.slos["digits"].slo == Slo(1_000, 10_000)
+
+
+def test_after_a_restart_the_journal_gives_the_same_slo_windows_and_alerts() -> None:
+    codec = Codec(SchemaIds.local())
+    agent, entries = JournaledAgent(MONITOR, codec), []
+
+    def step(topic: str, offset: int, record: object, second: int) -> None:
+        entry = agent.step(Input(topic, 0, offset, b"", codec.encode(topic, record)), second * SECOND)
+        assert entry is not None
+        entries.append(entry)
+        ticked = agent.step(TICK_INPUT, second * SECOND)
+        entries.extend([] if ticked is None else [ticked])
+
+    step("memory.events", 0, promised(250), 1)
+    for second in range(2, 60):
+        slow = answered(second - 1, 100)
+        late = (*[0] * 30, 100)
+        part = replace(slow.models[0], latency_counts=late if second > 40 else (100,))
+        step("control.telemetry", second, replace(slow, models=(part,)), second)
+        if second == 45:
+            entries.append(agent.snapshot())
+    raised = [
+        codec.decode("control.alerts", effect.value)
+        for entry in entries
+        for effect in entry.effects
+        if effect.topic == "control.alerts"
+    ]
+    assert [each.alert_id.rsplit("/", 1)[0] for each in raised] == [
+        "slo_burn/digits/latency/slow",
+        "slo_burn/digits/latency/fast",
+    ]
+    restored, divergences = restore(MONITOR, codec, entries)
+    assert (divergences, restored.state) == ((), agent.state)
+    again = JournaledAgent(MONITOR, codec)
+    assert again.fold(entries) == ()
+    assert set(restored.state.slos["digits"].raised) == {"latency/slow", "latency/fast"}
