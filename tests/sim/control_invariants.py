@@ -6,11 +6,15 @@ import hashlib
 from collections.abc import Callable
 from typing import Final
 
+from agents.orchestrator import ORCHESTRATOR
+from agents.planner import PLANNER
 from schemas.journal import JournalEntry
 from streams.canonical import from_json
 from streams.control.journal import EFFECT_HEADER, effect_id
+from streams.control.replay import Replay
 from streams.memory_log import LogRecord
 from streams.memory_view import ActiveVersion, MemoryHead, MemoryView, StoredEvent, extend, void_reason
+from streams.topics import JOURNALED_AGENTS
 from tests.sim.group import Place
 from tests.sim.world import World
 
@@ -20,6 +24,7 @@ JOURNAL: Final = "journal is dense"
 JOURNALED: Final = "no effect without its journal entry"
 VERSION: Final = "a version never goes back without a rollback"
 COMMITTED: Final = "committed inputs are in the journal"
+REPLAYED: Final = "a replay of the journal decides the same"
 
 EVENTS = "memory.events"
 
@@ -35,6 +40,7 @@ class ControlInvariants:
         self.versions: dict[str, int] = {}
         self.active: dict[str, str] = {}
         self.journal: dict[str, int] = {}
+        self.replays = {spec.name: Replay(spec, world.codec) for spec in (ORCHESTRATOR, PLANNER)}
         self.cursors: dict[tuple[str, Place], int] = {}
         self.sources: set[tuple[str, str]] = set()
         self.effects: dict[str, tuple[str, bytes | None]] = {}
@@ -50,6 +56,7 @@ class ControlInvariants:
                 self.state(record)
             case "control.journal":
                 self.journaled(self.world.codec.decode(record.topic, record.value))
+                self.replayed(record)
             case _:
                 self.effect(record)
 
@@ -103,6 +110,14 @@ class ControlInvariants:
                 self.events[self.world.codec.decode(EVENTS, effect.value).sequence] = effect.value
             else:
                 self.effects[effect_id(entry, index)] = (effect.topic, effect.value)
+
+    def replayed(self, record: LogRecord) -> None:
+        """What was journaled under faults is what a fold from the first entry decides, at every snapshot too."""
+        for agent, replay in self.replays.items():
+            if JOURNALED_AGENTS.index(agent) == record.partition:
+                found = replay.take(record.offset, record.value)
+                if found is not None:
+                    self.violated(REPLAYED, f"{agent} at {found.sequence}: {found.what}")
 
     def effect(self, record: LogRecord) -> None:
         """A record with an effect id is what the journal says, and the journal said so first."""
