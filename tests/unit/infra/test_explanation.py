@@ -114,6 +114,13 @@ def test_stages_that_were_not_reached_take_no_time() -> None:
     assert timing_ms(T, Timing(0, 0, 0, 0)) == dict.fromkeys(("edge", "router", "executor", "validator", "total"))
 
 
+def test_the_first_batch_is_a_batch_and_none_is_none() -> None:
+    served = explained(evidence(with_(RESULT, batch_id=0)))["served_by"]
+    assert (served["batch_id"], served["batch_size"]) == (0, 16)
+    served = explained(evidence(with_(RESULT, executor="", batch_id=0, batch_size=0)))["served_by"]
+    assert (served["executor"], served["batch_id"], served["batch_size"]) == (None, None, None)
+
+
 def test_errors_and_letters() -> None:
     poison = PoisonRecordError("garbage", "no Avro")
     letter = Letter.bare(RecordCoordinate("isos.inference.requests.v1", 1, 17), None, poison)
