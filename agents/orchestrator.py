@@ -174,7 +174,10 @@ def _set_cache_policy(state: State, command: MemoryCommand) -> Verdict:
     policy = from_json(CachePolicy, command.body)
     if command.key != f"cache/{policy.model}":
         return Refusal("invalid_body", f"The key of {policy.model}'s cache is cache/{policy.model}, not {command.key}.")
-    versions = [from_json(ModelVersion, state.values[key].body, newer=True) for key in keys_below(state, f"model/{policy.model}/")]
+    versions = [
+        from_json(ModelVersion, state.values[key].body, newer=True)
+        for key in keys_below(state, f"model/{policy.model}/")
+    ]
     if not versions:
         return Refusal("unknown_model", f"No model {policy.model} is registered.")
     if policy.enabled and not any(version.deterministic for version in versions):
