@@ -42,10 +42,11 @@ def backtest(
 ) -> None:
     """Print what AGENT would have decided otherwise under another policy.
 
-    The policy is a file with some of the agent's parameters; the others stay. The journal's inputs are decided again
-    under it, and every decision that falls otherwise is shown: as it was, and as it would be. After the first one the
-    inputs are still those of the world as it was: what would have followed from the other decision is not in them.
-    Ticks at which nothing was decided are not in a journal; they are put in where the policy in force slept.
+    The policy is a file with some of the agent's parameters; the others stay (a wrong name is refused with those that
+    there are). The journal's inputs are decided again under it, and every decision that falls otherwise is shown: as it
+    was, and as it would be. After the first one the inputs are still those of the world as it was: what would have
+    followed from the other decision is not in them. Ticks at which nothing was decided are not in a journal; they are
+    put in where the policy in force slept.
 
     Exit code 3 for an agent or a journal that does not exist, 2 for a policy that is none.
     """

@@ -25,7 +25,7 @@ FromStartOption = Annotated[bool, typer.Option("--from-start", help="Everything 
 
 def replay(
     ctx: typer.Context,
-    agents: Annotated[list[str] | None, typer.Argument(metavar="[AGENT]...", help="Control agents.")] = None,
+    agents: Annotated[list[str] | None, typer.Argument(metavar="AGENT", help="Control agents.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every control agent.")] = False,
     from_start: FromStartOption = False,
     output: OutputOption = Output.TABLE,

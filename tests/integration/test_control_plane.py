@@ -32,7 +32,7 @@ from streams.memory_view import MemoryView, active_version, plan, rejection
 from streams.partition_log import KafkaLog
 from streams.provision import provision
 from streams.registry.schema_log import read_schema_ids
-from streams.topics import full_name
+from streams.topics import JOURNALED_AGENTS, full_name
 from streams.watch import MemoryWatch, WatchTimeoutError
 from tests.support.broker import Servers, start_servers, unique
 
@@ -255,11 +255,12 @@ async def test_a_review_nobody_decides_is_refused(plane: Plane) -> None:
     reader = await LogReader.connect(Connection(plane.settings.bootstrap))
     deadline = time.monotonic() + WAIT_S
     decided: list[Any] = []
-    while not decided and time.monotonic() < deadline:
+    escalated: list[Any] = []
+    while not (decided and escalated) and time.monotonic() < deadline:
         decided = [r.record for r in await reader.read("control.review-decisions") if r.record.review_id == review]
+        escalated = [r.record for r in await reader.read("control.escalations") if review in r.record.escalation_id]
     assert [d.decision for d in decided] == ["expired"]
-    escalated = [r.record for r in await reader.read("control.escalations")]
-    assert [e.escalation_id for e in escalated if review in e.escalation_id] == [f"{review}/expired"]
+    assert [e.escalation_id for e in escalated] == [f"{review}/expired"]
     rows = plane.isos("reviews", "list", "--all", "--output", "json")
     assert [row["state"] for row in rows if row["review_id"] == review] == ["expired"]
 
@@ -296,3 +297,11 @@ async def test_state_topic_is_the_fold_of_the_events(plane: Plane) -> None:
     deadline = time.monotonic() + WAIT_S
     while await state_topic(plane) != dict(plane.memory.view.entries):
         assert time.monotonic() < deadline
+
+
+def test_what_was_decided_through_kills_and_freezes_is_decided_again(plane: Plane) -> None:
+    """Last in this module: the journals hold everything above, and every take-over left a snapshot to compare with."""
+    rows = {row["agent"]: row for row in plane.isos("replay", "--all", "--output", "json")}
+    assert {name: row["difference"] for name, row in rows.items()} == dict.fromkeys(JOURNALED_AGENTS)
+    assert all(rows[name]["snapshots"] > 0 for name in ("orchestrator", "planner", "monitor"))
+    print({name: (row["entries"], row["snapshots"]) for name, row in rows.items()})
