@@ -18,7 +18,6 @@ from aiokafka import AIOKafkaProducer
 from infra.roles import RoleContext, together
 from streams.codec import Codec
 from streams.connection import FETCH_MAX_WAIT_MS, METADATA_MAX_AGE_MS, consumer, producer, start, stop_quietly
-from streams.key_order import ordered_as_of
 from streams.lane_class import executor_group
 from streams.letters.deadletter import DeadLetters
 from streams.memory_view import ordered_models
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 REQUESTS: Final = "inference.requests"
 ROUTED: Final = "inference.routed"
 START_S: Final = 60.0
-EXECUTOR_TICK_MS: Final = 4
 HEARTBEAT_MS: Final = 1_000
 """A member hears of a rebalance with its next heartbeat, and all wait for it."""
 SLOW_FETCH_MS: Final = 500
@@ -134,36 +132,21 @@ async def edge(context: RoleContext) -> None:
 async def executor(context: RoleContext) -> None:
     """Routed frames are executed."""
     from executors.crash_log import CrashLog
-    from executors.lanes import assignor, planned_versions
+    from executors.lanes import assignor
     from executors.load_report import send_reports
-    from executors.loader import ModelLoader
-    from executors.model_store import ModelStore
     from executors.provider import require
-    from executors.retry import max_attempts
-    from executors.worker import Worker
-    from streams.blobs.blob_store import LocalBlobStore
+    from infra.executor import ExecutorInputs, PlannedModels, open_executor
 
     settings = context.settings
     provider = await asyncio.to_thread(require, settings.device)
     slow = context.instance >= settings.executors
     lanes = (await topic_partitions(context.connection, [ROUTED]))[ROUTED]
-    num_slow = settings.num_slow_lanes
-    loaders: list[ModelLoader] = []
-
-    def changed(view: Any) -> None:
-        for each in loaders:
-            for version in planned_versions(view, lanes, num_slow, slow=slow):
-                each.want(*version)
-
+    num_slow, group = settings.num_slow_lanes, executor_group(slow=slow)
+    planned = PlannedModels(lanes, num_slow, slow=slow)
     crashes = CrashLog(settings.run_dir, context.name)
     crashes.watch()
-    group = executor_group(slow=slow)
 
-    async with _parts(context, changed) as parts:
-        loader = ModelLoader(ModelStore(settings.data_dir), settings.device, lambda: parts.memory.view, crashes=crashes)
-        loaders.append(loader)
-        changed(parts.memory.view)
-        loading = asyncio.ensure_future(loader.run())
+    async with _parts(context, planned.changed) as parts:
         reader = _group(
             context,
             group,
@@ -171,42 +154,26 @@ async def executor(context: RoleContext) -> None:
             partition_assignment_strategy=(assignor(num_slow, slow=slow),),  # one: see there
             fetch_max_wait_ms=SLOW_FETCH_MS if slow else FETCH_MAX_WAIT_MS,
         )
-        loop = Worker(
-            reader,
-            parts.producer,
-            parts.codec,
-            loader,
-            LocalBlobStore.below(settings.data_dir),
-            parts.dead_letters.write,
-            name=f"executor-{context.instance}",
-            tick_ms=min(settings.tick_ms, EXECUTOR_TICK_MS),
-            schemas=parts.schemas,
-            max_attempts=lambda model: max_attempts(parts.memory.view, model),
-            ordered=lambda sequence: ordered_as_of(parts.memory.view, sequence),
-        )
+        name = f"executor-{context.instance}"
+        given = ExecutorInputs(
+            name, reader, parts.producer, parts.schemas, parts.dead_letters, lambda: parts.memory.view, crashes, planned
+        )  # fmt: skip
+        async with open_executor(settings, given) as opened:
+            loop, loader = opened.loop, opened.loader
 
-        def assigned(member_id: str) -> None:
-            context.member.write(group, member_id)
-            loader.renew()
+            def assigned(member_id: str) -> None:
+                context.member.write(group, member_id)
+                loader.renew()
 
-        loop.lanes.on_assigned = assigned
+            def load() -> tuple[str, str, float, float, float]:
+                return settings.device, provider, *loop.utilisation.close(time.time_ns() / 1000)
 
-        def load() -> tuple[str, str, float, float, float]:
-            return settings.device, provider, *loop.utilisation.close(time.time_ns() / 1000)
-
-        pulse = _pulse(
-            context, parts, models=loader.loaded, load=load, windows=(partial(loop.attempts, context.instance),)
-        )
-        try:
-            while not (loader.is_settled or loading.done()):  # a lane is taken only when the planned models are warm
-                await asyncio.sleep(0.02)
-            await start(reader, "starting the executor's consumer")
+            loop.lanes.on_assigned = assigned
             context.drains.append(loop.drain)
+            attempts = partial(loop.attempts, context.instance)
+            pulse = _pulse(context, parts, models=loader.loaded, load=load, windows=(attempts,))
             reports = send_reports(parts.notes, parts.codec, loop.load)
-            await together(loop.run(), pulse.run(), reports, loading, _when(loop.joined, context))
-        finally:
-            loading.cancel()
-            await stop_quietly(reader)
+            await together(loop.run(), pulse.run(), reports, opened.loading, _when(loop.joined, context))
 
 
 async def router(context: RoleContext) -> None:
