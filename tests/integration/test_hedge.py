@@ -16,6 +16,8 @@ from aiokafka import TopicPartition
 
 from executors.model_store import ModelStore
 from infra.bench.models import bench_model
+from infra.hedging import STAGE
+from infra.log_reader import LogReader
 from infra.registration import Registrar
 from schemas.frame import InferenceFrame
 from schemas.memory import MemoryCommand
@@ -34,7 +36,7 @@ from streams.watch import MemoryWatch
 from tests.support.broker import unique
 from tests.support.faults import ledger
 from tests.support.load import Load, LoadRun
-from tests.support.stack import RunningStack, stack_settings
+from tests.support.stack import RunningStack, stack_settings, wait_until
 
 LANES = 2
 RATE = 300.0
@@ -109,6 +111,13 @@ async def routed(stack: RunningStack) -> tuple[int, int]:
     return num_rows, num_copies
 
 
+async def told(stack: RunningStack) -> int:
+    """Copies that the Router told of, and that `isos status` makes a rate of."""
+    reader = await LogReader.connect(Connection(stack.settings.bootstrap))
+    windows = [each.record for each in await reader.read("control.telemetry")]
+    return sum(part.num_rows for window in windows if window.stage == STAGE for part in window.models)
+
+
 def executors(stack: RunningStack) -> dict[str, str]:
     """Who answers for each model."""
 
@@ -160,6 +169,7 @@ def test_rows_of_an_executor_that_stands_still_are_answered_by_the_other_one(
     print(f"\n{answered} rows answered by the other executor, {copies} copies of {rows - copies - rows_before} rows")
     assert answered >= 5
     assert answered <= copies <= (rows - copies - rows_before) // 20
+    wait_until(lambda: asyncio.run(told(stack)) == copies, 10, "a record of the Router for each copy")
     books = ledger(stack)
     assert books["exit_status"] == 0, books
     assert (books["missing"], books["duplicated"], books["reaped"], books["in_flight"]) == (0, 0, 0, 0)
