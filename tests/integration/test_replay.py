@@ -68,7 +68,8 @@ def test_a_changed_parameter_is_named_at_the_first_entry_that_it_changes(whole_s
     found = planner["difference"]
     assert (monitor["differences"], found["agent"], found["part"]) == (0, "planner", "effects")
     assert "to control.plans under" in found["what"]
-    assert found["what"].endswith("in the journal, 1234 today") or "ms" in found["what"]
+    journaled = whole_stack.settings.default_timeout_ms
+    assert found["what"].endswith(f"plan.timeout_ms: {journaled} in the journal, 1234 today"), found["what"]
     assert f"planner: it decides otherwise today at sequence {found['sequence']} of " in done.stderr
     gone = whole_stack.isos("replay", "janitor", check=False)
     assert (gone.returncode, gone.stdout) == (3, "")
