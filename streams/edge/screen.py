@@ -62,12 +62,51 @@ def too_late(
     return refused
 
 
+class _Asked(NamedTuple):
+    """Requests of a tick for one service: all of a signature, or one row. ``due_us``: of the most hurried."""
+
+    service: Service
+    priority: int
+    num_rows: int
+    num_items: int
+    due_us: int
+    signature: int
+    row: tuple[int, Row] | None
+
+
 def _close(
     batch: RequestBatch, passed: Array, rows: Mapping[int, Row], forecast: Forecast, now_us: int
 ) -> dict[Service, _Close]:
-    """Admit what is near no limit; the rest, by who serves it."""
-    found: dict[Service, _Close] = {}
+    """Admit what is for services near no limit; the rest, by who serves it.
+
+    Of one service either all or nothing: what were admitted at once would stand before the others of its priority.
+    """
+    asked = _asked(batch, passed, rows, forecast, now_us)
     ample_us = now_us + AMPLE_US
+    num_items: dict[Service, int] = {}
+    found: dict[Service, _Close] = {}
+    for each in asked:
+        num_items[each.service] = total = num_items.get(each.service, 0) + each.num_items
+        if total > each.service.sure_items or each.due_us < ample_us:
+            found.setdefault(each.service, _Close())
+    for each in asked:
+        close = found.get(each.service)
+        if close is None:
+            each.service.admitted(each.priority, each.num_rows, each.num_items, now_us)
+            continue
+        close.add(each.priority, each.num_rows, each.num_items, each.due_us)
+        if each.row is None:
+            close.signatures.append(each.signature)
+        else:
+            close.rows.append(each.row)
+    return found
+
+
+def _asked(
+    batch: RequestBatch, passed: Array, rows: Mapping[int, Row], forecast: Forecast, now_us: int
+) -> list[_Asked]:
+    """What passed for services of which something is known."""
+    asked: list[_Asked] = []
     if batch.signatures:
         columnar = _columnar(batch, passed, rows)
         oldest_us = int(batch.received_us.min())
@@ -75,26 +114,14 @@ def _close(
         for number, count in enumerate(np.bincount(numbers, minlength=len(batch.signatures)).tolist()):
             each = batch.signatures[number]
             service = forecast.service(each.model, each.version, now_us) if count else None
-            if service is None:
-                continue
-            num_items, due_us = count * each.items, oldest_us + each.timeout_us
-            if num_items <= service.sure_items and due_us >= ample_us and service not in found:
-                service.admitted(each.priority, count, num_items, now_us)
-            else:
-                close = found.setdefault(service, _Close())
-                close.add(each.priority, count, num_items, due_us)
-                close.signatures.append(number)
+            if service is not None:
+                due_us = oldest_us + each.timeout_us
+                asked.append(_Asked(service, each.priority, count, count * each.items, due_us, number, None))
     for at, row in rows.items():
         service = forecast.service(row.model, row.version, now_us) if passed[at] else None
-        if service is None:
-            continue
-        if row.items <= service.sure_items and row.deadline_us >= ample_us and service not in found:
-            service.admitted(row.priority, 1, row.items, now_us)
-        else:
-            close = found.setdefault(service, _Close())
-            close.add(row.priority, 1, row.items, row.deadline_us)
-            close.rows.append((at, row))
-    return found
+        if service is not None:
+            asked.append(_Asked(service, row.priority, 1, row.items, row.deadline_us, -1, (at, row)))
+    return asked
 
 
 def _columnar(batch: RequestBatch, passed: Array, rows: Mapping[int, Row]) -> Array | None:

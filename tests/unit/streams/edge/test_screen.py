@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agents.admission import AdmissionPolicy, admit
@@ -154,6 +154,12 @@ REQUESTS = st.lists(
 
 @settings(max_examples=60)
 @given(REQUESTS, st.sets(st.integers(0, 39)), st.integers(0, 120))
+@example(
+    [request(timeout_ms=30), request(), request(items=2, priority=0, timeout_ms=30)]
+    + [request(priority=0, timeout_ms=30) for _ in range(7)],
+    {0},
+    2,
+)
 def test_rows_and_columns_are_judged_alike(made: list[InferenceRequest], rows: set[int], waiting: int) -> None:
     batch = batch_of(*made)
     columns, mixed = known(waiting), known(waiting)
