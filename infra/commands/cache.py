@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from infra.commands.controlled import controlled
 from infra.commands.output import Output, OutputOption, broker_answers, examples, new_app, settings_of, write
 from infra.commands.progress import shown_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from infra.cache_control import CacheControl, CachedModel, Change
     from infra.settings import Settings
     from schemas.cache import CachePolicy
@@ -79,6 +78,8 @@ def flush(
     """
     from dataclasses import replace
 
+    from infra.cache_control import CacheControl
+
     if bool(model) == all_models:
         raise typer.BadParameter("give either a model or --all", param_hint="MODEL")
 
@@ -88,7 +89,7 @@ def flush(
         names = sorted(cached_models(control.view)) if all_models else [model]
         return [await control.change(name, lambda now: replace(now, epoch=now.epoch + 1)) for name in names]
 
-    policies = _controlled(settings_of(ctx), run)
+    policies = controlled(settings_of(ctx), CacheControl, run)
     write([_policy_row(policy) for policy in policies], output)
 
 
@@ -167,34 +168,18 @@ def warm(
 
 
 def _models(settings: Settings) -> tuple[CachedModel, ...]:
-    from infra.cache_control import cached_model_list
+    from infra.cache_control import CacheControl, cached_model_list
 
     async def run(control: CacheControl) -> tuple[CachedModel, ...]:
         return cached_model_list(control.view)
 
-    return _controlled(settings, run)
+    return controlled(settings, CacheControl, run)
 
 
 def _changed(ctx: typer.Context, model: str, change: Change) -> CachePolicy:
-    return _controlled(settings_of(ctx), lambda control: control.change(model, change))
-
-
-def _controlled(settings: Settings, work: Callable[[CacheControl], Awaitable[_T]]) -> _T:
-    """What ``work`` gives with a connection to memory; what can go wrong is one sentence and an exit code."""
     from infra.cache_control import CacheControl
-    from streams.connection import Connection
-    from streams.watch import WatchTimeoutError
 
-    async def run() -> _T:
-        async with CacheControl(Connection(settings.bootstrap)) as control:
-            return await work(control)
-
-    with broker_answers():
-        try:
-            return asyncio.run(run())
-        except WatchTimeoutError as error:
-            typer.echo(f"{error}. `isos status` shows which process is missing; the command may be repeated.", err=True)
-            raise typer.Exit(5) from None
+    return controlled(settings_of(ctx), CacheControl, lambda control: control.change(model, change))
 
 
 def _say(policy: CachePolicy, output: Output, sentence: str) -> None:
@@ -239,7 +224,7 @@ def _warmable(settings: Settings, model: str, version: str) -> tuple[TensorSpec,
     async def run(control: CacheControl) -> Any:
         return control.view
 
-    view = _controlled(settings, run)
+    view = controlled(settings, CacheControl, run)
     wanted = version or active_version(view, model)
     facts = model_version(view, model, wanted) if wanted else None
     if facts is None:

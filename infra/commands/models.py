@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from infra.commands.output import Output, OutputOption, broker_answers, examples, new_app, settings_of, write
+from infra.commands.controlled import answered, controlled
+from infra.commands.output import Output, OutputOption, examples, new_app, settings_of, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -111,14 +112,13 @@ def activate(
 
     Exit code 3 for an unknown model or version, 4 when the Orchestrator refuses, 5 when nobody answers in time.
     """
-    from infra.commands.serving import controlled
     from infra.serving_control import ServingControl
 
     async def run(control: ServingControl) -> int:
         await control.activate(name, version, wait_for_plan=wait)
         return control.view.sequence
 
-    sequence = controlled(ctx, run)
+    sequence = controlled(settings_of(ctx), ServingControl, run)
     if output is Output.TABLE:
         typer.echo(f"{name} is served by {version} (memory {sequence}).")
         return
@@ -180,17 +180,13 @@ def _read(path: Path) -> bytes:
 def _ended(work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
     """Result of ``work``; what can go wrong becomes one sentence and an exit code."""
     from executors.manifest import ManifestError
-    from streams.watch import WatchTimeoutError
 
-    with broker_answers():
+    with answered():
         try:
             return asyncio.run(work())
         except ManifestError as error:
             typer.echo(f"{error}.", err=True)
             raise typer.Exit(2) from None
-        except WatchTimeoutError as error:
-            typer.echo(f"{error}. `isos status` shows which process is missing; the command may be repeated.", err=True)
-            raise typer.Exit(5) from None
 
 
 def _status() -> AbstractContextManager[Callable[[str], None]]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.commands.output import Output, OutputOption, broker_answers, examples, new_app, settings_of, write
+from infra.commands.controlled import controlled
+from infra.commands.output import Output, OutputOption, examples, new_app, settings_of, write
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from infra.serving_control import ServingControl
     from schemas.serving import ServingPolicy, Slo
     from streams.memory_view import MemoryView
@@ -21,28 +19,40 @@ if TYPE_CHECKING:
 app = new_app(has_verbs=True)
 
 ModelArgument = Annotated[str, typer.Argument(help="Name of a registered model.")]
-_T = TypeVar("_T")
 
 
-@app.command(epilog=examples("isos serving show digits", "isos serving show digits --output json"))
-def show(ctx: typer.Context, model: ModelArgument, output: OutputOption = Output.TABLE) -> None:
-    """Show what serves a model, and which of its versions' breakers are not closed.
+@app.command(epilog=examples("isos serving show", "isos serving show digits", "isos serving show --output json"))
+def show(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(help="Name of a registered model; all of them where none is given.")] = "",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show what serves a model, or each, and which versions' breakers are not closed.
 
     Exit code 3 for an unknown model.
     """
-    from infra.serving_control import standing
+    from infra.serving_control import ServingControl, standing
+    from streams.memory_view import models
 
-    async def run(control: ServingControl) -> tuple[ServingPolicy, MemoryView]:
-        return standing(control.view, model), control.view
+    async def run(control: ServingControl) -> tuple[list[ServingPolicy], MemoryView]:
+        names = [model] if model else sorted(models(control.view))
+        return [standing(control.view, name) for name in names], control.view
 
-    policy, view = controlled(ctx, run)
-    row = policy_row(policy, view)
-    breakers = breaker_rows(view, model)
-    write([table_row(row, policy)], output, {**row, "open_breakers": breakers})
+    policies, view = controlled(settings_of(ctx), ServingControl, run)
+    rows = [policy_row(policy, view) for policy in policies]
+    breakers = {policy.model: breaker_rows(view, policy.model) for policy in policies}
+    documents = [{**row, "open_breakers": breakers[row["model"]]} for row in rows]
+    table = [table_row(row, policy) for row, policy in zip(rows, policies, strict=True)]
+    if not rows and output is Output.TABLE:
+        typer.echo("No model is registered. `isos models register --help` says how.", err=True)
+        return
+    write(table if output is Output.TABLE else documents, output, documents[0] if model else None)
     if output is Output.TABLE:
-        for each in breakers:
-            when = f", for {each['seconds_left']} s more" if each["state"] == "open" else ""
-            typer.echo(f"breaker of {each['version']}: {each['state'].replace('_', ' ')}{when}: {each['reason']}")
+        for name, found in breakers.items():
+            for each in found:
+                when = f", for {each['seconds_left']} s more" if each["state"] == "open" else ""
+                state = each["state"].replace("_", " ")
+                typer.echo(f"breaker of {name} {each['version']}: {state}{when}: {each['reason']}")
 
 
 @app.command(
@@ -114,11 +124,13 @@ def set_(
         wanted = replace(now, **changes)
         return replace(wanted, slo=slo_or_usage(now.slo, *slo_flags)) if has_slo else wanted
 
+    from infra.serving_control import ServingControl
+
     async def run(control: ServingControl) -> tuple[ServingPolicy, MemoryView]:
         policy = await control.set_policy(model, changed)
         return policy, control.view
 
-    policy, view = controlled(ctx, run)
+    policy, view = controlled(settings_of(ctx), ServingControl, run)
     row = policy_row(policy, view)
     write([table_row(row, policy)], output, row)
 
@@ -167,23 +179,3 @@ def breaker_rows(view: MemoryView, model: str) -> list[dict[str, Any]]:
         }
         for version, each in sorted(breakers(view, model).items())
     ]  # fmt: skip
-
-
-def controlled(ctx: typer.Context, work: Callable[[ServingControl], Awaitable[_T]]) -> _T:
-    """What ``work`` gives with a connection to memory; what can go wrong is one sentence and an exit code."""
-    from infra.serving_control import ServingControl
-    from streams.connection import Connection
-    from streams.watch import WatchTimeoutError
-
-    settings = settings_of(ctx)
-
-    async def run() -> _T:
-        async with ServingControl(Connection(settings.bootstrap)) as control:
-            return await work(control)
-
-    with broker_answers():
-        try:
-            return asyncio.run(run())
-        except WatchTimeoutError as error:
-            typer.echo(f"{error}. `isos status` shows which process is missing; the command may be repeated.", err=True)
-            raise typer.Exit(5) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agents.orchestrator import COMMANDS
-from infra.cache_control import KIND, CachedModel, CacheRefusedError, cached_model_list, command_for, standing
+from infra.cache_control import KIND, CachedModel, cached_model_list, command_for, standing
 from infra.memory_command import AGENT
 from schemas.cache import CachePolicy
 from streams.canonical import from_json
@@ -33,9 +33,3 @@ def test_the_command_is_for_the_version_that_stands_and_the_same_twice() -> None
     assert command_for(wanted, VIEW, 9).command_id == command.command_id
     assert command_for(replace(wanted, epoch=3), VIEW, 5).command_id != command.command_id
     assert command_for(standing(VIEW, "letters"), VIEW, 5).expected_version == 0
-
-
-def test_a_refusal_is_a_sentence_and_an_exit_code() -> None:
-    refused = CacheRefusedError("stale_epoch", "The epoch is old", "Try again.")
-    assert (str(refused), refused.exit_code) == ("stale_epoch: The epoch is old. Try again.", 4)
-    assert CacheRefusedError("unknown_model", "", "").exit_code == 3

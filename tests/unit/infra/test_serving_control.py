@@ -10,7 +10,7 @@ import pytest
 from agents.orchestrator import COMMANDS
 from infra.memory_command import AGENT
 from infra.serving_control import (
-    ServingRefusedError,
+    ChangeRefusedError,
     activation_command,
     changed_slo,
     policy_command,
@@ -34,7 +34,7 @@ def with_entry(view: MemoryView, key: str, body: object, version: int = 4) -> Me
 def test_a_model_without_a_policy_has_the_defaults() -> None:
     assert standing(VIEW, "digits") == ServingPolicy("digits", (), 2, False, True)
     assert standing(with_entry(VIEW, "serving/digits", WANTED), "digits") == WANTED
-    with pytest.raises(ServingRefusedError, match="No model nobody is registered") as refused:
+    with pytest.raises(ChangeRefusedError, match="No model nobody is registered") as refused:
         standing(VIEW, "nobody")
     assert refused.value.exit_code == 3
 
@@ -102,9 +102,3 @@ def test_what_was_refused_before_is_asked_under_another_id() -> None:
     refused = Rejection(first.command_id, "unknown_version", "digits has no version v1.0.0.")
     view = with_entry(VIEW, f"rejections/{first.command_id}", refused)
     assert policy_command(WANTED, view, 5).command_id != first.command_id
-
-
-def test_a_refusal_is_a_sentence_and_an_exit_code() -> None:
-    refused = ServingRefusedError("invalid_fallback", "It takes other inputs", "Try another.")
-    assert (str(refused), refused.exit_code) == ("invalid_fallback: It takes other inputs. Try another.", 4)
-    assert ServingRefusedError("unknown_version", "", "").exit_code == 3

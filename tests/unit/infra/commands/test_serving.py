@@ -30,7 +30,7 @@ from tests.support.frames import MODEL, memory
         (("set", "digits", "--slo-share", "0.5"), "greater than or equal to 0.9"),
         (("set", "digits", "--slo-error-share", "0.2"), "less than or equal to 0.1"),
         (("set", "digits", "--slo-ms", "250", "--no-slo"), "either --no-slo or what the SLO is to be"),
-        (("show",), "Missing argument"),
+        (("set",), "Missing argument"),
     ],
 )
 def test_wrong_arguments(arguments: tuple[str, ...], said: str) -> None:
@@ -39,7 +39,7 @@ def test_wrong_arguments(arguments: tuple[str, ...], said: str) -> None:
     assert said in " ".join(done.stderr.replace("│", " ").split())
 
 
-@pytest.mark.parametrize("arguments", [("show", "digits"), ("set", "digits", "--hedge")])
+@pytest.mark.parametrize("arguments", [("show", "digits"), ("show",), ("set", "digits", "--hedge")])
 def test_a_broker_that_is_away(arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISOS_BROKERS", "127.0.0.1:1")
     monkeypatch.setenv("ISOS_DATA_DIR", str(tmp_path))
