@@ -248,6 +248,9 @@ def test_nothing_is_asked_where_no_model_is_cached() -> None:
     assert lookups(frame([row(1)]), disabled, PARAMS) is None
     draws = memory(replace(MODEL, deterministic=False), plan("digits", ("v1.0.0", 100)), POLICY)
     assert lookups(frame([row(1)]), draws, PARAMS) is None
+    behind = replace(frame([row(1)]), memory_sequence=CACHED.sequence + 1)
+    assert lookups(behind, CACHED, PARAMS) is None  # it may be of an ordered model by now
+    assert lookups(replace(behind, memory_sequence=CACHED.sequence), CACHED, PARAMS) is not None
 
 
 def test_rows_of_cached_models_are_asked_by_the_version_that_would_serve_them() -> None:
