@@ -224,7 +224,7 @@ def _sent(frame: InferenceFrame, routes: Sequence[Route], sequence: int, now_us:
 def lookups(frame: InferenceFrame, memory: MemoryView, params: RouterParams) -> Lookup | None:
     """What is asked of the cache: the rows of cached models by the version that would serve them; None for none.
 
-    Nothing where memory is behind the frame: any model may be ordered by now, and those are not answered from the cache.
+    Nothing where memory is behind the frame: any model may be ordered by now, and those get no cached answers.
     """
     cached = cached_models(memory) if memory.sequence >= frame.memory_sequence else frozenset()
     left = ended_before(frame)[0] if cached else None
