@@ -219,6 +219,7 @@ async def _stats(settings: Settings, model: str, seconds: int) -> dict[str, Any]
 
 def _warmable(settings: Settings, model: str, version: str) -> tuple[TensorSpec, ...]:
     """The signature of the version to warm; ends the command when its answers are not cached."""
+    from infra.cache_control import CacheControl
     from streams.memory_view import active_version, cache_scope, model_version
 
     async def run(control: CacheControl) -> Any:
