@@ -142,6 +142,7 @@ def test_the_broker_is_restarted_and_killed_and_frozen(stack, run):
     run.note("restart", "broker")
     run.probe()
     run.kill("broker")
+    run.wait_for_traffic()
     run.freeze("broker", BROKER_FROZEN_S)
 
 

@@ -39,6 +39,7 @@ RATE = float(os.environ.get("CHAOS_RATE") or 1_000.0)
 TIMEOUT_MS = 60_000
 FREEZE_S = 8.0
 BACKLOG_S = 3.0
+FLOWING = 200
 CLAIMED = "is claimed with producer id"
 
 
@@ -154,6 +155,16 @@ class FaultRun:
         count = 2 * self.stack.settings.partitions
         asyncio.run(_probe(self.stack.settings.bootstrap, FAST[:1] * count))
         self.num_probes += count
+
+    def wait_for_traffic(self) -> None:
+        """Wait until the traffic itself is answered on each partition: its library may be slow to connect again.
+
+        Else the time until then would count for a fault that was over, and the next one with it.
+        """
+        partitions = range(self.stack.settings.partitions)
+        with results_ends(self.stack.settings.bootstrap) as ends:
+            before = [ends(each) for each in partitions]
+            wait_until(lambda: all(ends(each) >= before[each] + FLOWING for each in partitions), 60, "answers again")
 
     def probe_every_model(self) -> None:
         """Wait until each model, on whatever lane, has answered a request that is sent now."""
