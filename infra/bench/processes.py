@@ -77,8 +77,8 @@ def child_id(word: str, parent: int, proc: Path = Path("/proc")) -> int | None:
 def machine() -> dict[str, Any]:
     """What the figures were taken on: processor, cores this process may use, memory, kernel, Python.
 
-    ``python_loop_ms``: a fixed loop of Python, best of seven. A shared machine's speed changes by the hour, and
-    interpreters of one version differ by a third: figures compare where this one agrees.
+    ``python_loop_ms``: a fixed loop of Python, best of seven, because interpreters of one version differ by a third. It
+    fits the processor's caches, so it does not show the slower hours of a shared machine.
     """
     found = probe(sys.executable)
     return {
