@@ -2,9 +2,9 @@
 
     python3 infra/python_choice.py
 
-Interpreters of one minor version differ by up to a third in speed, by how they were compiled, and most of what a request
-costs here is Python. So those on PATH are timed, once: afterwards there is a ``.venv``. Runs before anything is installed: standard library only, and it parses on
-any Python 3.8.
+Interpreters of one minor version differ by up to a third in speed, by how they were compiled, and most of what a
+request costs here is Python. So those on PATH are timed, once: afterwards there is a ``.venv``. Runs before anything is
+installed: standard library only, and it parses on any Python 3.8.
 """
 
 from __future__ import annotations
