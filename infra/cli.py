@@ -32,6 +32,7 @@ COMMANDS: Final[dict[str, str]] = {
     "backtest": "Show what a control agent would have decided with other parameters.",
     "ledger": "Account for every request: missing, duplicated, in flight.",
     "explain": "Say how an answer came about: plan, version, executor, times.",
+    "timeline": "Print what agents and people did, in order, with reasons.",
     "dlq": "List, show and send again dead letters.",
     "blobs": "List and show stored tensors, or collect those that no record names.",
     "reviews": "List and show requests for a review.",
