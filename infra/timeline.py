@@ -15,8 +15,8 @@ from schemas.telemetry import Alert
 from streams.connection import Connection
 from streams.provision import topic_partitions
 
-MEMORY: Final = "memory.events"
-TOPICS: Final = (
+MEMORY: Final[str] = "memory.events"
+TOPICS: Final[tuple[str, ...]] = (
     MEMORY,
     "control.alerts",
     "control.scale-actions",
@@ -151,7 +151,7 @@ async def read_timeline(connection: Connection) -> list[Line]:
     there = await topic_partitions(connection, list(TOPICS))
     topics = [topic for topic in TOPICS if topic in there and topic != MEMORY]
     read = await asyncio.gather(*(reader.read(topic) for topic in topics))
-    records = dict(zip(topics, read, strict=True))
+    records: dict[str, list[TypedRecord]] = dict(zip(topics, read, strict=True))
     if MEMORY in there:
         records[MEMORY] = [TypedRecord(each.event.sequence, 0, each.event) for each in await reader.memory_events()]
     return lines_of(records)
