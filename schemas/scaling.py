@@ -24,13 +24,19 @@ class ScaleAction:
 
 @dataclass(frozen=True, slots=True)
 class ScaleConfirmation:
-    """What a supervisor did about a ``ScaleAction``."""
+    """What a supervisor did about a ``ScaleAction``; ``replicas`` are ready now.
+
+    ``outcome``: done, failed (they do not come up; what stood before stands again) or held (nothing was done), with a
+    ``reason`` but for done. ``stopped``: names of the processes that were ended for it, as ``role-instance``.
+    """
 
     action_id: str
     pool: str
     replicas: int
     outcome: str
     time_us: int
+    reason: str = ""
+    stopped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

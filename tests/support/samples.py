@@ -9,6 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from schemas.check import CheckRequest, Observation
 from schemas.coordinate import RecordCoordinate
 from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
 from schemas.journal import JournalEffect, JournalEntry
@@ -43,6 +44,9 @@ RESULT = InferenceResult(
     *(Timing(T + 1, T + 2, T + 3, T + 4), (TENSOR,)),
 )
 PLAN = Plan("digits", (VersionWeight("v1.0.0", 90), VersionWeight("v1.1.0", 10)), 128, 30_000, 1, ("v0.9.0",), 3, True)
+CHECK_REQUEST = CheckRequest(
+    "al1/golden_set", "golden_set", "digits", "v1.0.0", "drift", "al1", "validations", T, T + 9, CAUSES
+)
 WINDOW = ModelWindow("digits", "v1.0.0", 10, 6, 2, 1, 1, 5_000, 900, (0, 4, 0, 2))
 
 SAMPLES: dict[str, Any] = {
@@ -58,7 +62,7 @@ SAMPLES: dict[str, Any] = {
             "executor-0", T + 3, T, 2, (VersionLoad("digits", "v1.0.0", 80.5, 2.25, 64, True, 9.5, 17, 2, (0, 4, 7)),)
         ),
         ScaleAction("a1", "default", "hold", 1, 2, "load is low", T),
-        ScaleConfirmation("a1", "default", 2, "done", T),
+        ScaleConfirmation("a1", "default", 2, "failed", T, "executor-2 does not start", ("executor-2",)),
         Heartbeat(
             "executor",
             1,
@@ -75,7 +79,12 @@ SAMPLES: dict[str, Any] = {
         ),
         Telemetry("router", 0, T, 1_000_000, 80, 4, (WINDOW,), (CacheWindow("digits", "v1.0.0", 7, 3),), 1, 2),
         Alert("al1", "silent", "edge-0", "critical", "edge-0 is silent", '{"age_s":5}', True, T, CAUSES),
-        Validation("v1", "output gate", "digits", "v1.0.0", True, "all finite", T),
+        Validation(
+            *("v1", "golden_set", "digits", "v1.0.0", True, "all right", T, "passed", 540, '{"num_right":540}', "al1"),
+            CAUSES,
+        ),
+        CHECK_REQUEST,
+        Observation(CHECK_REQUEST, True, "", 540, '{"num_right":540}', T + 1, T + 2),
         ContextSignal("c1", "max_batch", "digits", '{"max":64}', "rules.yaml", T),
         ReviewRequest("rv1", "planner", "deploy digits v1.1.0", DIGEST, "accuracy 0.97", T + 9, T),
         ReviewDecision("rv1", "approved", "a person", "looks right", DIGEST, T),
