@@ -46,7 +46,11 @@ class ContextSignal:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Outcome of a check the Validator ran."""
+    """Outcome of a check the Validator ran: ``passed``, ``failed`` or ``not_run``, which is not passed ("" in v1).
+
+    Only ``failed`` says that something is wrong with the version. ``num_samples``: rows that the outcome rests on;
+    ``evidence``: what was measured, canonical JSON; ``alert_id``: the alert, incident or review that it answers.
+    """
 
     validation_id: str
     check: str
@@ -55,6 +59,11 @@ class Validation:
     passed: bool
     message: str
     time_us: int
+    outcome: str = ""
+    num_samples: int = 0
+    evidence: str = ""
+    alert_id: str = ""
+    causes: tuple[RecordCoordinate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

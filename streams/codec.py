@@ -21,6 +21,7 @@ import fastavro
 from fastavro.read import SchemaResolutionError
 from fastavro.schema import SchemaParseException
 
+from schemas.check import CheckRequest, Observation
 from schemas.frame import InferenceFrame
 from schemas.journal import JournalEntry
 from schemas.ledger import LedgerCheckpoint
@@ -65,7 +66,7 @@ _CLASSES: Final = (
     *(InferenceRequest, InferenceFrame, InferenceResult, LedgerCheckpoint, PlanProposal, RouterLoad, ScaleAction),
     *(ScaleConfirmation, Heartbeat, Telemetry, Alert, Validation, ContextSignal, ReviewRequest, ReviewDecision),
     *(Escalation, JournalEntry, MemoryCommand, MemoryEvent, MemoryEntry),
-    ExecutorLoad,
+    *(ExecutorLoad, CheckRequest, Observation),
 )
 RECORDS: Final[dict[str, type]] = {cls.__name__: cls for cls in _CLASSES}
 
