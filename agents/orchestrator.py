@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from agents.replica_rules import note_replicas
 from agents.serving_rules import (
     activate_version,
     close_breaker,
@@ -203,6 +204,7 @@ COMMANDS: Final[Mapping[str, tuple[frozenset[str], Callable[[State, MemoryComman
     "RaiseIncident": (frozenset({"monitor"}), _raise_incident),
     "ResolveIncident": (frozenset({"monitor"}), _resolve_incident),
     "NoteContext": (frozenset({"researcher"}), _note_context),
+    "NoteReplicas": (frozenset({"supervisor"}), note_replicas),
 }
 
 

@@ -5,7 +5,8 @@ event's record value as stored. Anything else is void: it changes nothing, and t
 
 Keys: ``model/<name>/<version>`` (ModelVersion), ``active/<name>`` (ActiveVersion), ``plan/<name>`` (Plan),
 ``cache/<name>`` (CachePolicy), ``serving/<name>`` (ServingPolicy), ``breaker/<name>/<version>`` (Breaker),
-``incident/<id>`` (Incident), ``context/<id>`` (ContextSignal), ``rejections/<command id>`` (Rejection).
+``incident/<id>`` (Incident), ``context/<id>`` (ContextSignal), ``rejections/<command id>`` (Rejection),
+``replicas/<pool>`` (Replicas).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from schemas.cache import CachePolicy
 from schemas.memory import MemoryEntry, MemoryEvent
 from schemas.model import ModelVersion
 from schemas.plan import Plan
+from schemas.scaling import Replicas
 from schemas.serving import Breaker, ServingPolicy
 from streams.cache.keys import CacheScope, scope_of
 from streams.canonical import from_json
@@ -201,6 +203,11 @@ def active_version(view: MemoryView, model: str) -> str | None:
 def rejection(view: MemoryView, command_id: str) -> Rejection | None:
     """Why a command was refused, or None if it was not (or so long ago that it was forgotten)."""
     return _typed(view, f"rejections/{command_id}", Rejection)
+
+
+def replicas(view: MemoryView, pool: str) -> Replicas | None:
+    """How many executors of a pool are ready, as its supervisor noted last; None where it never did."""
+    return _typed(view, f"replicas/{pool}", Replicas)
 
 
 def incidents(view: MemoryView) -> tuple[Incident, ...]:

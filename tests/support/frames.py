@@ -14,6 +14,7 @@ from schemas.memory import MemoryEntry
 from schemas.model import ModelVersion, TensorSpec
 from schemas.plan import Plan, VersionWeight
 from schemas.request import BlobRef
+from schemas.scaling import Replicas
 from streams.canonical import to_json
 from streams.columns import FrameBuilder, Row
 from streams.memory_view import ActiveVersion, MemoryView
@@ -140,7 +141,7 @@ def plan(model: str, *versions: tuple[str, int], lane: int = -1) -> Plan:
     return Plan(model, tuple(VersionWeight(*version) for version in versions), 128, 30_000, lane)
 
 
-def memory(*facts: ModelVersion | Plan | ActiveVersion | CachePolicy, sequence: int = 40) -> MemoryView:
+def memory(*facts: ModelVersion | Plan | ActiveVersion | CachePolicy | Replicas, sequence: int = 40) -> MemoryView:
     """A view in which the facts stand under their keys, in this order."""
     entries = {}
     for number, fact in enumerate(facts):
@@ -153,5 +154,7 @@ def memory(*facts: ModelVersion | Plan | ActiveVersion | CachePolicy, sequence: 
                 key = f"active/{fact.model}"
             case CachePolicy():
                 key = f"cache/{fact.model}"
+            case Replicas():
+                key = f"replicas/{fact.pool}"
         entries[key] = MemoryEntry(key, 1, number + 1, to_json(fact), T)
     return MemoryView(sequence=sequence, entries=entries)
