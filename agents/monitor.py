@@ -1,12 +1,11 @@
 """Monitor: what every process and model does, and an alert when a process falls silent.
 
 Consumes ``control.heartbeats`` and ``control.telemetry``, watches ``memory.events``; emits ``control.alerts`` (key =
-subject) and ``memory.commands``. State: each process as heard last, the newest telemetry windows per stage, when it
-began to listen, what the breakers of model versions are judged by.
+subject), ``control.escalations`` and ``memory.commands``. State: each process as heard last, the newest telemetry
+windows per stage, when it began to listen, what the breakers of model versions are judged by.
 
-Rules: a process unheard for ``silent_us`` raises one ``process_silent`` alert with its evidence; heard again, the same
-alert is resolved. Silence counts only while the Monitor itself listened: after a pause of its own (a restart, a broker
-that was away) the count begins anew. A process silent for ``forget_us`` is forgotten and its alert resolved.
+Rules: processes that fall silent, see ``agents.presence``. Silence counts only while the Monitor itself listened: after
+a pause of its own (a restart, a broker that was away) the count begins anew.
 A stage that met cached values which this stack did not write raises one ``cache_forged`` alert, resolved when none was
 met for ``quiet_us``.
 Breakers: see ``agents.breaker_machine``; it asks for their moves and raises an alert while one is not closed.
@@ -21,15 +20,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from agents import forgery, slo
+from agents import forgery, presence, slo
 from agents.breaker_machine import BreakerParams, Breakers, alert_of, hear, learn, moves
 from agents.forgery import Forgery
+from agents.presence import ProcessStatus
 from agents.slo import SloParams, Slos
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryEvent
-from schemas.telemetry import Alert, Heartbeat, LoadedModel, Telemetry
+from schemas.telemetry import Heartbeat, Telemetry
 from streams.agent import NO_EFFECTS, AgentSpec, Effects, Event, Publish, Tick
-from streams.canonical import to_json
 
 KEPT_WINDOWS: Final = 5
 
@@ -47,21 +46,6 @@ class Params:
     quiet_us: int = 60_000_000
     breaker: BreakerParams = field(default_factory=BreakerParams)
     slo: SloParams = field(default_factory=SloParams)
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessStatus:
-    """A process as heard last; ``alert_id`` while its silence is alerted; ``restarts`` since it was first heard."""
-
-    name: str
-    pid: int
-    started_us: int
-    heard_us: int
-    memory_sequence: int
-    models: tuple[LoadedModel, ...]
-    restarts: int
-    cause: RecordCoordinate
-    alert_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,23 +78,15 @@ class ModelRate:
     max_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Why a process is called silent."""
-
-    pid: int
-    heard_us: int
-    silent_us: int
-    memory_sequence: int
-
-
 def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
     """Fold what is heard; judge silence at ticks."""
     state = _listen(state, event.now_us, params, is_tick=isinstance(event.record, Tick))
     match event.record:
         case Heartbeat() as heartbeat:
             folded = fold_heartbeat(state, heartbeat, event.now_us, event.coordinate)
-            return _resolve_heard(folded, process_name(heartbeat), event.now_us, params)
+            name = presence.process_name(heartbeat)
+            processes, effects = presence.resolve_heard(folded.processes, name, event.now_us, params.silent_us)
+            return (replace(folded, processes=processes) if effects else folded), effects
         case Telemetry() as window:
             forgeries, effects = forgery.note(state.forgeries, window, event)
             state = replace(fold_telemetry(state, window), forgeries=forgeries)
@@ -121,14 +97,21 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
         case MemoryEvent() as change:
             return _learn(state, change, event, params)
         case Tick():
-            state, effects = _judge(state, event.now_us, params)
-            forgeries, gone = forgery.gone(state.forgeries, event.now_us, params.quiet_us)
-            slos, burning = slo.judge(state.slos, event.now_us, params.slo)
-            if forgeries is not state.forgeries or slos is not state.slos:
-                state = replace(state, forgeries=forgeries, slos=slos)
-            state, asked = _move(state, event.now_us, params)
-            return state, (*effects, *gone, *burning, *asked)
+            return _judge(state, event.now_us, params)
     return state, NO_EFFECTS
+
+
+def _judge(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
+    """What is due by the clock; where nothing is, the state stays the same object."""
+    times = (state.listening_us, now_us, params.silent_us, params.forget_us)
+    processes, silent = presence.judge(state.processes, *times)
+    forgeries, gone = forgery.gone(state.forgeries, now_us, params.quiet_us)
+    slos, burning = slo.judge(state.slos, now_us, params.slo)
+    before = (state.processes, state.forgeries, state.slos)
+    if any(new is not old for new, old in zip((processes, forgeries, slos), before, strict=True)):
+        state = replace(state, processes=processes, forgeries=forgeries, slos=slos)
+    state, asked = _move(state, now_us, params)
+    return state, (*silent, *gone, *burning, *asked)
 
 
 def _move(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
@@ -150,31 +133,10 @@ def _learn(state: State, change: MemoryEvent, event: Event, params: Params) -> t
     return replace(state, breakers=breakers, slos=slos), (*effects, *ended)
 
 
-def process_name(heartbeat: Heartbeat) -> str:
-    """``role-instance``."""
-    return f"{heartbeat.role}-{heartbeat.instance}"
-
-
 def fold_heartbeat(state: State, heartbeat: Heartbeat, now_us: int, cause: RecordCoordinate) -> State:
     """Note a sign of life; one that was sent earlier than the last one heard changes nothing."""
-    name = process_name(heartbeat)
-    known = state.processes.get(name)
-    heard_us = min(heartbeat.sent_us, now_us)
-    if known is not None and heard_us < known.heard_us:
-        return state
-    is_restart = known is not None and (known.pid, known.started_us) != (heartbeat.pid, heartbeat.started_us)
-    status = ProcessStatus(
-        name=name,
-        pid=heartbeat.pid,
-        started_us=heartbeat.started_us,
-        heard_us=heard_us,
-        memory_sequence=heartbeat.memory_sequence,
-        models=heartbeat.models,
-        restarts=(0 if known is None else known.restarts) + is_restart,
-        cause=cause,
-        alert_id="" if known is None else known.alert_id,
-    )
-    return replace(state, processes={**state.processes, name: status})
+    processes = presence.heard(state.processes, heartbeat, now_us, cause)
+    return state if processes is state.processes else replace(state, processes=processes)
 
 
 def fold_telemetry(state: State, window: Telemetry) -> State:
@@ -211,11 +173,6 @@ def _rate(key: tuple[str, str, str], total: list[int], span_us: int) -> ModelRat
     return ModelRate(*key, rows / seconds, ok / seconds, refused / seconds, total_us / rows if rows else 0.0, max_us)
 
 
-def silent_for_us(state: State, status: ProcessStatus, now_us: int) -> int:
-    """How long a process has been silent while the Monitor listened."""
-    return now_us - max(status.heard_us, state.listening_us)
-
-
 def _listen(state: State, now_us: int, params: Params, *, is_tick: bool) -> State:
     """Notice a pause of our own. Idle ticks leave the state as it is until half the pause has gone by."""
     if now_us - state.last_us > params.pause_us:
@@ -225,56 +182,11 @@ def _listen(state: State, now_us: int, params: Params, *, is_tick: bool) -> Stat
     return replace(state, last_us=now_us)
 
 
-def _judge(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
-    effects: list[Publish] = []
-    processes = dict(state.processes)
-    for name, status in sorted(state.processes.items()):
-        silence = silent_for_us(state, status, now_us)
-        if now_us - status.heard_us >= params.forget_us:
-            del processes[name]
-            if status.alert_id:
-                effects.append(_alert(status, "The process is gone and forgotten.", now_us, silence, resolved=True))
-        elif not status.alert_id and silence >= params.silent_us:
-            processes[name] = replace(status, alert_id=f"process_silent/{name}/{status.heard_us}")
-            effects.append(_alert(processes[name], "The process sends no heartbeat.", now_us, silence, resolved=False))
-    return (
-        (replace(state, processes=processes), tuple(effects))
-        if effects or processes != state.processes
-        else (state, ())
-    )
-
-
-def _resolve_heard(state: State, name: str, now_us: int, params: Params) -> tuple[State, Effects]:
-    status = state.processes[name]
-    if not status.alert_id or now_us - status.heard_us >= params.silent_us:
-        return state, NO_EFFECTS
-    processes = {**state.processes, name: replace(status, alert_id="")}
-    return replace(state, processes=processes), (
-        _alert(status, "The process is heard again.", now_us, 0, resolved=True),
-    )
-
-
-def _alert(status: ProcessStatus, message: str, now_us: int, silence: int, *, resolved: bool) -> Publish:
-    evidence = to_json(Evidence(status.pid, status.heard_us, silence, status.memory_sequence))
-    alert = Alert(
-        alert_id=status.alert_id,
-        kind="process_silent",
-        subject=status.name,
-        severity="critical",
-        message=message,
-        evidence=evidence,
-        resolved=resolved,
-        time_us=now_us,
-        causes=(status.cause,),
-    )
-    return Publish("control.alerts", status.name.encode(), alert)
-
-
 MONITOR: Final = AgentSpec(
     name="monitor",
     consumes=("control.heartbeats", "control.telemetry"),
     watches=("memory.events",),
-    emits=("control.alerts", "memory.commands"),
+    emits=("control.alerts", "memory.commands", "control.escalations"),
     tick_ms=1_000,
     gather_ms=400,
     initial=lambda params: State(),

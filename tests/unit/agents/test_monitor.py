@@ -11,17 +11,16 @@ from agents import orchestrator
 from agents.monitor import (
     KEPT_WINDOWS,
     MONITOR,
-    Evidence,
     Forgery,
     ModelRate,
     Params,
-    ProcessStatus,
     State,
     decide,
     fold_heartbeat,
     fold_telemetry,
     model_rates,
 )
+from agents.presence import Evidence, ProcessStatus
 from schemas.memory import MemoryEvent
 from schemas.serving import ServingPolicy, Slo
 from schemas.telemetry import Alert, Heartbeat, ModelWindow, Telemetry
