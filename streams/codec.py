@@ -32,6 +32,7 @@ from schemas.request import InferenceRequest
 from schemas.result import InferenceResult
 from schemas.review import ContextSignal, Escalation, ReviewDecision, ReviewRequest, Validation
 from schemas.scaling import ScaleAction, ScaleConfirmation
+from schemas.statistics import VersionStatistics
 from schemas.telemetry import Alert, Heartbeat, RouterLoad, Telemetry
 from streams.avro_scan import Scan, compile_scan
 from streams.convert import from_dict, to_dict
@@ -67,6 +68,7 @@ _CLASSES: Final = (
     *(ScaleConfirmation, Heartbeat, Telemetry, Alert, Validation, ContextSignal, ReviewRequest, ReviewDecision),
     *(Escalation, JournalEntry, MemoryCommand, MemoryEvent, MemoryEntry),
     *(ExecutorLoad, CheckRequest, Observation),
+    VersionStatistics,
 )
 RECORDS: Final[dict[str, type]] = {cls.__name__: cls for cls in _CLASSES}
 

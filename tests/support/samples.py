@@ -21,6 +21,7 @@ from schemas.request import BlobRef, InferenceRequest, Tensor
 from schemas.result import InferenceResult, Provenance, ResultError, Source, Timing
 from schemas.review import ContextSignal, Escalation, ReviewDecision, ReviewRequest, Validation
 from schemas.scaling import ScaleAction, ScaleConfirmation
+from schemas.statistics import MeasureCounts, VersionStatistics
 from schemas.telemetry import Alert, CacheWindow, Heartbeat, LoadedModel, ModelWindow, RouterLoad, Telemetry
 
 TOPIC_ID = bytes(range(16))
@@ -61,6 +62,10 @@ SAMPLES: dict[str, Any] = {
         ExecutorLoad(
             "executor-0", T + 3, T, 2, (VersionLoad("digits", "v1.0.0", 80.5, 2.25, 64, True, 9.5, 17, 2, (0, 4, 7)),)
         ),
+        VersionStatistics(
+            *("executor-0", "digits", "v1.0.0", DIGEST[:16], T, 5_000_000, 900, 300),
+            (MeasureCounts((0, 290, 7), 3, 1, 2, -4_250), MeasureCounts((300,), 0, 0, 0, 0)),
+        ),
         ScaleAction("a1", "default", "hold", 1, 2, "load is low", T),
         ScaleConfirmation("a1", "default", 2, "failed", T, "executor-2 does not start", ("executor-2",)),
         Heartbeat(
@@ -78,7 +83,10 @@ SAMPLES: dict[str, Any] = {
             0.125,
         ),
         Telemetry("router", 0, T, 1_000_000, 80, 4, (WINDOW,), (CacheWindow("digits", "v1.0.0", 7, 3),), 1, 2),
-        Alert("al1", "silent", "edge-0", "critical", "edge-0 is silent", '{"age_s":5}', True, T, CAUSES),
+        Alert(
+            *("al1", "silent", "edge-0", "critical", "edge-0 is silent", '{"age_s":5}', True, T, CAUSES),
+            *("digits", "v1.0.0"),
+        ),
         Validation(
             *("v1", "golden_set", "digits", "v1.0.0", True, "all right", T, "passed", 540, '{"num_right":540}', "al1"),
             CAUSES,
