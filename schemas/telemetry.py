@@ -112,7 +112,10 @@ class RouterLoad:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """Raised (``resolved`` False) and later resolved by the Monitor; ``alert_id`` joins the two."""
+    """Raised (``resolved`` False) and later resolved by the Monitor; ``alert_id`` joins the two.
+
+    ``model`` and ``version``: the model it is about and the version to blame, where there is one.
+    """
 
     alert_id: str
     kind: str
@@ -123,3 +126,5 @@ class Alert:
     resolved: bool
     time_us: int
     causes: tuple[RecordCoordinate, ...] = ()
+    model: str = ""
+    version: str = ""
