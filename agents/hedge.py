@@ -41,8 +41,8 @@ from schemas.frame import InferenceFrame
 from schemas.quick import replaced
 from streams.columns import HEDGE, OK, PRIMARY, Array, take
 from streams.frame_effects import Answered, Followed, SendFrame
-from streams.lane_class import lanes_beside
-from streams.memory_view import MemoryView, derived, models, ordered_models, plan
+from streams.lane_class import POOL, lanes_beside
+from streams.memory_view import MemoryView, derived, models, ordered_models, plan, replicas
 
 MIN_SAMPLES: Final = 100
 COST: Final = 20
@@ -218,8 +218,10 @@ def hedged(
     rows, credit = hedging.rows.copy(), hedging.credits.copy()
     effects: list[SendFrame] = []
     num_alone = 0
+    ready = replicas(memory, POOL)
+    in_use = None if ready is None else ready.replicas
     for number, lane, mine in _by_frame(rows, chosen):
-        target = _target(lane, lanes_beside(lane, num_lanes, num_slow), hedging.served)
+        target = _target(lane, lanes_beside(lane, num_lanes, num_slow, in_use), hedging.served)
         rows[COPY, mine] = NOWHERE if target is None else target
         if target is None:
             num_alone += len(mine)

@@ -38,12 +38,15 @@ def cohort_of(frame: InferenceFrame, segment: Segment) -> str:
     return PINNED if pinned_version(frame, segment) else segment.cohort
 
 
-def lane_of(frame: InferenceFrame, home: int, planned: int, num_lanes: int, num_slow: int) -> int:
-    """The lane of a frame's rows whose model has ``home`` by its plan's ``planned``.
+def lane_of(
+    frame: InferenceFrame, home: int, planned: int, num_lanes: int, num_slow: int, replicas: int | None = None
+) -> int:
+    """The lane of a frame's rows that were first sent to ``home``, by their plan's ``planned``.
 
-    For a retry another one of the class, where there is one and no plan says which: what failed may be its executor.
+    For a retry another one in use of the class, where there is one and no plan says which: what failed may be its
+    executor.
     """
-    others = lanes_beside(home, num_lanes, num_slow) if frame.attempt and planned < 0 else ()
+    others = lanes_beside(home, num_lanes, num_slow, replicas) if frame.attempt and planned < 0 else ()
     return others[(frame.attempt - 1) % len(others)] if others else home
 
 

@@ -13,8 +13,8 @@ from schemas.plan import Plan
 from schemas.serving import Breaker
 from streams.arrange import Cut
 from streams.columns import request_ids, routing_keys
-from streams.lane_class import lane_for
-from streams.memory_view import MemoryView, breakers, derived, plan
+from streams.lane_class import POOL, lane_for, lane_of_frame, lanes_in_use
+from streams.memory_view import MemoryView, breakers, derived, plan, replicas
 
 Texts = list[tuple[bytes, bytes]]
 """Routing key and request id of each row of a frame; empty until somebody needs them."""
@@ -34,19 +34,36 @@ class Route:
 
 
 def routes_of(frame: InferenceFrame, memory: MemoryView, num_lanes: int, num_slow: int) -> list[Route | None]:
-    """Per segment; what memory says of a model is looked up once."""
-    known: dict[str, Route] = derived(memory, ("routes", num_lanes, num_slow), dict)
+    """Per segment; what memory says of a model is looked up once. Of several lanes a frame goes to one, in turn."""
+    known: dict[str, tuple[Route, ...]] = derived(memory, ("routes", num_lanes, num_slow), dict)
     routes: list[Route | None] = []
     for segment in frame.segments:
-        route = known.get(segment.model)
-        if route is None:
+        ways = known.get(segment.model)
+        if ways is None:
             effective = plan(memory, segment.model)
-            if effective is not None:
-                version = effective.versions[0].version if len(effective.versions) == 1 else ""
-                lane = home_lane(effective, num_lanes, num_slow)
-                route = known[segment.model] = Route(lane, version, effective, breakers(memory, segment.model))
-        routes.append(route)
+            if effective is None:
+                routes.append(None)
+                continue
+            ways = known[segment.model] = _ways(effective, memory, num_lanes, num_slow)
+        routes.append(ways[0] if len(ways) == 1 else ways[lane_of_frame(ways, frame.frame_id)])
     return routes
+
+
+def _ways(effective: Plan, memory: MemoryView, num_lanes: int, num_slow: int) -> tuple[Route, ...]:
+    """A model's route over each of its lanes."""
+    version = effective.versions[0].version if len(effective.versions) == 1 else ""
+    lanes: tuple[int, ...] = (home_lane(effective, num_lanes, num_slow),)
+    ready = num_ready(memory)
+    if ready is not None:
+        lanes = lanes_in_use(effective.model, effective.lane, num_lanes, num_slow, ready)
+    not_closed = breakers(memory, effective.model)
+    return tuple([Route(lane, version, effective, not_closed) for lane in lanes])
+
+
+def num_ready(memory: MemoryView) -> int | None:
+    """How many fast executors are ready, by memory; None where it says nothing, and all lanes are in use."""
+    noted = replicas(memory, POOL)
+    return None if noted is None else noted.replicas
 
 
 def home_lane(effective: Plan, num_lanes: int, num_slow: int = 0) -> int:

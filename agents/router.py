@@ -27,7 +27,7 @@ from agents import hedge
 from agents.breaker import refusal
 from agents.ordering import ended_before, in_order, passed_on
 from agents.retry import cohort_of, first_tries, lane_of, pinned_version, retried
-from agents.route import Route, Texts, cuts_of, refused_rows, routes_of
+from agents.route import Route, Texts, cuts_of, num_ready, refused_rows, routes_of
 from schemas.frame import InferenceFrame, RowError, Segment
 from streams.agent import AgentSpec, Effects, Event, Tick
 from streams.arrange import Cut, arranged
@@ -138,7 +138,7 @@ def _route(
     if left is not None:
         known = [route for route in routes if route is not None]
         effects += _sent(
-            left, known if frame.attempt == 0 else _elsewhere(left, known, params), memory.sequence, now_us
+            left, known if frame.attempt == 0 else _elsewhere(left, known, params, memory), memory.sequence, now_us
         )
         num_sent = num_rows(left)
     hedging = state.hedging
@@ -155,9 +155,9 @@ def _route(
     return counted, tuple(effects)
 
 
-def _elsewhere(frame: InferenceFrame, routes: Sequence[Route], params: RouterParams) -> list[Route]:
+def _elsewhere(frame: InferenceFrame, routes: Sequence[Route], params: RouterParams, memory: MemoryView) -> list[Route]:
     """The routes of rows that are tried again."""
-    lanes = params.num_lanes, params.num_slow_lanes
+    lanes = params.num_lanes, params.num_slow_lanes, num_ready(memory)
     return [replace(route, lane=lane_of(frame, route.lane, route.effective.lane, *lanes)) for route in routes]
 
 

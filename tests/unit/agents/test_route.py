@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from agents.breaker import is_probe
 from agents.retry import PINNED
-from agents.route import Route, cuts_of, refused_rows, routes_of
+from agents.route import Route, cuts_of, home_lane, refused_rows, routes_of
 from agents.router import RouterParams, RouterState, decide
 from schemas.coordinate import RecordCoordinate
 from schemas.frame import InferenceFrame, RowError
 from schemas.memory import MemoryEntry
+from schemas.scaling import Replicas
 from schemas.serving import Breaker
 from streams.agent import Effects, Event
 from streams.canonical import to_json
@@ -82,6 +83,29 @@ def routes_and_cuts(made: InferenceFrame, view: MemoryView) -> object:
     (route, _) = routes_of(made, view, 4, 0)
     assert route is not None
     return cuts_of(made, 0, 0, route, [])
+
+
+def lanes(effects: Effects) -> set[int]:
+    return {sent.partition for sent in effects if sent.topic == "inference.routed"}
+
+
+def test_frames_take_turns_among_the_lanes_of_ready_executors_and_rows_of_one_stay_together() -> None:
+    effective = plan("digits", ("v1.0.0", 100))
+    made = [replace(frame([row(n), row(n + 1)]), frame_id=n) for n in range(20)]
+    for ready, expected in ((0, 1), (1, 1), (2, 2), (3, 3), (9, 4)):
+        view = memory(effective, Replicas("executors", ready, ""))
+        used = [lanes(routed(each, view)) for each in made]
+        assert all(len(each) == 1 for each in used)
+        assert set.union(*used) == set(range(expected))
+    assert {lane for each in made for lane in lanes(routed(each, memory(effective)))} == {home_lane(effective, 4)}
+
+
+def test_a_retry_goes_to_another_lane_that_is_in_use() -> None:
+    view = memory(plan("digits", ("v1.0.0", 100)), Replicas("executors", 2, ""))
+    for number in range(8):
+        made = replace(frame([row(1)]), frame_id=number)
+        (first,) = lanes(routed(made, view))
+        assert lanes(routed(again(made, "v1.0.0"), view)) == {0, 1} - {first}
 
 
 def test_rows_of_an_open_breaker_go_to_the_fallback_and_back_when_it_closes() -> None:
