@@ -22,6 +22,7 @@ from fastavro.read import SchemaResolutionError
 from fastavro.schema import SchemaParseException
 
 from schemas.check import CheckRequest, Observation
+from schemas.audit import AuditEntry, AuditRecord
 from schemas.frame import InferenceFrame
 from schemas.journal import JournalEntry
 from schemas.ledger import LedgerCheckpoint
@@ -30,7 +31,7 @@ from schemas.memory import MemoryCommand, MemoryEntry, MemoryEvent
 from schemas.plan import PlanProposal
 from schemas.request import InferenceRequest
 from schemas.result import InferenceResult
-from schemas.review import ContextSignal, Escalation, ReviewDecision, ReviewRequest, Validation
+from schemas.review import ContextSignal, Escalation, ReviewDecision, ReviewRequest, ReviewVote, Validation
 from schemas.scaling import ScaleAction, ScaleConfirmation
 from schemas.statistics import VersionStatistics
 from schemas.telemetry import Alert, Heartbeat, RouterLoad, Telemetry
@@ -67,8 +68,9 @@ _CLASSES: Final = (
     *(InferenceRequest, InferenceFrame, InferenceResult, LedgerCheckpoint, PlanProposal, RouterLoad, ScaleAction),
     *(ScaleConfirmation, Heartbeat, Telemetry, Alert, Validation, ContextSignal, ReviewRequest, ReviewDecision),
     *(Escalation, JournalEntry, MemoryCommand, MemoryEvent, MemoryEntry),
-    *(ExecutorLoad, CheckRequest, Observation),
+    *(ExecutorLoad, CheckRequest, Observation, ReviewVote),
     VersionStatistics,
+    *(AuditRecord, AuditEntry),
 )
 RECORDS: Final[dict[str, type]] = {cls.__name__: cls for cls in _CLASSES}
 

@@ -131,6 +131,7 @@ _TABLE: Final = (
     _control("control.observations", "Observation", ("control",), ("validations",), _LONG),
     _control("control.context", "ContextSignal", ("researcher",), ("planner", "reviewer", "researcher"), _LONG),
     _control("control.review-requests", "ReviewRequest", ("planner", "orchestrator", "monitor"), ("reviewer",), _LONG),
+    _control("control.review-votes", "ReviewVote", ("people",), ("reviewer",), _LONG),
     _control("control.review-decisions", "ReviewDecision", ("reviewer",), ("planner", "orchestrator"), _LONG),
     _control(
         "control.escalations", "Escalation", ("monitor", "validator", "reviewer", "orchestrator"), ("reviewer",), _LONG
@@ -148,6 +149,8 @@ _TABLE: Final = (
     _control("memory.commands", "MemoryCommand", ("every agent",), ("orchestrator",), DAY_MS * 30),
     Topic("memory.events", "MemoryEvent", 1, "delete", FOREVER, ("orchestrator",), ("everybody",), fenced=True),
     Topic("memory.state", "MemoryEntry", 1, "compact", FOREVER, ("orchestrator",), ("everybody",), fenced=True),
+    _control("audit.intake", "AuditRecord", ("every process", "commands"), ("orchestrator",), DAY_MS * 30),
+    Topic("audit.log", "AuditEntry", 1, "delete", _LONG, ("orchestrator",), ("auditors",), fenced=True),
 )
 
 TOPICS: Final[dict[str, Topic]] = {topic.name: topic for topic in _TABLE}

@@ -10,23 +10,30 @@ from typing import Any
 from hypothesis import strategies as st
 
 from schemas.check import CheckRequest, Observation
+from schemas.audit import AuditEntry, AuditHead, AuditMetric, AuditRecord
 from schemas.coordinate import RecordCoordinate
 from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
 from schemas.journal import JournalEffect, JournalEntry
 from schemas.ledger import LedgerCheckpoint
 from schemas.load import ExecutorLoad, VersionLoad
 from schemas.memory import MemoryCommand, MemoryEntry, MemoryEvent
-from schemas.plan import Plan, PlanProposal, VersionWeight
+from schemas.plan import Capacity, Plan, PlanProposal, VersionWeight
 from schemas.request import BlobRef, InferenceRequest, Tensor
 from schemas.result import InferenceResult, Provenance, ResultError, Source, Timing
-from schemas.review import ContextSignal, Escalation, ReviewDecision, ReviewRequest, Validation
+from schemas.review import ContextSignal, Escalation, ReviewDecision, ReviewRequest, ReviewVote, Validation
 from schemas.scaling import ScaleAction, ScaleConfirmation
+from schemas.serving import Slo
 from schemas.statistics import MeasureCounts, VersionStatistics
 from schemas.telemetry import Alert, CacheWindow, Heartbeat, LoadedModel, ModelWindow, RouterLoad, Telemetry
 
 TOPIC_ID = bytes(range(16))
 T = 1_700_000_000_000_000
 DIGEST = "ab" * 32
+AUDIT = AuditRecord(
+    *("op1", "after", T, "alice", "CHG-12", "production", "models.activate", "digits", "v1.1.0", "v1.0.0"),
+    *("all_at_once", ("replicas=2",), "isos models activate digits v1.1.0", "refused", ("active/digits",), True, 0.5),
+    *((AuditMetric("wait_ms", 12.5),), "stale: it changed", "ml-serving", "ml-engineering", "cli", "c1", 3),
+)
 CAUSES = (RecordCoordinate("control.plans", 0, 7), RecordCoordinate("memory.commands", 0, 12))
 TENSOR = Tensor("x", "FP32", (1, 2), b"\x00\x00\x80?\x00\x00\x00@")
 BLOCK = TensorBlock("x", "FP32", (2,), b"\x00\x00\x80?\x00\x00\x00@")
@@ -44,7 +51,10 @@ RESULT = InferenceResult(
     *("digits", "v1.0.0", Provenance(DIGEST, 5, "main", "exp", 9, 16, "CPUExecutionProvider", "e-0", True)),
     *(Timing(T + 1, T + 2, T + 3, T + 4), (TENSOR,)),
 )
-PLAN = Plan("digits", (VersionWeight("v1.0.0", 90), VersionWeight("v1.1.0", 10)), 128, 30_000, 1, ("v0.9.0",), 3, True)
+PLAN = Plan(
+    *("digits", (VersionWeight("v1.0.0", 90), VersionWeight("v1.1.0", 10)), 128, 30_000, 1, ("v0.9.0",), 3, True),
+    *(Slo(250, 10_000, 1_000), Capacity(3, "CPUExecutionProvider", 4_096, 1234.5, 2000.25, 900)),
+)
 CHECK_REQUEST = CheckRequest(
     "al1/golden_set", "golden_set", "digits", "v1.0.0", "drift", "al1", "validations", T, T + 9, CAUSES
 )
@@ -58,7 +68,7 @@ SAMPLES: dict[str, Any] = {
         RESULT,
         LedgerCheckpoint(TOPIC_ID, 1, 1 << 40, b"\xfe\x01", 99, 3, T),
         PlanProposal("p1", PLAN, -1, "a new version", CAUSES, T),
-        RouterLoad("digits", 1234.5, 3, T),
+        RouterLoad("digits", 1234.5, 3, T, 2, 2469.0, 0.5),
         ExecutorLoad(
             "executor-0", T + 3, T, 2, (VersionLoad("digits", "v1.0.0", 80.5, 2.25, 64, True, 9.5, 17, 2, (0, 4, 7)),)
         ),
@@ -94,8 +104,9 @@ SAMPLES: dict[str, Any] = {
         CHECK_REQUEST,
         Observation(CHECK_REQUEST, True, "", 540, '{"num_right":540}', T + 1, T + 2),
         ContextSignal("c1", "max_batch", "digits", '{"max":64}', "rules.yaml", T),
-        ReviewRequest("rv1", "planner", "deploy digits v1.1.0", DIGEST, "accuracy 0.97", T + 9, T),
-        ReviewDecision("rv1", "approved", "a person", "looks right", DIGEST, T),
+        ReviewRequest("rv1", "planner", "deploy digits v1.1.0", DIGEST, "accuracy 0.97", T + 9, T, "development"),
+        ReviewVote("rv1", "approved", "a person", "looks right", DIGEST, T, "cd" * 64),
+        ReviewDecision("rv1", "approved", "a person", "looks right", DIGEST, T, "cd" * 64, T + 1),
         Escalation("e1", "monitor", "edge-0", "silent for 60 s", T, CAUSES),
         JournalEntry(
             "planner",
@@ -111,9 +122,16 @@ SAMPLES: dict[str, Any] = {
             (JournalEffect("control.plans", -1, b"digits", None), JournalEffect("control.plans", 0, b"d", b"v")),
             b"\x01" * 32,
         ),
-        MemoryCommand("m1", "planner", "SetPlan", "plans/digits", -1, '{"x":1}', "a new version", CAUSES, T),
+        MemoryCommand(
+            *("m1", "planner", "SetPlan", "plans/digits", -1, '{"x":1}', "a new version", CAUSES, T, "ann", "cd" * 64)
+        ),
         MemoryEvent(3, b"\x02" * 32, "m1", "orchestrator", "PlanSet", "plans/digits", 2, None, "removed", CAUSES, T),
         MemoryEntry("plans/digits", 2, 3, '{"x":1}', T),
+        AUDIT,
+        AuditEntry(
+            *(4, b"\x03" * 32, T, T + 1, "intake", 7, 8, 9, AUDIT),
+            AuditHead("orchestrator", "ab" * 8, T, 3, b"\x03" * 32, 5, b"\x04" * 32, "cd" * 64),
+        ),
     )
 }
 
