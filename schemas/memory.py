@@ -11,7 +11,8 @@ from schemas.coordinate import RecordCoordinate
 class MemoryCommand:
     """A proposed change. ``kind`` is one of ``agents.orchestrator.COMMANDS``; ``body`` is canonical JSON.
 
-    ``expected_version`` is the key's version the proposer saw (0 = the key is new, -1 = any).
+    ``expected_version`` is the key's version the proposer saw (0 = the key is new, -1 = any). ``author``: the person
+    who wants it, with a ``signature`` of the rest where the environment asks for one.
     """
 
     command_id: str
@@ -23,6 +24,8 @@ class MemoryCommand:
     reason: str
     causes: tuple[RecordCoordinate, ...]
     sent_us: int
+    author: str = ""
+    signature: str = ""
 
 
 @dataclass(frozen=True, slots=True)

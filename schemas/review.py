@@ -9,7 +9,10 @@ from schemas.coordinate import RecordCoordinate
 
 @dataclass(frozen=True, slots=True)
 class ReviewRequest:
-    """Asks a person; ``subject_digest``: SHA-256 (hex) of what is to be approved; fails closed at ``deadline_us``."""
+    """Asks a person; ``subject_digest``: SHA-256 (hex) of what is to be approved; fails closed at ``deadline_us``.
+
+    ``policy``: people decide, or, in a sandbox, development: the Reviewer by itself.
+    """
 
     review_id: str
     author: str
@@ -18,11 +21,29 @@ class ReviewRequest:
     evidence: str
     deadline_us: int
     requested_us: int
+    policy: str = "people"
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewVote:
+    """What a person says of a review: ``decision`` is approved or rejected; ``signature`` is over all other fields."""
+
+    review_id: str
+    decision: str
+    signer: str
+    reason: str
+    subject_digest: str
+    time_us: int
+    signature: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ReviewDecision:
-    """Outcome of a review: ``decision`` is approved, rejected or expired."""
+    """Outcome of a review: ``decision`` is approved, rejected or expired.
+
+    ``decided_by`` is the signer of the vote, whose ``signature`` and time (``voted_us``) stand beside it, or
+    ``development-policy`` or ``reviewer``, which sign nothing.
+    """
 
     review_id: str
     decision: str
@@ -30,6 +51,8 @@ class ReviewDecision:
     reason: str
     subject_digest: str
     decided_us: int
+    signature: str = ""
+    voted_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
