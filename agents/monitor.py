@@ -6,6 +6,7 @@ windows per stage, when it began to listen, what the breakers of model versions 
 
 Rules: processes that fall silent, see ``agents.presence``. Silence counts only while the Monitor itself listened: after
 a pause of its own (a restart, a broker that was away) the count begins anew.
+Records of memory that the Orchestrator did not write: see ``agents.forged_memory``.
 A stage that met cached values which this stack did not write raises one ``cache_forged`` alert, resolved when none was
 met for ``quiet_us``.
 Breakers: see ``agents.breaker_machine``; it asks for their moves and raises an alert while one is not closed.
@@ -20,15 +21,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from agents import forgery, presence, slo
+from agents import forged_memory, forgery, presence, slo
 from agents.breaker_machine import BreakerParams, Breakers, alert_of, hear, learn, moves
+from agents.forged_memory import Forged
 from agents.forgery import Forgery
 from agents.presence import ProcessStatus
 from agents.slo import SloParams, Slos
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryEvent
 from schemas.telemetry import Heartbeat, Telemetry
-from streams.agent import NO_EFFECTS, AgentSpec, Effects, Event, Publish, Tick
+from streams.agent import NO_EFFECTS, AgentSpec, Effects, Event, Publish, Tick, Unreadable
 
 KEPT_WINDOWS: Final = 5
 
@@ -62,6 +64,7 @@ class State:
     forgeries: Mapping[str, Forgery] = field(default_factory=dict)
     breakers: Breakers = field(default_factory=Breakers)
     slos: Slos = field(default_factory=dict)
+    forged: Forged | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,10 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
             slos = slo.hear(state.slos, window, event, params.slo)
             state, asked = _move(replace(state, breakers=heard, slos=slos), event.now_us, params)
             return state, (*effects, *asked)
-        case MemoryEvent() as change:
+        case MemoryEvent() | Unreadable() as change:
+            forged, effects = forged_memory.note(state.forged, state.breakers.head, event)
+            if isinstance(change, Unreadable) or forged is not state.forged:
+                return replace(state, forged=forged), effects
             return _learn(state, change, event, params)
         case Tick():
             return _judge(state, event.now_us, params)
@@ -106,12 +112,15 @@ def _judge(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
     times = (state.listening_us, now_us, params.silent_us, params.forget_us)
     processes, silent = presence.judge(state.processes, *times)
     forgeries, gone = forgery.gone(state.forgeries, now_us, params.quiet_us)
+    forged, ended = forged_memory.gone(state.forged, now_us, params.quiet_us)
     slos, burning = slo.judge(state.slos, now_us, params.slo)
     before = (state.processes, state.forgeries, state.slos)
     if any(new is not old for new, old in zip((processes, forgeries, slos), before, strict=True)):
         state = replace(state, processes=processes, forgeries=forgeries, slos=slos)
+    if forged is not state.forged:
+        state = replace(state, forged=forged)
     state, asked = _move(state, now_us, params)
-    return state, (*silent, *gone, *burning, *asked)
+    return state, (*silent, *gone, *ended, *burning, *asked)
 
 
 def _move(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
@@ -186,6 +195,7 @@ MONITOR: Final = AgentSpec(
     name="monitor",
     consumes=("control.heartbeats", "control.telemetry"),
     watches=("memory.events",),
+    unreadable=("memory.events",),
     emits=("control.alerts", "memory.commands", "control.escalations"),
     tick_ms=1_000,
     gather_ms=400,

@@ -21,6 +21,13 @@ class Tick:
     """The clock as an event: arrives every ``tick_ms``."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A record that cannot be decoded, for an agent that wants to hear of such; ``code`` says how it is wrong."""
+
+    code: str
+
+
 @quick
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -62,6 +69,7 @@ class AgentSpec:
     ``consumes``: topics read in a consumer group (each record to one instance). ``watches``: topics every instance
     folds whole, up to the high watermark, before it is ready. ``emits``: topics it may write; anything else is refused.
     ``gather_ms``: what a control agent waits for more inputs after the first, so that one round takes several.
+    ``unreadable``: topics of which a journaled agent also hears what cannot be decoded, as ``Unreadable``.
     ``ignores``: pure ``(state, record)``, true of records that would change nothing: a journaled agent's are then not
     even journaled. ``state_per``: one state per assigned source partition, or one per agent. ``journaled``: journal
     first (control plane). ``lookups``: pure ``(record, memory, params) -> what is asked, or None``, for a read before
@@ -83,3 +91,4 @@ class AgentSpec:
     ignores: Callable[[Any, Any], bool] | None = None
     params: Any = field(default=None)
     due: Callable[[Any], int] | None = None
+    unreadable: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 
 from schemas.coordinate import RecordCoordinate
 from schemas.journal import JournalEffect, JournalEntry
-from streams.agent import TICK, AgentSpec, Event, Publish, Tick
+from streams.agent import TICK, AgentSpec, Event, Publish, Tick, Unreadable
 from streams.canonical import from_json, to_json
 from streams.errors import InvariantError, PoisonRecordError
 
@@ -232,13 +232,15 @@ class JournaledAgent:
         return state, tuple(self._encode(effect) for effect in effects)
 
     def _event(self, given: Input, now_us: int) -> Event | None:
-        """The typed event; None for a record that cannot be decoded (journaled, without effect)."""
+        """The typed event; None for a record that cannot be decoded and of which the agent does not want to hear."""
         if given.topic == "":
             return Event(_TICK_RECORD, TICK, now_us)
         try:
             record = self.codec.decode(given.topic, given.value)
-        except PoisonRecordError:
-            return None
+        except PoisonRecordError as error:
+            if given.topic not in self.spec.unreadable:
+                return None
+            record = Unreadable(error.code)
         coordinate = RecordCoordinate(given.topic, given.partition, given.offset)
         # Memory is a hash chain over stored bytes, which an agent cannot see in the record itself.
         answers = hashlib.sha256(given.value or b"").digest() if given.topic == MEMORY_EVENTS else None
