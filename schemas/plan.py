@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from schemas.coordinate import RecordCoordinate
+from schemas.serving import Slo
 
 HASHED: Final = -1
 """Lane of a plan: by a hash of the model's name, among the fast lanes."""
@@ -22,12 +23,30 @@ class VersionWeight:
 
 
 @dataclass(frozen=True, slots=True)
+class Capacity:
+    """What serving a model takes, as reckoned when its replicas last changed for long enough.
+
+    ``replicas``: executors that its work fills to the target utilization. ``device``: the execution provider that
+    serves it. ``memory_bytes``: its versions' files, in every executor. ``items_per_s`` and ``forecast_per_s``: batch
+    items as observed and as foreseen. ``cost_milli``: per hour, thousandths of a unit of money; 0 where none is set.
+    """
+
+    replicas: int
+    device: str
+    memory_bytes: int
+    items_per_s: float
+    forecast_per_s: float
+    cost_milli: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Plan of one model: weights sum to 100; ``max_batch_size`` in items; ``timeout_ms``: the default budget.
 
     ``lane``: a lane of ``inference.routed`` from 0 on, ``HASHED`` or ``SLOW``. ``fallbacks``: versions that serve where
     the planned one cannot, first choice first. ``max_attempts``: tries of a row over the whole path, 1 = no second one.
-    ``hedge``: a row that takes long is also given to another lane, and the first answer counts.
+    ``hedge``: a row that takes long is also given to another lane, and the first answer counts. ``slo``: what the
+    model promises. ``capacity``: what serving it takes; None while one executor does, or nobody knows yet.
     """
 
     model: str
@@ -38,6 +57,8 @@ class Plan:
     fallbacks: tuple[str, ...] = ()
     max_attempts: int = 2
     hedge: bool = False
+    slo: Slo | None = None
+    capacity: Capacity | None = None
 
 
 @dataclass(frozen=True, slots=True)

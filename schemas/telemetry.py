@@ -102,12 +102,19 @@ class Telemetry:
 
 @dataclass(frozen=True, slots=True)
 class RouterLoad:
-    """What the Router sees: rows per second and rows held without a plan, per model."""
+    """What the Router's process ``instance`` sees of a model: rows per second given to lanes, rows held without a plan.
+
+    ``items_per_s``: batch items in those rows; ``refused_per_s``: rows that it ended with an error. A model without
+    rows is told once as zero and then not at all.
+    """
 
     model: str
     rows_per_s: float
     num_held: int
     sent_us: int
+    instance: int = 0
+    items_per_s: float = 0.0
+    refused_per_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

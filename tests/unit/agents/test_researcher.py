@@ -13,13 +13,13 @@ from streams.canonical import digest, to_json
 from tests.support.control import at, tick
 
 RULE = Rule("tight", "model/*", Constraint("max_batch_size", 16), "rules.yaml")
-SIGNAL = ContextSignal("tight", "constraint", "model/*", '{"field":"max_batch_size","maximum":16}', "rules.yaml", 9)
+SIGNAL = ContextSignal("tight", "constraint", "model/*", '{"field":"max_batch_size","maximum":16,"names":[]}', "rules.yaml", 9)
 
 
 def test_rules_are_published_once() -> None:
     identity = digest(RULE).hex()
     state, effects = decide(State(), tick(9), Params((RULE,)))
-    reason = 'model/*: {"field":"max_batch_size","maximum":16} (rules.yaml)'
+    reason = 'model/*: {"field":"max_batch_size","maximum":16,"names":[]} (rules.yaml)'
     command = MemoryCommand(
         f"context/tight/{identity[:16]}/9",
         "researcher",
@@ -41,5 +41,5 @@ def test_a_changed_rule_is_published_again() -> None:
     state, _ = decide(State(), tick(9), Params((RULE,)))
     changed = replace(RULE, constraint=Constraint("max_batch_size", 8))
     state, effects = decide(state, tick(10), Params((changed,)))
-    assert [effect.record.expression for effect in effects[:1]] == ['{"field":"max_batch_size","maximum":8}']
+    assert [effect.record.expression for effect in effects[:1]] == ['{"field":"max_batch_size","maximum":8,"names":[]}']
     assert decide(state, tick(11), Params(())) == (state, ())
