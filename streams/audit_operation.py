@@ -1,0 +1,123 @@
+"""One audited operation as a value: who does it, what is known of it, and its records before and after. Pure."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from schemas.audit import AuditMetric, AuditRecord
+from streams.errors import IsosError, RetriableError
+
+DONE: Final = "done"
+REFUSED: Final = "refused"
+FAILED: Final = "failed"
+UNKNOWN: Final = "unknown"
+MAX_TEXT: Final = 2_000
+REFUSING: Final = (3, 4)
+"""Exit codes of errors that say: it was asked, and it was not done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who does things: a person at a command line, or a process of ours. ``command``: the line, without secrets."""
+
+    user: str
+    source: str
+    environment: str = "sandbox"
+    change_ticket: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of an operation before it begins; each is a field of ``AuditRecord``."""
+
+    model_name: str = ""
+    model_version: str = ""
+    previous_version: str = ""
+    deployment_strategy: str = ""
+    resources: tuple[str, ...] = ()
+    rollback_available: bool = False
+    command_id: str = ""
+
+
+NO_FACTS: Final = Facts()
+
+
+@dataclass(slots=True)
+class Operation:
+    """An operation under way; whoever does it tells what becomes known, and ``after`` says it."""
+
+    actor: Actor
+    name: str
+    operation_id: str
+    begun_us: int
+    facts: Facts = NO_FACTS
+    outcome: str = DONE
+    error_detail: str = ""
+    _affected: list[str] = field(default_factory=list)
+    _metrics: list[AuditMetric] = field(default_factory=list)
+
+    def affected(self, *names: str) -> None:
+        """Note what was changed: memory keys, topics, processes, records."""
+        self._affected += [name for name in names if name not in self._affected]
+
+    def metric(self, name: str, value: float) -> None:
+        """Note a figure; the unit is the end of its name."""
+        self._metrics.append(AuditMetric(name, float(value)))
+
+    def ends(self, outcome: str, detail: str = "") -> None:
+        """Note that it does not end well: refused, failed or unknown, and why."""
+        self.outcome, self.error_detail = outcome, detail[:MAX_TEXT]
+
+    def ends_by(self, error: BaseException) -> None:
+        """Note the error that ends it."""
+        self.ends(*outcome_of(error))
+
+    def before(self) -> AuditRecord:
+        """The first record: what is about to be done."""
+        actor, facts = self.actor, self.facts
+        return AuditRecord(
+            operation_id=self.operation_id,
+            phase="before",
+            timestamp_us=self.begun_us,
+            user=actor.user,
+            change_ticket=actor.change_ticket,
+            environment=actor.environment,
+            operation=self.name,
+            model_name=facts.model_name,
+            model_version=facts.model_version,
+            previous_version=facts.previous_version,
+            deployment_strategy=facts.deployment_strategy,
+            resources=facts.resources,
+            command=actor.command[:MAX_TEXT],
+            rollback_available=facts.rollback_available,
+            source=actor.source,
+            command_id=facts.command_id,
+        )
+
+    def after(self, now_us: int) -> AuditRecord:
+        """The second record: how it ended, at ``now_us``."""
+        return replace(
+            self.before(),
+            phase="after",
+            timestamp_us=now_us,
+            outcome=self.outcome,
+            resources_affected=tuple(self._affected),
+            duration_seconds=max(0, now_us - self.begun_us) / 1e6,
+            performance_metrics=tuple(self._metrics),
+            error_detail=self.error_detail,
+        )
+
+
+def outcome_of(error: BaseException) -> tuple[str, str]:
+    """How an operation ended that raised: refused, failed, or unknown where it may have been done; and the sentence."""
+    sentence = str(error) or type(error).__name__
+    if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
+        return UNKNOWN, "it was interrupted"
+    if isinstance(error, RetriableError):
+        return UNKNOWN, sentence
+    if isinstance(error, IsosError) and getattr(error, "exit_code", 1) in REFUSING:
+        return REFUSED, sentence
+    return FAILED, sentence
