@@ -26,7 +26,8 @@ from agents.breaker_machine import BreakerParams, Breakers, alert_of, hear, lear
 from agents.forged_memory import Forged
 from agents.forgery import Forgery
 from agents.presence import ProcessStatus
-from agents.slo import SloParams, Slos
+from agents.slo import Slos
+from agents.slo_case import SloParams
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryEvent
 from schemas.telemetry import Heartbeat, Telemetry

@@ -11,99 +11,44 @@ tell. One alert ``slo_burn`` per model, objective and speed; the slow one is not
 resolved when the rate is below the threshold in both windows, or when another SLO is set. Without a row in the short
 window it stays as it is.
 
+A version that became active in place of another is judged by itself, too, for as long as the fast speed's long window:
+there the good rows before it would hide its own. Its windows begin with its activation. An alert names the version to
+blame: this one, or the only one that burns by itself. A version that was rolled back from takes its rows with it.
+
 State: per model with an SLO, sums per slot and version over the longest window, and which alerts stand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
-from agents.slo_counts import Objective, Share, Versions, added, objectives, shares, slot_of, total
-from schemas.coordinate import RecordCoordinate
+from agents.slo_case import Judged, SloCase, SloParams
+from agents.slo_counts import added, objectives, slot_of
 from schemas.memory import MemoryEvent
 from schemas.serving import ServingPolicy, Slo
-from schemas.telemetry import Alert, Telemetry
+from schemas.telemetry import Telemetry
 from streams.agent import NO_EFFECTS, Effects, Event, Publish
-from streams.canonical import from_json, to_json
+from streams.canonical import from_json
 from streams.errors import PoisonRecordError
+from streams.memory_view import ActiveVersion
 
 ANSWERED: Final = "validator"
 SERVING: Final = "serving/"
-
-
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """Two windows in microseconds, and the burn rate in percent that alerts where both have it."""
-
-    name: str
-    short_us: int
-    long_us: int
-    burn_percent: int
-    severity: str
-
-
-@dataclass(frozen=True, slots=True)
-class SloParams:
-    """``speeds``: fastest first. ``slot_us``: what windows are counted in; they are up to one slot longer.
-
-    ``min_rows``, ``min_bad``: with fewer in the long window no alert is raised.
-    """
-
-    speeds: tuple[Speed, ...] = (
-        Speed("fast", 10_000_000, 120_000_000, 1_440, "critical"),
-        Speed("slow", 60_000_000, 720_000_000, 600, "warning"),
-    )
-    slot_us: int = 10_000_000
-    min_rows: int = 50
-    min_bad: int = 5
-
-    def first_us(self, now_us: int, span_us: int) -> int:
-        """Where the first slot begins that reaches into a window of ``span_us``."""
-        since_us = now_us - span_us
-        return since_us - since_us % self.slot_us
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A model with its SLO. ``raised``: when the alert of ``<objective>/<speed>`` was raised that stands."""
-
-    slo: Slo
-    cause: RecordCoordinate
-    versions: Versions = field(default_factory=dict)
-    raised: Mapping[str, int] = field(default_factory=dict)
-
+ACTIVE: Final = "active/"
 
 Slos = Mapping[str, Judged]
 """By model, those that have an SLO."""
 
 
-@dataclass(frozen=True, slots=True)
-class Burn:
-    """Rows of a window, those that were bad, and how many times too fast they spend the budget."""
+def learn(state: Slos, change: MemoryEvent, event: Event, params: SloParams, active: str = "") -> tuple[Slos, Effects]:
+    """Follow the serving policies in memory. Another SLO begins anew: late rows were counted by the old one.
 
-    seconds: int
-    num_rows: int
-    num_bad: int
-    burn: float
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Why an alert is raised or resolved; ``versions`` are those of the long window."""
-
-    objective: Objective
-    speed: str
-    slo: Slo
-    threshold: float
-    short: Burn
-    long: Burn
-    versions: tuple[Share, ...]
-
-
-def learn(state: Slos, change: MemoryEvent, event: Event, params: SloParams) -> tuple[Slos, Effects]:
-    """Follow the serving policies in memory. Another SLO begins anew: late rows were counted by the old one."""
+    ``active``: the version of the model that was active before the change, empty where that is not known.
+    """
+    if change.key.startswith(ACTIVE):
+        return _activated(state, change), NO_EFFECTS
     if not change.key.startswith(SERVING):
         return state, NO_EFFECTS
     model = change.key.removeprefix(SERVING)
@@ -116,8 +61,24 @@ def learn(state: Slos, change: MemoryEvent, event: Event, params: SloParams) -> 
         return state, NO_EFFECTS
     after = {name: each for name, each in state.items() if name != model}
     if slo is not None:
-        after[model] = Judged(slo, event.coordinate)
+        anew = Judged(slo, event.coordinate, active=active)
+        after[model] = anew if known is None else replace(anew, active=known.active, active_us=known.active_us)
     return after, () if known is None else _ended(model, known, slo, event, params)
+
+
+def _activated(state: Slos, change: MemoryEvent) -> Slos:
+    """Another version serves: it is judged by its rows from now on; what was rolled back from counts no more."""
+    known = state.get(change.key.removeprefix(ACTIVE))
+    try:
+        active = None if change.body is None else from_json(ActiveVersion, change.body, newer=True)
+    except PoisonRecordError:
+        return state  # the Orchestrator writes no such body
+    if known is None or active is None or active.version == known.active:
+        return state
+    left = known.active if change.kind == "VersionRolledBack" else ""
+    kept = {name: slots for name, slots in known.versions.items() if name not in (active.version, left)}
+    after = replace(known, versions=kept, active=active.version, active_us=change.time_us, left=left)
+    return {**state, active.model: after}
 
 
 def hear(state: Slos, window: Telemetry, event: Event, params: SloParams) -> Slos:
@@ -129,11 +90,17 @@ def hear(state: Slos, window: Telemetry, event: Event, params: SloParams) -> Slo
     oldest_us = params.first_us(event.now_us, max(speed.long_us for speed in params.speeds))
     for part in window.models:
         known = state.get(part.model)
-        slot = None if known is None else slot_of(part, known.slo, start_us)
-        if known is not None and slot is not None:
+        if known is None or _was_under_way(known, part.version, window, params):
+            continue
+        slot = slot_of(part, known.slo, start_us)
+        if slot is not None:
             versions = added(known.versions, part.version, slot, oldest_us)
             state = {**state, part.model: replace(known, versions=versions, cause=event.coordinate)}
     return state
+
+
+def _was_under_way(known: Judged, version: str, window: Telemetry, params: SloParams) -> bool:
+    return version == known.left != "" and window.window_start_us < known.active_us + params.settle_us
 
 
 def judge(state: Slos, now_us: int, params: SloParams) -> tuple[Slos, Effects]:
@@ -144,12 +111,12 @@ def judge(state: Slos, now_us: int, params: SloParams) -> tuple[Slos, Effects]:
         raised = dict(judged.raised)
         for objective, allowed_ppm in objectives(judged.slo):
             for speed in params.speeds:
-                case = _Case(model, judged, objective, allowed_ppm, speed, now_us, params)
+                case = SloCase(model, judged, objective, allowed_ppm, speed, now_us, params)
                 if case.key in raised and case.is_over():
                     effects.append(case.alert(raised.pop(case.key), f"{model} keeps its SLO again", resolved=True))
-                elif case.key not in raised and not case.is_hushed(raised) and case.is_due():
+                elif case.key not in raised and not case.is_hushed(raised) and (due := case.due()) is not None:
                     raised[case.key] = now_us
-                    effects.append(case.alert(now_us, case.complaint(), resolved=False))
+                    effects.append(due.alert(now_us, due.complaint(), resolved=False))
         if raised != judged.raised:
             changed[model] = replace(judged, raised=raised)
     return ({**state, **changed} if changed else state), tuple(effects)
@@ -159,7 +126,7 @@ def _ended(model: str, judged: Judged, slo: Slo | None, event: Event, params: Sl
     """The alerts of an SLO that is no more."""
     what = "has no SLO any more" if slo is None else f"has another SLO: {slo}"
     cases = [
-        _Case(model, judged, objective, allowed_ppm, speed, event.now_us, params)
+        SloCase(model, judged, objective, allowed_ppm, speed, event.now_us, params)
         for objective, allowed_ppm in objectives(judged.slo)
         for speed in params.speeds
     ]
@@ -168,79 +135,3 @@ def _ended(model: str, judged: Judged, slo: Slo | None, event: Event, params: Sl
         for case in cases
         if case.key in judged.raised
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """One objective of a model at one speed, now."""
-
-    model: str
-    judged: Judged
-    objective: Objective
-    allowed_ppm: int
-    speed: Speed
-    now_us: int
-    params: SloParams
-
-    @property
-    def key(self) -> str:
-        return f"{self.objective}/{self.speed.name}"
-
-    def is_hushed(self, raised: Mapping[str, int]) -> bool:
-        """Whether the alert of a faster speed stands."""
-        faster = self.params.speeds[: self.params.speeds.index(self.speed)]
-        return any(f"{self.objective}/{each.name}" in raised for each in faster)
-
-    def is_due(self) -> bool:
-        """Whether both windows burn, by enough rows."""
-        if not self._burns(self.speed.short_us):
-            return False
-        long = total(self._shares(self.speed.long_us))
-        is_enough = long.num_rows >= self.params.min_rows and long.num_bad >= self.params.min_bad
-        return is_enough and self._burns(self.speed.long_us)
-
-    def is_over(self) -> bool:
-        """Whether neither window burns, by rows of now."""
-        if not self._shares(self.speed.short_us):
-            return False
-        return not self._burns(self.speed.short_us) and not self._burns(self.speed.long_us)
-
-    def complaint(self) -> str:
-        """What is wrong, as a sentence without a full stop."""
-        count, slo = total(self._shares(self.speed.long_us)), self.judged.slo
-        late = f"OK answers of {self.model} took longer than {slo.latency_ms} ms"
-        what = late if self.objective == "latency" else f"rows of {self.model} ended as ERROR or EXPIRED"
-        within = (
-            f"within {self.speed.long_us // 1_000_000} s, {count.burn(self.allowed_ppm):g} times what its SLO allows"
-        )
-        return f"{count.num_bad} of {count.num_rows} {what} {within}"
-
-    def alert(self, raised_us: int, message: str, *, resolved: bool) -> Publish:
-        """The alert that was raised at ``raised_us``."""
-        alert = Alert(
-            alert_id=f"slo_burn/{self.model}/{self.key}/{raised_us}",
-            kind="slo_burn",
-            subject=self.model,
-            severity=self.speed.severity,
-            message=f"{message}.",
-            evidence=to_json(self._evidence()),
-            resolved=resolved,
-            time_us=self.now_us,
-            causes=(self.judged.cause,),
-        )
-        return Publish("control.alerts", self.model.encode(), alert)
-
-    def _evidence(self) -> Evidence:
-        threshold, short, long = self.speed.burn_percent / 100, self.speed.short_us, self.speed.long_us
-        at = self.objective, self.speed.name, self.judged.slo, threshold
-        return Evidence(*at, self._burn(short), self._burn(long), self._shares(long))
-
-    def _shares(self, span_us: int) -> tuple[Share, ...]:
-        return shares(self.judged.versions, self.objective, self.params.first_us(self.now_us, span_us))
-
-    def _burns(self, span_us: int) -> bool:
-        return total(self._shares(span_us)).burns(self.allowed_ppm, self.speed.burn_percent)
-
-    def _burn(self, span_us: int) -> Burn:
-        count = total(self._shares(span_us))
-        return Burn(span_us // 1_000_000, count.num_rows, count.num_bad, count.burn(self.allowed_ppm))

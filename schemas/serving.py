@@ -61,7 +61,7 @@ class ServingPolicy:
     ``fallbacks``: versions that serve where the planned one cannot, first choice first; they take the same inputs.
     ``max_attempts``: tries of a row over the whole path, 1 = no second one. ``hedge``: a row that takes long is also
     given to another lane. ``breaker``: whether a version that fails its rows is kept from them. ``slo``: what the
-    Monitor judges it by.
+    Monitor judges it by. ``auto_rollback``: a version that breaks it gives way to the last one that proved itself.
     """
 
     model: str
@@ -70,6 +70,7 @@ class ServingPolicy:
     hedge: bool = False
     breaker: bool = True
     slo: Slo | None = None
+    auto_rollback: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.slo import Judged, SloParams, Slos, hear, judge, learn
+from agents.slo import Slos, hear, judge, learn
+from agents.slo_case import Judged, SloParams
 from schemas.memory import MemoryEvent
 from schemas.serving import ServingPolicy, Slo
 from schemas.telemetry import LATENCY_BOUNDS_MS, Alert, ModelWindow, Telemetry
 from streams.agent import Effects
 from streams.canonical import from_json, to_json
+from streams.memory_view import ActiveVersion
 from tests.support.control import HERE, SECOND, at
 
 PARAMS = SloParams()
@@ -60,13 +62,19 @@ class World:
         self.state, effects = judge(self.state, self.second * SECOND, PARAMS)
         self.note(effects)
 
-    def run(self, seconds: int, good: int = 0, late: int = 0, bad: int = 0) -> None:
+    def run(self, seconds: int, good: int = 0, late: int = 0, bad: int = 0, version: str = "v1.0.0") -> None:
         """So many rows in each of so many seconds."""
         for _ in range(seconds):
             self.second += 1
             if good or late or bad:
-                self.hear(told(self.second, good, late, bad))
+                self.hear(told(self.second, good, late, bad, version))
             self.judge()
+
+    def activate(self, version: str, kind: str = "VersionActivated", before: str = "") -> None:
+        body, now_us = to_json(ActiveVersion("digits", version)), self.second * SECOND
+        change = MemoryEvent(1, b"", "c", "cli", kind, "active/digits", 1, body, "", (), now_us)
+        self.state, effects = learn(self.state, change, at(None, now_us), PARAMS, before)
+        assert effects == ()
 
     @property
     def heads(self) -> list[tuple[str, bool]]:
@@ -302,3 +310,82 @@ def test_alerts_of_a_kind_alternate_under_one_id(told_: list[tuple[int, int, int
         assert all(a.alert_id == b.alert_id for a, b in zip(alerts[::2], alerts[1::2], strict=False))
     standing = {key for key, alerts in kinds.items() if len(alerts) % 2}
     assert standing == {f"slo_burn/digits/{key}" for key in world.state["digits"].raised}
+
+
+def after_good(seconds: int = 300) -> World:
+    """A model that kept its SLO for so long when v2.0.0 takes the place of v1.0.0."""
+    world = World()
+    world.activate("v1.0.0")
+    world.run(seconds, good=100)
+    world.activate("v2.0.0")
+    return world
+
+
+def test_a_new_version_is_judged_by_its_own_rows_and_blamed_within_a_second() -> None:
+    world = after_good()
+    world.run(1, good=70, bad=30, version="v2.0.0")
+    (raised,) = world.alerts
+    assert raised.alert_id == f"slo_burn/digits/errors/fast/{raised.time_us}"
+    assert raised.time_us == (START_S + 301) * SECOND
+    assert (raised.model, raised.version, raised.severity) == ("digits", "v2.0.0", "critical")
+    assert raised.message == (
+        "30 of 100 rows of digits v2.0.0 ended as ERROR or EXPIRED since it is active, 300 times what its SLO allows."
+    )
+    evidence = json.loads(raised.evidence)
+    assert evidence["judged"] == "v2.0.0"
+    assert evidence["versions"] == [{"version": "v2.0.0", "num_rows": 100, "num_bad": 30}]
+    assert (evidence["short"]["num_rows"], evidence["long"]["num_rows"]) == (100, 100)
+
+
+def test_few_rows_of_a_new_version_wait_and_good_ones_are_no_alert() -> None:
+    world = after_good()
+    world.run(2, good=14, bad=6, version="v2.0.0")
+    assert world.alerts == []
+    world.run(1, good=14, bad=6, version="v2.0.0")
+    assert [each.version for each in world.alerts] == ["v2.0.0"]
+    world = after_good()
+    world.run(200, good=999, bad=1, version="v2.0.0")
+    assert world.alerts == []
+
+
+def test_what_was_rolled_back_from_takes_its_rows_with_it() -> None:
+    world = after_good(20)
+    world.run(2, good=50, bad=50, version="v2.0.0")
+    world.activate("v1.0.0", "VersionRolledBack")
+    world.run(2, good=50, bad=50, version="v2.0.0")  # were under way
+    world.run(3, good=100)
+    assert world.heads == [("errors/fast", False), ("errors/fast", True)]
+    world.run(200, good=100)
+    assert len(world.alerts) == 2
+    world.run(30, bad=100, version="v2.0.0")  # pinned by clients, much later
+    assert world.alerts[2].version == "v2.0.0"
+
+
+def test_who_is_to_blame_is_said_only_where_one_burns_alone() -> None:
+    world = World()
+    world.run(60, bad=50)
+    assert [each.version for each in world.alerts] == ["v1.0.0"]
+    world = World()
+    world.activate("v2.0.0")
+    for _ in range(60):
+        world.second += 1
+        world.hear(told(world.second, 0, 0, 20, "v1.0.0"))
+        world.hear(told(world.second, 0, 0, 20, "v2.0.0"))
+        world.judge()
+    assert [(each.version, json.loads(each.evidence)["judged"]) for each in world.alerts] == [("", "")]
+
+
+def test_the_version_that_served_before_the_slo_was_set_is_known_when_it_is_left() -> None:
+    world = World()
+    world.activate("v1.0.0", "VersionRolledBack", before="v2.0.0")
+    assert world.state["digits"].left == ""  # the SLO came before anybody served
+    world.state, _ = learn({}, serving(SLO), at(None, world.second * SECOND), PARAMS, "v2.0.0")
+    world.run(60, good=100, version="v2.0.0")
+    world.activate("v1.0.0", "VersionRolledBack")
+    assert (world.state["digits"].left, dict(world.state["digits"].versions)) == ("v2.0.0", {})
+
+
+def test_an_active_version_that_cannot_be_read_changes_nothing() -> None:
+    world = World()
+    change = MemoryEvent(1, b"", "c", "cli", "VersionActivated", "active/digits", 1, "[]", "", (), 1)
+    assert learn(world.state, change, at(None), PARAMS) == (world.state, ())
