@@ -47,6 +47,10 @@ class DeferredFrames:
         """Whether frames were put back for want of room."""
         return bool(self._heap) and self._sequence == UNSEEN
 
+    def frames(self) -> list[InferenceFrame]:
+        """What waits, in no particular order."""
+        return [each.frame for each in self._heap]
+
     def push(self, frame: InferenceFrame, until_us: int, entry: Entry[Any], sequence: int) -> None:
         """Have a frame wait that was decided by memory at ``sequence``."""
         if not self._heap:

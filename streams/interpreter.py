@@ -21,6 +21,7 @@ from aiokafka import AIOKafkaProducer
 from schemas.frame import InferenceFrame
 from streams.agent import AgentSpec
 from streams.codec import Codec
+from streams.deferred import DeferredFrames
 from streams.errors import InvariantError, PoisonRecordError
 from streams.frame_check import checked
 from streams.frame_effects import SendFrame
@@ -99,6 +100,7 @@ class FrameInterpreter:
         self.takeover = Takeover(app, self._own, on_defect)
         self._consumed = spec.consumes[0]
         self._shared: dict[int, tuple[int, SourceState]] = {}
+        self._deferred: list[DeferredFrames] = []
         names = [full_name(name) for name in spec.consumes]
         topic = app.topic(*names, value_type=bytes, value_serializer="raw", key_serializer="raw")
         app.agent(topic, name=f"isos-{spec.name}")(self._agent)
@@ -114,7 +116,16 @@ class FrameInterpreter:
             state = self._state_for(held, self._initial(held.partition, rebuilt))
             self.counts.num_takeovers += 1
             held.ready.set()
-            await PartitionRun(self, held, ledger, state).run()
+            run = PartitionRun(self, held, ledger, state)
+            self._deferred.append(run.deferred)
+            try:
+                await run.run()
+            finally:
+                self._deferred.remove(run.deferred)
+
+    def deferred_frames(self) -> list[InferenceFrame]:
+        """Frames that wait in this process for a time or for memory to change."""
+        return [frame for deferred in self._deferred for frame in deferred.frames()]
 
     def _state_for(self, held: HeldPartition, fresh: Any) -> SourceState:
         """The state of a run: a new one, but for a further topic that of the partition's other run."""

@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -138,7 +138,8 @@ def _window(key: tuple[str, str], count: list[int], latencies: np.ndarray[Any, n
 class Pulse:
     """Sends a process's heartbeat and telemetry until cancelled.
 
-    ``windows``: each closes a window of telemetry; None where there is nothing to tell.
+    ``windows``: each closes a window of telemetry; None where there is nothing to tell. ``more``: topics (short names)
+    and records of what else is told, given the time in microseconds.
     """
 
     def __init__(
@@ -152,6 +153,7 @@ class Pulse:
         models: Callable[[], tuple[LoadedModel, ...]] = tuple,
         load: Callable[[], tuple[str, str, float, float, float]] = lambda: ("", "", 0.0, 0.0, 0.0),
         windows: Sequence[Callable[[], Telemetry | None]] = (),
+        more: Callable[[int], Iterable[tuple[str, Any]]] = lambda _now_us: (),
     ) -> None:
         self._producer = producer
         self._codec = codec
@@ -161,6 +163,7 @@ class Pulse:
         self._models = models
         self._load = load
         self._windows = windows
+        self._more = more
         self._started_us = time.time_ns() // 1000
 
     async def run(self) -> None:
@@ -179,6 +182,8 @@ class Pulse:
             window = close()
             if window is not None:
                 await self._send("control.telemetry", window)
+        for topic, record in self._more(time.time_ns() // 1000):
+            await self._send(topic, record)
 
     async def _send(self, topic: str, record: Any) -> None:
         key = f"{self._role}-{self._instance}".encode()

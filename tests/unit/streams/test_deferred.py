@@ -31,6 +31,7 @@ def offsets(found: list[Any]) -> list[int]:
 def test_those_whose_time_has_come_are_due_soonest_first() -> None:
     waiting = filled((1, 300), (2, 100), (3, 200))
     assert waiting.next_us() == 100
+    assert sorted(waiting.frames()) == [1, 2, 3]  # type: ignore[type-var]
     assert offsets(waiting.due(50, 7)) == []
     assert offsets(waiting.due(200, 7)) == [2, 3]
     assert (len(waiting), waiting.next_us()) == (1, 300)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from aiokafka.errors import KafkaConnectionError
 
 from schemas.frame import RowError
-from schemas.telemetry import LATENCY_BOUNDS_MS, Heartbeat, LoadedModel, Telemetry
+from schemas.telemetry import LATENCY_BOUNDS_MS, Heartbeat, LoadedModel, RouterLoad, Telemetry
 from streams.codec import Codec, SchemaIds
 from streams.columns import Columns, segment_starts
 from streams.pulse import MOST_NOTED, Pulse, TelemetryWindow
@@ -108,6 +108,15 @@ async def test_a_beat_says_who_is_alive_and_what_it_holds() -> None:
     )
     assert (heartbeat.topic, heartbeat.key) == (full_name("control.heartbeats"), b"executor-2")
     assert isinstance(CODEC.decode("control.telemetry", telemetry.value), Telemetry)
+
+
+async def test_a_beat_tells_what_else_there_is() -> None:
+    producer, load = FakeProducer(), RouterLoad("digits", 5.0, 0, 9)
+    pulse = Pulse(producer, CODEC, "router", 1, lambda: 0, more=lambda now_us: [("control.load", load)] * (now_us > T))
+    await pulse._beat()
+    _, told = producer.sent
+    assert (told.topic, told.key) == (full_name("control.load"), b"router-1")
+    assert CODEC.decode("control.load", told.value) == load
 
 
 async def test_a_beat_that_cannot_be_sent_ends_nothing() -> None:
