@@ -16,6 +16,7 @@ from streams.chain_check import EVENTS, STATE, ChainCheck, Report, StateRecord
 from streams.codec import Codec
 from streams.connection import Connection
 from streams.errors import PoisonRecordError
+from streams.link_check import Anchor
 from streams.log_scan import LogScan, Step
 from streams.marker_fetch import Marker
 from streams.memory_view import MemoryHead
@@ -46,7 +47,7 @@ async def look(connection: Connection, codec: Codec, noted: MemoryHead | None, p
     """Read both topics once, events first: an event stands before the state that it makes."""
     async with LogScan(connection, markers=True) as scan:
         first, end = await scan.bounds(EVENTS_PLACE)
-        check = ChainCheck(partial(codec.decode, EVENTS), first, noted)
+        check = ChainCheck(partial(codec.decode, EVENTS), first, [] if noted is None else [Anchor(noted)])
 
         def take(record: Any) -> bool:
             if isinstance(record, Marker):

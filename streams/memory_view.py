@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from schemas.cache import CachePolicy
 from schemas.memory import MemoryEntry, MemoryEvent
@@ -84,6 +84,18 @@ class MemoryView:
         return MemoryHead(self.sequence, self.last_hash)
 
 
+class Linked(Protocol):
+    """A record of a hash chain, as an event of memory is one."""
+
+    @property
+    def sequence(self) -> int:
+        """Number in the chain, from 1."""
+
+    @property
+    def prev_hash(self) -> bytes:
+        """SHA-256 of the value before, as stored."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
     """A decoded event with the SHA-256 (32 bytes) of its record value as stored."""
@@ -97,7 +109,7 @@ class StoredEvent:
         return cls(event, hashlib.sha256(stored).digest())
 
 
-def void_reason(head: MemoryHead, event: MemoryEvent) -> str | None:
+def void_reason(head: MemoryHead, event: Linked) -> str | None:
     """Why ``event`` does not follow ``head``, or None if it does."""
     if event.sequence != head.sequence + 1:
         return f"sequence {event.sequence} does not follow {head.sequence}"

@@ -15,7 +15,8 @@ from infra.commands.output import Output, OutputOption, broker_answers, examples
 from infra.commands.progress import shown_progress
 
 if TYPE_CHECKING:
-    from streams.chain_check import Finding, Report
+    from streams.chain_check import Report
+    from streams.link_check import Finding
     from streams.memory_view import MemoryHead, MemoryView, StoredEvent
 
 app = new_app(has_verbs=True)
@@ -140,7 +141,7 @@ def check(ctx: typer.Context, noted: MemoryHead | None) -> Report:
 
 def verified(report: Report) -> dict[str, Any]:
     """A report as one JSON document; ``faults`` begins with the first bad record."""
-    from streams.chain_check import head_text
+    from streams.link_check import head_text
 
     return {
         "sound": not report.faults,
@@ -179,7 +180,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
 
 
 def _noted(head: str) -> MemoryHead | None:
-    from streams.chain_check import parse_head
+    from streams.link_check import parse_head
 
     try:
         return parse_head(head) if head else None

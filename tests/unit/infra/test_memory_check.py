@@ -13,8 +13,9 @@ from aiokafka import TopicPartition
 from infra import memory_check
 from infra.memory_check import EVENTS_PLACE, STATE_PLACE, check_memory, look, settled, state_record
 from schemas.memory import MemoryEntry
-from streams.chain_check import EVENTS, STATE, ChainCheck, Finding, StateRecord
+from streams.chain_check import EVENTS, STATE, ChainCheck, StateRecord
 from streams.connection import Connection
+from streams.link_check import Finding
 from streams.marker_fetch import Marker
 from tests.unit.streams.test_chain_check import CODEC, DECODE, LOG, states_of
 

@@ -6,24 +6,14 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.memory import MemoryEntry, MemoryEvent
-from streams.chain_check import (
-    EVENTS,
-    NOWHERE,
-    STATE,
-    ChainCheck,
-    Finding,
-    Report,
-    StateRecord,
-    head_text,
-    parse_head,
-)
+from streams.chain_check import EVENTS, STATE, ChainCheck, Report, StateRecord
 from streams.codec import Codec, SchemaIds
 from streams.errors import PoisonRecordError
+from streams.link_check import NOWHERE, SIGNED, Anchor, Finding
 from streams.memory_view import MemoryHead, MemoryView, StoredEvent, extend
 
 CODEC = Codec(SchemaIds.local())
@@ -71,9 +61,10 @@ def states_of(log: Log) -> States:
     return {key: StateRecord(number, entry) for number, (key, entry) in enumerate(sorted(entries.items()))}
 
 
-def check(log: Log, states: States, noted: MemoryHead | None = None) -> Report:
+def check(log: Log, states: States, noted: MemoryHead | None = None, *signed: MemoryHead) -> Report:
     """Check a log whose offsets are dense from 0 on."""
-    made = ChainCheck(DECODE, 0, noted)
+    anchors = [*([] if noted is None else [Anchor(noted)]), *(Anchor(head, SIGNED) for head in signed)]
+    made = ChainCheck(DECODE, 0, anchors)
     for offset, value in enumerate(log):
         made.record(offset, value)
     return made.report(len(log), states)
@@ -273,9 +264,20 @@ def test_a_noted_head_that_never_stood() -> None:
     )
 
 
-def test_heads_as_text() -> None:
-    head = MemoryHead(12, bytes(range(32)))
-    assert parse_head(head_text(head)) == head
-    for text in ("", "12", "12:ab", ":" + "a" * 64, "1:" + "g" * 64):
-        with pytest.raises(ValueError, match="a head is SEQUENCE:HASH"):
-            parse_head(text)
+def test_signed_heads_show_an_end_that_was_replaced_or_cut_off() -> None:
+    signed = [view_of(LOG[:number]).head for number in (2, 4, 5)]
+    whole = check(LOG, states_of(LOG), None, *signed)
+    assert (whole.faults, whole.signed) == ((), 5)
+    shorter = LOG[:3]
+    (cut,) = check(shorter, states_of(shorter), None, *signed).faults
+    assert (cut.offset, cut.sequence) == (3, 4)
+    assert "the signed head is 5: its end was cut off" in cut.what
+
+    forged = DECODE(LOG[3])
+    other = CODEC.encode(EVENTS, dataclasses.replace(forged, reason="a forger who knows the last hash"))
+    last = dataclasses.replace(DECODE(LOG[4]), prev_hash=StoredEvent.of(forged, other).value_hash)
+    replaced = [*LOG[:3], other, CODEC.encode(EVENTS, last)]
+    report = check(replaced, states_of(replaced), None, *signed)
+    (fault,) = report.faults
+    assert (fault.offset, fault.sequence, report.signed) == (3, 4, 2)
+    assert "its hash is not the signed one: it was changed, or one behind sequence 2 and all since" in fault.what

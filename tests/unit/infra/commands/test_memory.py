@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 import infra.commands.memory as command
 from infra.commands.memory import app, document, history_rows, parse_point, view_at
-from streams.chain_check import Report, head_text
+from streams.chain_check import Report
+from streams.link_check import head_text
 from streams.memory_view import MemoryHead, StoredEvent
 from tests.unit.streams.test_chain_check import LOG, Log, check, states_of, view_of
 from tests.unit.streams.test_memory_view import chain
