@@ -1,22 +1,25 @@
 """Orchestrator: the only one who changes memory.
 
-Consumes ``memory.commands``, ``control.plans`` and ``control.alerts``; emits ``memory.events`` (key = memory key).
-State: every key's version and body, the last sequence, the ids of recent commands.
+Consumes ``memory.commands``, ``control.plans``, ``control.alerts`` and ``control.review-decisions``; emits
+``memory.events`` (key = memory key), ``control.review-requests`` and ``control.escalations``. State: every key's
+version and body, the last sequence, the ids of recent commands.
 
 Rules: a command is handled once, by its id; its agent must be permitted its kind; its ``expected_version`` must be the
 key's (0 = new, -1 = any); then the kind's own rule. What is refused is an event too: ``CommandRejected`` under
 ``rejections/<command id>`` with a code and a sentence. Every event takes the next sequence; ``prev_hash`` is filled in
-by the event store, which alone knows stored bytes.
+by the event store, which alone knows stored bytes. Commands that wait for an approval: ``agents.approval``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from agents.approval import gated, outcome
+from agents.model_rules import propose_plan, register_model, set_cache_policy
 from agents.replica_rules import note_replicas
+from agents.review_rules import declare_environment, register_signer, revoke_signer, set_environment
 from agents.serving_rules import (
     activate_version,
     close_breaker,
@@ -24,25 +27,19 @@ from agents.serving_rules import (
     open_breaker,
     set_serving_policy,
 )
-from agents.verdict import ANY_VERSION, Change, Refusal, State, Value, Verdict, keys_below
-from schemas.cache import CachePolicy
+from agents.verdict import ANY_VERSION, Change, Refusal, State, Value, Verdict
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryCommand, MemoryEvent
-from schemas.model import ModelVersion
-from schemas.plan import Plan, PlanProposal
-from schemas.review import ContextSignal
+from schemas.plan import PlanProposal
+from schemas.review import ContextSignal, ReviewDecision
 from schemas.telemetry import Alert
 from streams.agent import NO_EFFECTS, AgentSpec, Effects, Event, Publish
 from streams.canonical import from_json, to_json
 from streams.errors import PoisonRecordError
-from streams.memory_view import ZERO_HASH, ActiveVersion, Incident, Rejection
+from streams.memory_view import ZERO_HASH, Incident, Rejection
 
 REMEMBERED_COMMANDS: Final = 2_000
 KEPT_REJECTIONS: Final = 256
-MAX_CACHE_TTL_S: Final = 604_800
-MODEL_NAME: Final = re.compile(r"[a-zA-Z0-9_\-]{3,64}")
-VERSION: Final = re.compile(r"v[0-9]+\.[0-9]+\.[0-9]+")
-DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def decide(state: State, event: Event, params: Any) -> tuple[State, Effects]:
@@ -55,6 +52,8 @@ def decide(state: State, event: Event, params: Any) -> tuple[State, Effects]:
             return _handle(state, _of_proposal(proposal), event)
         case Alert() as alert:
             return _handle(state, _of_alert(alert), event)
+        case ReviewDecision() as decision:
+            return _decide_review(state, decision, event)
     return state, NO_EFFECTS
 
 
@@ -91,11 +90,28 @@ def _handle(state: State, command: MemoryCommand, event: Event) -> tuple[State, 
     if command.command_id in state.seen:
         return state, NO_EFFECTS
     causes = (*command.causes, event.coordinate)
-    verdict = judge(state, command)
+    verdict, told = gated(state, command, judge(state, command), event.now_us)
     state = replace(state, seen=(*state.seen, command.command_id)[-REMEMBERED_COMMANDS:])
+    state, effects = _carry_out(state, command, verdict, causes, event.now_us)
+    return state, effects + told
+
+
+def _decide_review(state: State, decision: ReviewDecision, event: Event) -> tuple[State, Effects]:
+    steps, told = outcome(state, decision, event.now_us, judge)
+    effects: Effects = ()
+    for command, verdict in steps:
+        causes = (*command.causes, event.coordinate)
+        state, made = _carry_out(state, command, verdict, causes, event.now_us)
+        effects += made
+    return state, effects + told
+
+
+def _carry_out(
+    state: State, command: MemoryCommand, verdict: Verdict, causes: tuple[RecordCoordinate, ...], now_us: int
+) -> tuple[State, Effects]:
     if isinstance(verdict, Refusal):
-        return _reject(state, command, verdict, causes, event.now_us)
-    return _append(state, command, verdict, causes, event.now_us)
+        return _reject(state, command, verdict, causes, now_us)
+    return _append(state, command, verdict, causes, now_us)
 
 
 def judge(state: State, command: MemoryCommand) -> Verdict:
@@ -118,41 +134,6 @@ def judge(state: State, command: MemoryCommand) -> Verdict:
     return verdict
 
 
-def _register_model(state: State, command: MemoryCommand) -> Verdict:
-    model = from_json(ModelVersion, command.body)
-    if not MODEL_NAME.fullmatch(model.model) or not VERSION.fullmatch(model.version):
-        return Refusal("invalid_name", f"{model.model} {model.version} is not a valid model name and version.")
-    if not DIGEST.fullmatch(model.digest) or command.key != f"model/{model.model}/{model.version}":
-        return Refusal("invalid_body", f"Digest or key of {model.model} {model.version} does not fit.")
-    if command.key in state.values:
-        return Refusal("already_registered", f"{model.model} {model.version} is registered with another content.")
-    changes = (Change("ModelRegistered", command.key, to_json(model)),)
-    active = f"active/{model.model}"
-    if active in state.values:
-        return changes
-    return (*changes, Change("VersionActivated", active, to_json(ActiveVersion(model.model, model.version))))
-
-
-def _propose_plan(state: State, command: MemoryCommand) -> Verdict:
-    plan = from_json(Plan, command.body)
-    if command.key != f"plan/{plan.model}":
-        return Refusal("invalid_body", f"The key of a plan for {plan.model} is plan/{plan.model}, not {command.key}.")
-    if f"active/{plan.model}" not in state.values:
-        return Refusal("unknown_model", f"No model {plan.model} is registered.")
-    for share in plan.versions:
-        if f"model/{plan.model}/{share.version}" not in state.values:
-            return Refusal("unknown_version", f"{plan.model} has no version {share.version}.")
-    weights = [share.weight_percent for share in plan.versions]
-    if sum(weights) != 100 or min(weights) < 0 or len({share.version for share in plan.versions}) != len(weights):
-        return Refusal("invalid_weights", f"The weights {weights} of {plan.model} are not 100 percent in all.")
-    for version in plan.fallbacks:
-        if f"model/{plan.model}/{version}" not in state.values:
-            return Refusal("unknown_version", f"{plan.model} has no version {version}.")
-    if plan.max_batch_size < 1 or plan.timeout_ms < 1 or plan.max_attempts < 1:
-        return Refusal("invalid_plan", f"Batch size, time-out and tries of {plan.model} must be positive.")
-    return (Change("PlanMadeEffective", command.key, to_json(plan)),)
-
-
 def _raise_incident(state: State, command: MemoryCommand) -> Verdict:
     del state
     incident = from_json(Incident, command.body)
@@ -171,39 +152,22 @@ def _note_context(state: State, command: MemoryCommand) -> Verdict:
     return (Change("ContextNoted", f"context/{signal.signal_id}", to_json(signal)),)
 
 
-def _set_cache_policy(state: State, command: MemoryCommand) -> Verdict:
-    policy = from_json(CachePolicy, command.body)
-    if command.key != f"cache/{policy.model}":
-        return Refusal("invalid_body", f"The key of {policy.model}'s cache is cache/{policy.model}, not {command.key}.")
-    versions = [
-        from_json(ModelVersion, state.values[key].body, newer=True)
-        for key in keys_below(state, f"model/{policy.model}/")
-    ]
-    if not versions:
-        return Refusal("unknown_model", f"No model {policy.model} is registered.")
-    if policy.enabled and not any(version.deterministic for version in versions):
-        return Refusal("not_deterministic", f"No version of {policy.model} is deterministic by its manifest.")
-    standing = state.values.get(command.key)
-    epoch = 0 if standing is None else from_json(CachePolicy, standing.body, newer=True).epoch
-    if policy.epoch < epoch:
-        return Refusal("stale_epoch", f"The cache of {policy.model} has epoch {epoch}, and no epoch comes again.")
-    if not 1 <= policy.ttl_s <= MAX_CACHE_TTL_S:
-        return Refusal("invalid_policy", f"Answers are cached for 1 to {MAX_CACHE_TTL_S} seconds.")
-    return (Change("CachePolicySet", command.key, to_json(policy)),)
-
-
 COMMANDS: Final[Mapping[str, tuple[frozenset[str], Callable[[State, MemoryCommand], Verdict]]]] = {
-    "RegisterModel": (frozenset({"cli", "operator"}), _register_model),
-    "SetCachePolicy": (frozenset({"cli", "operator"}), _set_cache_policy),
+    "RegisterModel": (frozenset({"cli", "operator"}), register_model),
+    "SetCachePolicy": (frozenset({"cli", "operator"}), set_cache_policy),
     "SetServingPolicy": (frozenset({"cli", "operator"}), set_serving_policy),
     "ActivateVersion": (frozenset({"cli", "operator"}), activate_version),
     "OpenBreaker": (frozenset({"monitor"}), open_breaker),
     "HalfOpenBreaker": (frozenset({"monitor"}), half_open_breaker),
     "CloseBreaker": (frozenset({"monitor"}), close_breaker),
-    "ProposePlan": (frozenset({"planner"}), _propose_plan),
+    "ProposePlan": (frozenset({"planner"}), propose_plan),
     "RaiseIncident": (frozenset({"monitor"}), _raise_incident),
     "ResolveIncident": (frozenset({"monitor"}), _resolve_incident),
     "NoteContext": (frozenset({"researcher"}), _note_context),
+    "RegisterSigner": (frozenset({"cli", "operator", "orchestrator"}), register_signer),
+    "RevokeSigner": (frozenset({"cli", "operator"}), revoke_signer),
+    "SetEnvironment": (frozenset({"cli", "operator"}), set_environment),
+    "DeclareEnvironment": (frozenset({"provision"}), declare_environment),
     "NoteReplicas": (frozenset({"supervisor"}), note_replicas),
 }
 
@@ -255,8 +219,8 @@ def _append(
 
 ORCHESTRATOR: Final = AgentSpec(
     name="orchestrator",
-    consumes=("memory.commands", "control.plans", "control.alerts"),
-    emits=("memory.events",),
+    consumes=("memory.commands", "control.plans", "control.alerts", "control.review-decisions"),
+    emits=("memory.events", "control.review-requests", "control.escalations"),
     initial=lambda params: State(),
     decide=decide,
     journaled=True,

@@ -234,7 +234,7 @@ def test_memory_is_the_fold_of_its_events(records: list[object]) -> None:
 
 
 def test_the_declaration_names_what_it_writes() -> None:
-    assert orc.ORCHESTRATOR.emits == ("memory.events",)
+    assert orc.ORCHESTRATOR.emits == ("memory.events", "control.review-requests", "control.escalations")
 
 
 def cache(command_id: str, *, expected: int = -1, **wanted: object) -> MemoryCommand:

@@ -1,0 +1,266 @@
+"""Approvals: which commands of people wait for another person, and what a decision is worth. Pure, for two agents.
+
+Where ``environment`` stands in memory, the Orchestrator parks a command of a gated kind: ``ReviewOpened`` under
+``review/r<sequence>`` with the command itself, its digest and a deadline. Votes are signed by registered people. The
+Reviewer checks a vote (``refused_vote``), and the Orchestrator, which trusts nobody, checks what the Reviewer says once
+more (``outcome``). One decision is noted per review, under ``decision/<id>`` (the last 256), and the review is gone;
+then the command is judged anew against memory as it stands.
+
+An author cannot be believed unsigned, so outside a sandbox a gated command must be signed by a registered person, who
+may reject it, but not approve it. A new person signs its own registration; whoever approves that vouches for it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from agents.verdict import ANY_VERSION, Change, Refusal, State, Verdict, keys_below
+from schemas.environment import Environment, OpenReview, Signer
+from schemas.memory import MemoryCommand
+from schemas.review import Escalation, ReviewDecision, ReviewRequest, ReviewVote
+from streams.agent import NO_EFFECTS, Effects, Publish
+from streams.canonical import digest, from_json, to_json, to_plain
+from streams.signing import signed_bytes, verify
+
+PEOPLE: Final = frozenset({"cli", "operator"})
+DEVELOPMENT: Final = "development-policy"
+REVIEWER: Final = "reviewer"
+MOST_OPEN: Final = 64
+MAX_REASON: Final = 500
+KEPT_DECISIONS: Final = 256
+SECOND_US: Final = 1_000_000
+REVIEW_ID: Final = re.compile(r"r[1-9][0-9]{0,17}")
+"""Ids of the Orchestrator's reviews: the sequence of the event that opened it, so none comes twice."""
+
+_CLOSING: Final = {"approved": "ReviewApproved", "rejected": "ReviewRejected", "expired": "ReviewExpired"}
+
+Judge = Callable[[State, MemoryCommand], Verdict]
+Steps = tuple[tuple[MemoryCommand, Verdict], ...]
+
+
+def command_message(command: MemoryCommand) -> bytes:
+    """What an author signs: the command without its signature."""
+    return signed_bytes("memory command", _unsigned(command))
+
+
+def vote_message(vote: ReviewVote) -> bytes:
+    """What a signer signs: the vote without its signature."""
+    return signed_bytes("review vote", _unsigned(vote))
+
+
+def _unsigned(record: MemoryCommand | ReviewVote) -> Mapping[str, Any]:
+    return {name: value for name, value in to_plain(record).items() if name != "signature"}
+
+
+def vote_of(decision: ReviewDecision) -> ReviewVote:
+    """The vote that a decision claims to carry out."""
+    return ReviewVote(
+        review_id=decision.review_id,
+        decision=decision.decision,
+        signer=decision.decided_by,
+        reason=decision.reason,
+        subject_digest=decision.subject_digest,
+        time_us=decision.voted_us,
+        signature=decision.signature,
+    )
+
+
+def vote_id(vote: ReviewVote) -> str:
+    """The id under which a vote's refusal is told: the review's, if it looks like one, and a digest of the vote."""
+    review = vote.review_id if REVIEW_ID.fullmatch(vote.review_id) else "unknown"
+    return f"vote-{review}-{digest(vote).hex()[:16]}"
+
+
+def environment_of(state: State) -> Environment | None:
+    """The environment, or None where nobody declared one: then nothing is gated."""
+    value = state.values.get("environment")
+    return None if value is None else from_json(Environment, value.body, newer=True)
+
+
+def signer_of(state: State, name: str) -> Signer | None:
+    """A registered signer, revoked ones too."""
+    value = state.values.get(f"signer/{name}")
+    return None if value is None else from_json(Signer, value.body, newer=True)
+
+
+def people(state: State) -> tuple[Signer, ...]:
+    """Every person that was ever registered, by name."""
+    found = (from_json(Signer, state.values[key].body, newer=True) for key in keys_below(state, "signer/"))
+    return tuple(signer for signer in found if signer.kind == "person")
+
+
+def refused_vote(request: ReviewRequest, vote: ReviewVote, signer: Signer | None, now_us: int) -> Refusal | None:
+    """Why a vote on an open review does not count, or None."""
+    who = vote.signer or "nobody"
+    if vote.decision not in ("approved", "rejected"):
+        return Refusal("unknown_decision", f"A vote is approved or rejected, not {vote.decision[:32]!r}.")
+    if not 1 <= len(vote.reason) <= MAX_REASON:
+        return Refusal("invalid_reason", f"A vote gives its reason in 1 to {MAX_REASON} characters.")
+    if signer is None or signer.kind != "person":
+        return Refusal("unknown_signer", f"{who[:64]} is no registered person. `isos reviews keygen` registers one.")
+    if signer.revoked_us:
+        return Refusal("signer_revoked", f"The key of {signer.name} was revoked.")
+    if not verify(signer.public_key, vote_message(vote), vote.signature):
+        return Refusal("bad_signature", f"The signature is not {signer.name}'s for this vote.")
+    if vote.subject_digest != request.subject_digest:
+        return Refusal("digest_mismatch", f"{signer.name} voted on something else than what {request.review_id} holds.")
+    if vote.decision == "approved" and signer.name == request.author:
+        return Refusal("self_approval", f"{signer.name} asked for it and cannot approve it.")
+    if now_us >= request.deadline_us:
+        return Refusal("approval_expired", f"The deadline of {request.review_id} has passed.")
+    return None
+
+
+def gated(state: State, command: MemoryCommand, verdict: Verdict, now_us: int) -> tuple[Verdict, Effects]:
+    """What becomes of a judged command: the verdict itself, or a review that is opened in its place and told."""
+    environment = environment_of(state)
+    if isinstance(verdict, Refusal) or not verdict or environment is None:
+        return verdict, NO_EFFECTS
+    if command.agent not in PEOPLE or not _is_gated(state, command, environment):
+        return verdict, NO_EFFECTS
+    by_policy = environment.is_sandbox and environment.development_policy
+    refusal = None if by_policy else _refused_author(state, command)
+    if refusal is None and len(keys_below(state, "review/")) >= MOST_OPEN:
+        refusal = Refusal("too_many_reviews", f"{MOST_OPEN} reviews are open; `isos reviews list` shows them.")
+    if refusal is not None:
+        return refusal, NO_EFFECTS
+    request = ReviewRequest(
+        review_id=f"r{state.sequence + 1}",
+        author=command.author or command.agent,
+        subject=f"{command.kind} {command.key}",
+        subject_digest=digest(command).hex(),
+        evidence=evidence(state, command, verdict, environment),
+        deadline_us=now_us + environment.review_s * SECOND_US,
+        requested_us=now_us,
+        policy="development" if by_policy else "people",
+    )
+    opened = Change("ReviewOpened", f"review/{request.review_id}", to_json(OpenReview(request, command)))
+    return (opened,), (Publish("control.review-requests", request.review_id.encode(), request),)
+
+
+def _is_gated(state: State, command: MemoryCommand, environment: Environment) -> bool:
+    if command.kind == "SetEnvironment":
+        return not environment.is_sandbox
+    if command.kind == "RegisterSigner":  # the first one is believed, every other one is vouched for
+        return not environment.is_sandbox and bool(people(state))
+    return command.kind in environment.gated
+
+
+def _refused_author(state: State, command: MemoryCommand) -> Refusal | None:
+    signer = signer_of(state, command.author)
+    if command.kind == "RegisterSigner":
+        signer = from_json(Signer, command.body)
+        if signer.name != command.author:
+            return Refusal("unsigned_command", f"A new signer signs the registration itself: {signer.name} has not.")
+    if not command.author or not command.signature:
+        return Refusal("unsigned_command", f"{command.kind} waits for an approval here, so its author must sign it.")
+    if signer is None or signer.kind != "person":
+        return Refusal("unknown_signer", f"{command.author[:64]} is no registered person.")
+    if signer.revoked_us:
+        return Refusal("signer_revoked", f"The key of {signer.name} was revoked.")
+    if not verify(signer.public_key, command_message(command), command.signature):
+        return Refusal("bad_signature", f"The signature is not {signer.name}'s for this command.")
+    return None
+
+
+def evidence(state: State, command: MemoryCommand, changes: tuple[Change, ...], environment: Environment) -> str:
+    """What a person needs to know, as canonical JSON: what changes from what to what, why, and what is promised."""
+    model = command.key.partition("/")[2]
+    serving = state.values.get(f"serving/{model}")
+    incidents = [key for key in keys_below(state, "incident/") if model and model in key]
+    document = {
+        "environment": environment.name,
+        "reason": command.reason,
+        "changes": [
+            {"event": each.kind, "key": each.key, "from": _standing(state, each.key), "to": _plain(each.body)}
+            for each in changes
+        ],
+        "slo": None if serving is None else json.loads(serving.body).get("slo"),
+        "open_incidents": incidents,
+    }
+    return to_json(document)
+
+
+def _standing(state: State, key: str) -> Any:
+    value = state.values.get(key)
+    return None if value is None else _plain(value.body)
+
+
+def _plain(body: str | None) -> Any:
+    return None if body is None else json.loads(body)
+
+
+def outcome(state: State, decision: ReviewDecision, now_us: int, judge: Judge) -> tuple[Steps, Effects]:
+    """What a decision does to memory, and who is told: the review closes and its command is judged, or a refusal."""
+    review = _accepted(state, decision, now_us)
+    if isinstance(review, Refusal):
+        return _refused(decision, review, now_us)
+    command, who = review.command, decision.decided_by
+    reason = f"{command.reason}; {decision.decision} by {who}: {decision.reason}"
+    command = replace(command, reason=reason)
+    closed: list[Change] = [
+        Change(_CLOSING[decision.decision], f"review/{decision.review_id}", None),
+        Change("DecisionNoted", f"decision/{decision.review_id}", to_json(decision)),
+    ]
+    noted = sorted(keys_below(state, "decision/"), key=lambda key: int(key.partition("/r")[2]))
+    closed += [Change("DecisionForgotten", key, None) for key in noted[: max(0, len(noted) + 1 - KEPT_DECISIONS)]]
+    verdict: Verdict = judge(state, review.command)
+    if decision.decision != "approved":
+        verdict = Refusal(
+            f"review_{decision.decision}", f"{decision.review_id} was {decision.decision}: {decision.reason}"
+        )
+    return ((command, tuple(closed)), (command, verdict)), NO_EFFECTS
+
+
+def _accepted(state: State, decision: ReviewDecision, now_us: int) -> OpenReview | Refusal:
+    if f"decision/{decision.review_id}" in state.values:
+        return Refusal("approval_used", f"{decision.review_id} was decided before, and a decision holds once.")
+    value = state.values.get(f"review/{decision.review_id}")
+    if value is None:
+        return Refusal("unknown_review", f"There is no review {decision.review_id[:32]}.")
+    review = from_json(OpenReview, value.body, newer=True)
+    if decision.subject_digest != review.request.subject_digest:
+        return Refusal("digest_mismatch", f"The decision is about something else than what {decision.review_id} holds.")
+    environment = environment_of(state) or Environment()
+    by_policy = review.request.policy == "development"
+    refusal: Refusal | None = None
+    if decision.decision == "expired":
+        if now_us < review.request.deadline_us:
+            refusal = Refusal("not_expired", f"The deadline of {decision.review_id} has not passed.")
+    elif decision.decided_by == DEVELOPMENT:
+        if not (by_policy and environment.is_sandbox and environment.development_policy):
+            refusal = Refusal("bad_signature", f"Nobody signed, and {environment.name} has no development policy.")
+        elif now_us >= review.request.deadline_us:
+            refusal = Refusal("approval_expired", f"The deadline of {decision.review_id} has passed.")
+    else:
+        refusal = refused_vote(review.request, vote_of(decision), signer_of(state, decision.decided_by), now_us)
+        if refusal is None and by_policy and not environment.is_sandbox and decision.decision == "approved":
+            refusal = Refusal("environment_changed", "It was asked in a sandbox, where authors do not sign; ask again.")
+    return refusal or review
+
+
+def _refused(decision: ReviewDecision, refusal: Refusal, now_us: int) -> tuple[Steps, Effects]:
+    identity = vote_id(vote_of(decision))
+    said = MemoryCommand(
+        command_id=identity,
+        agent=REVIEWER,
+        kind="DecideReview",
+        key=f"review/{decision.review_id}",
+        expected_version=ANY_VERSION,
+        body="",
+        reason=refusal.message,
+        causes=(),
+        sent_us=decision.decided_us,
+    )
+    return ((said, refusal),), (told(identity, "orchestrator", decision.review_id, refusal, now_us),)
+
+
+def told(identity: str, agent: str, review_id: str, refusal: Refusal, now_us: int) -> Publish:
+    """A refusal as an escalation: people hear of every vote that did not count."""
+    reason = f"{refusal.code}: {refusal.message}"
+    escalation = Escalation(identity, agent, f"review/{review_id[:64]}", reason, now_us)
+    return Publish("control.escalations", identity.encode(), escalation)
