@@ -31,6 +31,7 @@ from streams.watch import MemoryWatch
 if TYPE_CHECKING:
     from agents.validator import ValidatorState
     from schemas.frame import InferenceFrame
+    from streams.frame_effects import SendFrame
     from streams.interpreter import FrameInterpreter
     from streams.ledger_log import Rebuilt
 
@@ -135,11 +136,12 @@ async def executor(context: RoleContext) -> None:
     from executors.lanes import assignor
     from executors.load_report import send_reports
     from executors.provider import require
+    from executors.statistics import send_statistics
     from infra.executor import ExecutorInputs, PlannedModels, open_executor
 
     settings = context.settings
     provider = await asyncio.to_thread(require, settings.device)
-    slow = context.instance >= settings.executors
+    slow = context.instance >= settings.most_executors
     lanes = (await topic_partitions(context.connection, [ROUTED]))[ROUTED]
     num_slow, group = settings.num_slow_lanes, executor_group(slow=slow)
     planned = PlannedModels(lanes, num_slow, slow=slow)
@@ -153,6 +155,7 @@ async def executor(context: RoleContext) -> None:
             max_poll_records=1_000,
             partition_assignment_strategy=(assignor(num_slow, slow=slow),),  # one: see there
             fetch_max_wait_ms=SLOW_FETCH_MS if slow else FETCH_MAX_WAIT_MS,
+            client_id=f"isos-executor-{context.instance:05d}",  # members are sorted by it: lane n is executor n's
         )
         name = f"executor-{context.instance}"
         given = ExecutorInputs(
@@ -173,7 +176,9 @@ async def executor(context: RoleContext) -> None:
             attempts = partial(loop.attempts, context.instance)
             pulse = _pulse(context, parts, models=loader.loaded, load=load, windows=(attempts,))
             reports = send_reports(parts.notes, parts.codec, loop.load)
-            await together(loop.run(), pulse.run(), reports, opened.loading, _when(loop.joined, context))
+            counted = loop.statistics, lambda: parts.memory.view, settings.statistics_s
+            rows = send_statistics(parts.notes, parts.codec, *counted)
+            await together(loop.run(), pulse.run(), reports, rows, opened.loading, _when(loop.joined, context))
 
 
 async def router(context: RoleContext) -> None:
@@ -182,6 +187,7 @@ async def router(context: RoleContext) -> None:
     from infra.cache import open_cache
     from infra.hedging import HedgeWindow, router_news
     from streams.interpreter import FrameInterpreter
+    from streams.route_load import RouteLoad
 
     lanes = (await topic_partitions(context.connection, [ROUTED]))[ROUTED]
     spec = replace(ROUTER, params=RouterParams(num_lanes=lanes, num_slow_lanes=context.settings.num_slow_lanes))
@@ -200,11 +206,17 @@ async def router(context: RoleContext) -> None:
             schemas=parts.schemas,
         )
         hedges = HedgeWindow(parts.memory)
-        interpreter.counts.sent = hedges.add
+        load = RouteLoad(context.instance, interpreter.deferred_frames, time.time_ns() // 1000)
+
+        def sent(effect: SendFrame) -> None:
+            hedges.add(effect)
+            load.add(effect)
+
+        interpreter.counts.sent = sent
         windows = partial(cache.window, context.role, context.instance), partial(hedges.close, context.instance)
         more = parts.schemas, interpreter.takeover, parts.memory, lanes, context.settings.num_slow_lanes
         news = router_news(context.connection, parts.codec, *more)
-        await _serve(context, app, interpreter, _pulse(context, parts, windows=windows), news.run())
+        await _serve(context, app, interpreter, _pulse(context, parts, windows=windows, more=load.close), news.run())
 
 
 async def validator(context: RoleContext) -> None:

@@ -84,7 +84,10 @@ class Settings(BaseSettings):
     )
     edges: Instances = Field(1, description="Edge processes.")
     routers: Instances = Field(1, description="Router processes.")
-    executors: Instances = Field(1, description="Executor processes.")
+    executors: Instances = Field(1, description="Executor processes at the start.")
+    max_executors: Instances = Field(
+        0, description="Most executor processes that scaling may start, each with a fast lane; 0: as many as executors."
+    )
     slow_executors: Instances = Field(
         1, description="Executor processes, each with a lane, for models whose full batch takes over 5 ms."
     )
@@ -124,6 +127,15 @@ class Settings(BaseSettings):
     )
     cache_local_bytes: int = Field(
         33_554_432, ge=0, description="Most bytes of cached answers that each Router keeps itself."
+    )
+    statistics_s: float = Field(
+        5.0, ge=0.5, le=60, allow_inf_nan=False, description="Seconds that executors count rows for drift at a time."
+    )
+    drift_window_s: int = Field(
+        60, ge=5, le=3_600, description="How far back rows are compared with their version's reference, seconds."
+    )
+    drift_min_rows: int = Field(
+        200, ge=20, le=1_000_000, description="Rows of a version within that time below which drift is not judged."
     )
     broker_jit: Literal["quick", "steady"] = Field(
         "quick", description="How the broker's code is compiled: quick starts sooner, steady costs less after minutes."
@@ -184,6 +196,8 @@ class Settings(BaseSettings):
             raise ValueError("default_timeout_ms is larger than max_timeout_ms")
         if self.tick_ms * 3 > self.session_timeout_s * 1000:
             raise ValueError("tick_ms must be at most a third of session_timeout_s: heartbeats go between ticks")
+        if 0 < self.max_executors < self.executors:
+            raise ValueError("max_executors is smaller than executors")
         ports = (self.broker_port, self.controller_port, self.redis_port, self.registry_port)
         if len(set(ports)) != len(ports):
             raise ValueError("broker_port, controller_port, redis_port and registry_port must differ")
@@ -192,12 +206,17 @@ class Settings(BaseSettings):
     @property
     def num_lanes(self) -> int:
         """Partitions that inference.routed needs: fast lanes as set, else one per executor, and the slow ones."""
-        return (self.lanes or max(1, self.executors)) + self.num_slow_lanes
+        return max(1, self.lanes or self.executors, self.max_executors) + self.num_slow_lanes
+
+    @property
+    def most_executors(self) -> int:
+        """The most executors of fast lanes; instances from this number on are those of the slow ones."""
+        return max(self.executors, self.max_executors)
 
     @property
     def num_slow_lanes(self) -> int:
         """How many of the lanes, the last ones, are for slow models; none where no executor is started here."""
-        return self.slow_executors if self.executors else 0
+        return self.slow_executors if self.most_executors else 0
 
     @property
     def bootstrap(self) -> str:

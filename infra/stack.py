@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from infra.broker import broker_process, format_storage
+from infra.executor_pool import ExecutorPool
+from infra.launcher import executor_names, forget_asked
 from infra.process import Process, ProcessSpec, Ready, ready_file
 from infra.redis_server import redis_process
 from infra.settings import Settings, StartError, child_environment, load_settings
@@ -42,17 +44,24 @@ class Role:
 def default_roles(settings: Settings) -> tuple[Role, ...]:
     """List the roles of the program in start order; numbers of instances come from the settings."""
     single = ("orchestrator", "control") if settings.registry_url else ("registry", "orchestrator", "control")
-    counts = {
-        "edge": settings.edges,
-        "router": settings.routers,
-        "executor": settings.executors + settings.num_slow_lanes,
-        "validator": settings.validators,
+    most = settings.most_executors
+    instances = {
+        "edge": range(settings.edges),
+        "router": range(settings.routers),
+        "executor": (*range(settings.executors), *range(most, most + settings.num_slow_lanes)),
+        "validator": range(settings.validators),
     }
     named = [(role, role, 0) for role in single]
-    named += [(f"{role}-{index}", role, index) for role, count in counts.items() for index in range(count)]
+    named += [(f"{role}-{index}", role, index) for role, numbers in instances.items() for index in numbers]
     return tuple(
         Role(name, (sys.executable, "-m", "infra.roles", role, "--instance", str(index))) for name, role, index in named
     )
+
+
+def executor_role(instance: int) -> Role:
+    """The executor of an instance, started when more are wanted."""
+    argv = (sys.executable, "-m", "infra.roles", "executor", "--instance", str(instance))
+    return Role(f"executor-{instance}", argv)
 
 
 def default_provision() -> tuple[str, ...]:
@@ -68,12 +77,14 @@ class Stack:
     roles: tuple[Role, ...]
     provision: tuple[str, ...] | None
     report: Report = lambda name, event, seconds: None
+    executor: Callable[[int], Role] = executor_role
     processes: list[Process] = field(default_factory=list)
     is_ready: bool = False
     _begun_s: float = field(default_factory=time.time)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _pool: ExecutorPool | None = None
 
     async def run(self) -> None:
         """Check, claim the data directory, start everything, wait for a signal, stop everything.
@@ -86,9 +97,10 @@ class Stack:
             loop.add_signal_handler(number, self.stop)
         with claim(self.settings):
             await asyncio.to_thread(check_before_start, self.settings)
+            forget_asked(self.settings)
             try:
                 await self._until_stopped(self._start())
-                await self._stop.wait()
+                await self._until_stopped(self._scale())
             finally:
                 await self._shut_down()
 
@@ -122,6 +134,27 @@ class Stack:
         self.is_ready = True
         self._save()
         self.report("stack", "ready", time.time() - self._begun_s)
+
+    async def _scale(self) -> None:
+        """Start and end executors as they are wanted, until cancelled."""
+        mine = {name: instance for instance, name in enumerate(executor_names(self.settings.executors))}
+        running = {mine[each.spec.name]: each for each in self.processes if each.spec.name in mine}
+        wanted = self.settings.executors
+        pool = ExecutorPool(self.settings, self._start_executor, self._forget, self._save, wanted, running)
+        self._pool = pool
+        try:
+            await pool.follow()
+        finally:
+            await pool.stop()
+
+    def _start_executor(self, instance: int) -> Process:
+        return self._supervise(self._role_process(self.executor(instance)))
+
+    async def _forget(self, process: Process) -> None:
+        await asyncio.shield(self._tasks[process.spec.name])
+        self.processes.remove(process)
+        del self._tasks[process.spec.name]
+        self._save()
 
     async def _bring_up(self, specs: list[ProcessSpec]) -> None:
         started = [self._supervise(spec) for spec in specs]
@@ -207,7 +240,8 @@ class Stack:
         self.report(process.spec.name, str(process.phase), time.time() - self._begun_s)
 
     def _save(self) -> None:
-        write_state(self.settings, self._begun_s, self.is_ready, self.processes)
+        wanted = None if self._pool is None else self._pool.wanted
+        write_state(self.settings, self._begun_s, self.is_ready, self.processes, wanted)
 
 
 def run_stack(

@@ -181,7 +181,7 @@ def _catch_up(settings: Settings, name: str, timeout_s: float) -> float | None:
         if role == "edge":
             group, topic = edge_group((await topic_ids(connection, [REQUESTS]))[REQUESTS]), REQUESTS
         elif role == "executor":
-            slow = int(name.rpartition("-")[2]) >= settings.executors
+            slow = int(name.rpartition("-")[2]) >= settings.most_executors
             mine = partial(lanes_of, num_slow=settings.num_slow_lanes, slow=slow)
             return await wait_caught_up(connection, executor_group(slow=slow), ROUTED, timeout_s, mine)
         else:
@@ -202,7 +202,10 @@ def _row(settings: Settings, name: str) -> dict[str, Any]:
     if not is_running(settings):
         raise StartError(f"The supervisor in {settings.data_dir} has ended; start the stack with `isos up`.", 3)
     rows: list[dict[str, Any]] = read_state(settings).get("processes", [])
-    return next(row for row in rows if row["name"] == name)
+    found = next((row for row in rows if row["name"] == name), None)
+    if found is None:
+        raise StartError(f"{name} was ended by scaling meanwhile; `isos restart` goes on with the others.", 4)
+    return found
 
 
 def _until(condition: Callable[[], bool], seconds: float) -> bool:

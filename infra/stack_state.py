@@ -14,6 +14,7 @@ from typing import Any
 
 from infra.process import Process, process_state
 from infra.settings import Settings, StartError, unwritable
+from streams.lane_class import POOL
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -83,11 +84,14 @@ def is_running(settings: Settings) -> bool:
     return False
 
 
-def write_state(settings: Settings, begun_s: float, is_ready: bool, processes: Sequence[Process]) -> None:
-    """Replace ``run/stack.json``; times are microseconds since the epoch."""
+def write_state(
+    settings: Settings, begun_s: float, is_ready: bool, processes: Sequence[Process], wanted: int | None = None
+) -> None:
+    """Replace ``run/stack.json``; times are microseconds since the epoch. ``wanted``: executors of fast lanes."""
     document = {
         "supervisor": {"pid": os.getpid(), "started_us": int(begun_s * 1e6)},
         "ready": is_ready,
+        "pools": {POOL: {"wanted": settings.executors if wanted is None else wanted, "most": settings.most_executors}},
         "processes": [
             {
                 "name": process.spec.name,

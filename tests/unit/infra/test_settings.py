@@ -43,6 +43,10 @@ def test_there_is_a_lane_for_each_executor_unless_it_is_said_otherwise(clean: Pa
     assert load_settings(executors=3).num_lanes == 4
     assert load_settings(executors=3, lanes=2).num_lanes == 3
     assert load_settings(executors=3, slow_executors=0).num_lanes == 3
+    assert load_settings(executors=1, max_executors=3).num_lanes == 4
+    assert load_settings(executors=1, lanes=4, max_executors=3).num_lanes == 5
+    assert load_settings(executors=0, max_executors=2).num_lanes == 3
+    assert [load_settings(executors=2, max_executors=most).most_executors for most in (0, 2, 5)] == [2, 2, 5]
 
 
 def test_an_invalid_value_is_one_sentence_and_exit_code_2(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,6 +146,7 @@ def test_an_unknown_setting_says_where_they_are_listed() -> None:
         ({"max_timeout_ms": 3_600_001}, "less than or equal to 3600000"),
         ({"tenant_rate_per_s": float("inf")}, "finite number"),
         ({"tenant_rate_per_s": float("nan")}, "finite number"),
+        ({"executors": 3, "max_executors": 2}, "max_executors is smaller than executors"),
         ({"executor": 2}, "there is no such setting; did you mean executors?"),
     ],
 )

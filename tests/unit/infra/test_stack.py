@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 
 import pytest
 
+from infra.launcher import LocalLauncher
 from infra.settings import StartError, load_settings
-from infra.stack import Role, Stack, default_provision, default_roles
+from infra.stack import Role, Stack, default_provision, default_roles, executor_role
+from infra.stack_state import read_state
 
 
 def test_the_roles_and_their_numbers(tmp_path: Path) -> None:
@@ -16,6 +19,12 @@ def test_the_roles_and_their_numbers(tmp_path: Path) -> None:
     names = ["registry", "orchestrator", "control", "edge-0", "edge-1", "router-0", "validator-0"]
     assert [role.name for role in roles] == names
     assert roles[4].argv == (sys.executable, "-m", "infra.roles", "edge", "--instance", "1")
+
+
+def test_slow_executors_are_numbered_behind_all_that_scaling_may_start(tmp_path: Path) -> None:
+    roles = default_roles(load_settings(data_dir=tmp_path, executors=1, max_executors=3, slow_executors=2))
+    assert [role.name for role in roles if "executor" in role.name] == ["executor-0", "executor-3", "executor-4"]
+    assert executor_role(2).argv == (sys.executable, "-m", "infra.roles", "executor", "--instance", "2")
 
 
 def test_an_outside_registry_replaces_ours(tmp_path: Path) -> None:
@@ -72,3 +81,35 @@ async def test_a_stack_starts_reports_and_stops(tmp_path: Path) -> None:
         ("a", "stopped"),
         ("stack", "stopped"),
     ]
+
+
+READY = 'echo "{\\"pid\\": $$}" > $ISOS_DATA_DIR/run/$ISOS_PROCESS_NAME.ready; exec sleep 600'
+
+
+@pytest.mark.usefixtures("outside")
+async def test_executors_come_and_go_as_they_are_asked_for(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path, brokers="b:1", redis_url="redis://r", executors=1, max_executors=3)
+
+    def stand_in(instance: int) -> Role:
+        return Role(f"executor-{instance}", ("/bin/sh", "-c", READY))
+
+    launcher = LocalLauncher(settings)
+    seen: list[tuple[str, str]] = []
+    stack = Stack(settings, (stand_in(0),), None, executor=stand_in)
+
+    def note(name: str, event: str, seconds: float) -> None:
+        seen.append((name, event))
+        if (name, event) == ("stack", "ready"):
+            launcher.set(3)
+        elif event == "ready" and stack.is_ready and launcher.state().num_ready == 3:
+            launcher.set(1)
+        elif event == "stopped" and seen.count(("executor-1", "stopped")) + seen.count(("executor-2", "stopped")) == 2:
+            stack.stop()
+
+    stack.report = note
+    async with asyncio.timeout(60):
+        await stack.run()
+    assert {name for name, event in seen if event == "ready"} == {"executor-0", "executor-1", "executor-2", "stack"}
+    ended = [name for name, event in seen if event == "stopped"]
+    assert (sorted(ended[:2]), ended[2:]) == (["executor-1", "executor-2"], ["executor-0", "stack"])
+    assert read_state(settings)["pools"] == {"executors": {"wanted": 1, "most": 3}}
