@@ -30,6 +30,7 @@ from executors.run import Run, WorkerCounts
 from executors.running import Running
 from executors.service_time import ServiceTimes
 from executors.session import Session
+from executors.statistics import RowStatistics
 from executors.utilisation import Utilisation
 from streams.columns import REJECTED
 from streams.key_order import has_ended_rows
@@ -68,6 +69,7 @@ class Execution:
         self._reruns = Reruns(self.retries, self.failed, ordered)
         self.intake = Intake(loaded, self.failed, self.outbox, self.counts, self.attempts, ordered)
         self.utilisation = Utilisation(time.time_ns() / 1000)
+        self.statistics = RowStatistics(name, time.time_ns() // 1000)
 
     def clear(self) -> None:
         """Forget everything under way: a rebalance voided it."""
@@ -126,6 +128,9 @@ class Execution:
         if run.places is not None:
             counts.num_coalesced += run.num_items - distinct_items(run)
         outputs = outputs_of(run)
+        watched = self.statistics.watched
+        if watched and version in watched:
+            watched[version].note(run.inputs, outputs, run.places, run.num_items, run.started_us)
         facts = BatchFacts(counts.num_batches, run.num_items, run.started_us, run.run_us)
         if not self.outbox.finish_segment(work, run.number, run.session, outputs, facts, now_us):
             self.outbox.finish([_whole(work, run.number, now_us)], run.session, outputs, facts)
@@ -233,6 +238,9 @@ class Execution:
             return
         assert run.outputs is not None
         self.counts.num_coalesced += run.num_coalesced
+        watched = self.statistics.watched
+        if watched and run.version in watched:
+            watched[run.version].note(run.inputs, run.outputs, run.places, run.num_items, run.started_us)
         facts = BatchFacts(self.counts.num_batches, run.num_items, run.started_us, run.run_us)
         self.outbox.finish(run.slices, run.session, run.outputs, facts)
         self.attempts.passed(run.version, sum([each.num_rows for each in run.slices]))

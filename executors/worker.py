@@ -28,6 +28,7 @@ from executors.load_report import LoadReport
 from executors.long_runs import MAX_THREADS, LongRuns
 from executors.retry import MAX_ATTEMPTS
 from executors.run import WorkerCounts
+from executors.statistics import RowStatistics
 from executors.utilisation import Utilisation
 from schemas.load import ExecutorLoad
 from schemas.telemetry import Telemetry
@@ -121,6 +122,11 @@ class Worker:
     def utilisation(self) -> Utilisation:
         """How much of the time batches took since it was last closed."""
         return self._execution.utilisation
+
+    @property
+    def statistics(self) -> RowStatistics:
+        """What is counted of versions that have a reference."""
+        return self._execution.statistics
 
     @property
     def queue_depth(self) -> int:

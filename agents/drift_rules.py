@@ -1,0 +1,72 @@
+"""Rules of the Orchestrator for references: what may stand under ``reference/<model>/<version>``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from agents.verdict import Change, Refusal, State, Verdict
+from schemas.memory import MemoryCommand
+from schemas.model import ModelVersion
+from schemas.reference import MAX_BYTES, MAX_EDGES, MAX_MEASURES, MIN_ROWS, Measure, Reference, SampledTensor
+from streams.canonical import from_json, to_json
+from streams.references import REFERENCES, reference_key
+
+
+def set_reference(state: State, command: MemoryCommand) -> Verdict:
+    """Say what a registered version's rows look like; the one before is replaced."""
+    reference = from_json(Reference, command.body)
+    name, key = f"{reference.model} {reference.version}", reference_key(reference.model, reference.version)
+    if command.key != key:
+        return Refusal("invalid_body", f"The reference of {name} stands under {key}, not under {command.key}.")
+    standing = state.values.get(f"model/{reference.model}/{reference.version}")
+    if standing is None:
+        return Refusal("unknown_version", f"{reference.model} has no version {reference.version}.")
+    body = to_json(reference)
+    if len(body.encode()) > MAX_BYTES:
+        return Refusal("too_large", f"A reference has at most {MAX_BYTES} bytes, not {len(body.encode())}.")
+    facts = from_json(ModelVersion, standing.body, newer=True)
+    for problem in _problems(reference, facts):
+        return Refusal("invalid_reference", f"The reference of {name} is wrong: {problem}.")
+    return (Change("ReferenceSet", key, body),)
+
+
+def remove_reference(state: State, command: MemoryCommand) -> Verdict:
+    """Compare a version's rows with nothing any more; the body is not read."""
+    if not command.key.startswith(REFERENCES):
+        return Refusal("invalid_body", f"References stand under reference/<model>/<version>, not under {command.key}.")
+    return (Change("ReferenceRemoved", command.key, None),) if command.key in state.values else ()
+
+
+def _problems(reference: Reference, facts: ModelVersion) -> Iterator[str]:
+    """What does not fit, as sentences without a full stop."""
+    if reference.num_rows < MIN_ROWS:
+        yield f"{reference.num_rows} rows are too few, {MIN_ROWS} are needed"
+    if not 1 <= len(reference.measures) <= MAX_MEASURES:
+        yield f"it has {len(reference.measures)} measures, 1 to {MAX_MEASURES} may be"
+    known = {(spec.name, False): spec for spec in facts.inputs} | {(spec.name, True): spec for spec in facts.outputs}
+    for tensor in reference.tensors:
+        spec = known.get((tensor.name, tensor.is_output))
+        if spec is None or math.prod(spec.item_shape) != tensor.size or -1 in spec.item_shape:
+            yield f"the model has no tensor {tensor.name} of {tensor.size} elements there"
+        elif not 1 <= tensor.stride <= tensor.size:
+            yield f"the stride of {tensor.name} is {tensor.stride}"
+        else:
+            yield from _wrong_measures(tensor, reference.num_rows)
+
+
+def _wrong_measures(tensor: SampledTensor, num_rows: int) -> Iterator[str]:
+    for measure in tensor.measures:
+        if not (0 <= measure.element < tensor.size and measure.element % tensor.stride == 0):
+            yield f"{measure.name} is of element {measure.element}, which is not looked at"
+        elif not _is_sound(measure) or min(measure.counts, default=-1) < 0 or measure.num_missing < 0:
+            yield f"the bins of {measure.name} do not fit each other"
+        elif sum(measure.counts) + measure.num_missing != num_rows:
+            yield f"{measure.name} does not have {num_rows} rows"
+
+
+def _is_sound(measure: Measure) -> bool:
+    numbers = (*measure.edges, measure.low, measure.high, measure.mean, measure.deviation)
+    ascending = all(a < b for a, b in zip(measure.edges, measure.edges[1:], strict=False))
+    fits = len(measure.counts) == len(measure.edges) + 1 <= MAX_EDGES + 1
+    return fits and ascending and all(map(math.isfinite, numbers)) and measure.deviation >= 0

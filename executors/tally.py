@@ -1,0 +1,72 @@
+"""Rows of one tensor counted by the measures of a reference; many at once, for each look at numpy has its price."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+
+from executors.kernels.histogram import KINDS, tally
+from schemas.reference import SampledTensor
+from schemas.statistics import MeasureCounts
+from streams.columns import Array
+
+CAPACITY: Final = 128
+"""Rows that are gathered before they are counted."""
+
+
+class TensorTally:
+    """Counts of one tensor. Not safe for threads."""
+
+    __slots__ = (
+        "_bins", "_edges", "_gathered", "_kinds", "_limits", "_places", "_rows", "_sums", "is_output", "name", "size",
+        "stride", "tensor",
+    )  # fmt: skip
+
+    def __init__(self, tensor: SampledTensor) -> None:
+        measures = tensor.measures
+        self.tensor, self.name, self.is_output = tensor, tensor.name, tensor.is_output
+        self.size, self.stride = tensor.size, tensor.stride
+        most = max((len(measure.edges) for measure in measures), default=0)
+        self._rows = np.empty((CAPACITY, math.ceil(tensor.size / tensor.stride)), np.float64)
+        self._gathered = 0
+        self._kinds = np.array([KINDS[measure.kind] for measure in measures], np.int64)
+        self._places = np.array([measure.element // tensor.stride for measure in measures], np.int64)
+        self._edges = np.full((len(measures), most), np.inf)
+        for edges, measure in zip(self._edges, measures, strict=True):
+            edges[: len(measure.edges)] = measure.edges
+        limits = [(measure.low, measure.high, measure.mean, measure.scale) for measure in measures]
+        self._limits = np.array(limits, np.float64).reshape(len(measures), 4)
+        self._bins = np.zeros((len(measures), most + 1), np.int64)
+        self._sums = np.zeros((len(measures), 4), np.int64)
+
+    def add(self, array: Array, pick: slice | Array) -> None:
+        """Take the items that ``pick`` names of a batch ``[n, *item_shape]``, at most ``CAPACITY``.
+
+        Items of another size than the reference's are left out.
+        """
+        flat = array.reshape(len(array), -1) if array.ndim != 2 else array
+        if flat.shape[1] != self.size:
+            return
+        found = flat[pick]
+        if self._gathered + len(found) > CAPACITY:
+            self._count()
+        at, self._gathered = self._gathered, self._gathered + len(found)
+        self._rows[at : self._gathered] = found if self.stride == 1 else found[:, :: self.stride]
+
+    def take(self) -> tuple[MeasureCounts, ...]:
+        """The counts since the last call."""
+        self._count()
+        made = tuple(
+            MeasureCounts(tuple(bins[: len(measure.edges) + 1]), *sums)
+            for measure, bins, sums in zip(self.tensor.measures, self._bins.tolist(), self._sums.tolist(), strict=True)
+        )
+        self._bins[:] = 0
+        self._sums[:] = 0
+        return made
+
+    def _count(self) -> None:
+        rows = self._rows[: self._gathered]
+        tally(rows, self._kinds, self._places, self._edges, self._limits, self._bins, self._sums)
+        self._gathered = 0
