@@ -1,13 +1,14 @@
 """Orchestrator: the only one who changes memory.
 
-Consumes ``memory.commands``, ``control.plans``, ``control.alerts`` and ``control.review-decisions``; emits
-``memory.events`` (key = memory key), ``control.review-requests`` and ``control.escalations``. State: every key's
-version and body, the last sequence, the ids of recent commands.
+Consumes ``memory.commands``, ``control.plans``, ``control.alerts``, ``control.review-decisions`` and
+``control.validations``; emits ``memory.events`` (key = memory key), ``control.review-requests`` and
+``control.escalations``. State: every key's version and body, the last sequence, the ids of recent commands.
 
 Rules: a command is handled once, by its id; its agent must be permitted its kind; its ``expected_version`` must be the
 key's (0 = new, -1 = any); then the kind's own rule. What is refused is an event too: ``CommandRejected`` under
 ``rejections/<command id>`` with a code and a sentence. Every event takes the next sequence; ``prev_hash`` is filled in
-by the event store, which alone knows stored bytes. Commands that wait for an approval: ``agents.approval``.
+by the event store, which alone knows stored bytes. Commands that wait for an approval: ``agents.approval``. Versions that give way without a
+person: ``agents.rollback``.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from agents import rollback
 from agents.approval import gated, outcome
+from agents.drift_rules import remove_reference, set_reference
 from agents.model_rules import propose_plan, register_model, set_cache_policy
+from agents.golden_rules import set_golden_set
 from agents.replica_rules import note_replicas
 from agents.review_rules import declare_environment, register_signer, revoke_signer, set_environment
 from agents.serving_rules import (
@@ -31,7 +35,7 @@ from agents.verdict import ANY_VERSION, Change, Refusal, State, Value, Verdict
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.plan import PlanProposal
-from schemas.review import ContextSignal, ReviewDecision
+from schemas.review import ContextSignal, ReviewDecision, Validation
 from schemas.telemetry import Alert
 from streams.agent import NO_EFFECTS, AgentSpec, Effects, Event, Publish
 from streams.canonical import from_json, to_json
@@ -51,10 +55,23 @@ def decide(state: State, event: Event, params: Any) -> tuple[State, Effects]:
         case PlanProposal() as proposal:
             return _handle(state, _of_proposal(proposal), event)
         case Alert() as alert:
-            return _handle(state, _of_alert(alert), event)
+            return _hear_alert(state, alert, event)
+        case Validation() as validation:
+            return rollback.answer(state, validation, event, _append)
         case ReviewDecision() as decision:
             return _decide_review(state, decision, event)
     return state, NO_EFFECTS
+
+
+def _hear_alert(state: State, alert: Alert, event: Event) -> tuple[State, Effects]:
+    """Raise or resolve its incident; a new one may call for a roll-back, which is then made in the same decision."""
+    command = _of_alert(alert)
+    is_new = command.command_id not in state.seen
+    state, effects = _handle(state, command, event)
+    if is_new:
+        state, more = rollback.answer(state, alert, event, _append)
+        effects += more
+    return state, effects
 
 
 def _of_proposal(proposal: PlanProposal) -> MemoryCommand:
@@ -157,10 +174,12 @@ COMMANDS: Final[Mapping[str, tuple[frozenset[str], Callable[[State, MemoryComman
     "SetCachePolicy": (frozenset({"cli", "operator"}), set_cache_policy),
     "SetServingPolicy": (frozenset({"cli", "operator"}), set_serving_policy),
     "ActivateVersion": (frozenset({"cli", "operator"}), activate_version),
+    "SetGoldenSet": (frozenset({"cli", "operator"}), set_golden_set),
     "OpenBreaker": (frozenset({"monitor"}), open_breaker),
     "HalfOpenBreaker": (frozenset({"monitor"}), half_open_breaker),
     "CloseBreaker": (frozenset({"monitor"}), close_breaker),
     "ProposePlan": (frozenset({"planner"}), propose_plan),
+    "MarkVersionGood": (frozenset({"monitor"}), rollback.mark_version_good),
     "RaiseIncident": (frozenset({"monitor"}), _raise_incident),
     "ResolveIncident": (frozenset({"monitor"}), _resolve_incident),
     "NoteContext": (frozenset({"researcher"}), _note_context),
@@ -168,6 +187,8 @@ COMMANDS: Final[Mapping[str, tuple[frozenset[str], Callable[[State, MemoryComman
     "RevokeSigner": (frozenset({"cli", "operator"}), revoke_signer),
     "SetEnvironment": (frozenset({"cli", "operator"}), set_environment),
     "DeclareEnvironment": (frozenset({"provision"}), declare_environment),
+    "SetReference": (frozenset({"cli", "operator"}), set_reference),
+    "RemoveReference": (frozenset({"cli", "operator"}), remove_reference),
     "NoteReplicas": (frozenset({"supervisor"}), note_replicas),
 }
 
@@ -219,7 +240,7 @@ def _append(
 
 ORCHESTRATOR: Final = AgentSpec(
     name="orchestrator",
-    consumes=("memory.commands", "control.plans", "control.alerts", "control.review-decisions"),
+    consumes=("memory.commands", "control.plans", "control.alerts", "control.review-decisions", "control.validations"),
     emits=("memory.events", "control.review-requests", "control.escalations"),
     initial=lambda params: State(),
     decide=decide,
