@@ -150,6 +150,8 @@ def alert_of(before: Breakers, after: Breakers, change: MemoryEvent, cause: Reco
         resolved=not now.alert_us,
         time_us=change.time_us,
         causes=(cause,),
+        model=name.partition("/")[0],
+        version=name.partition("/")[2],
     )
 
 

@@ -1,8 +1,8 @@
 """Monitor: what every process and model does, and an alert when a process falls silent.
 
-Consumes ``control.heartbeats`` and ``control.telemetry``, watches ``memory.events``; emits ``control.alerts`` (key =
-subject), ``control.escalations`` and ``memory.commands``. State: each process as heard last, the newest telemetry
-windows per stage, when it began to listen, what the breakers of model versions are judged by.
+Consumes ``control.heartbeats``, ``control.telemetry`` and ``control.statistics``, watches ``memory.events``; emits
+``control.alerts`` (key = subject), ``control.escalations`` and ``memory.commands``. State: each process as heard last,
+the newest telemetry windows per stage, when it began to listen, what the breakers of model versions are judged by.
 
 Rules: processes that fall silent, see ``agents.presence``. Silence counts only while the Monitor itself listened: after
 a pause of its own (a restart, a broker that was away) the count begins anew.
@@ -11,6 +11,8 @@ A stage that met cached values which this stack did not write raises one ``cache
 met for ``quiet_us``.
 Breakers: see ``agents.breaker_machine``; it asks for their moves and raises an alert while one is not closed.
 SLOs of models: see ``agents.slo``; an alert while one spends its error budget too fast.
+Rows that are not those of their version's reference: see ``agents.drift``.
+Versions that proved themselves: see ``agents.known_good``; it asks for them to be noted.
 
 ``isos status`` folds the same topics through ``fold_heartbeat`` and ``fold_telemetry`` and shows ``model_rates``.
 """
@@ -21,15 +23,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from agents import forged_memory, forgery, presence, slo
+from agents import drift, forged_memory, forgery, known_good, presence, slo
 from agents.breaker_machine import BreakerParams, Breakers, alert_of, hear, learn, moves
+from agents.drift import Drifts
+from agents.drift_case import DriftParams
 from agents.forged_memory import Forged
 from agents.forgery import Forgery
+from agents.known_good import GoodParams, Goods
 from agents.presence import ProcessStatus
 from agents.slo import Slos
 from agents.slo_case import SloParams
 from schemas.coordinate import RecordCoordinate
-from schemas.memory import MemoryEvent
+from schemas.memory import MemoryCommand, MemoryEvent
+from schemas.statistics import VersionStatistics
 from schemas.telemetry import Heartbeat, Telemetry
 from streams.agent import NO_EFFECTS, AgentSpec, Effects, Event, Publish, Tick, Unreadable
 
@@ -49,6 +55,8 @@ class Params:
     quiet_us: int = 60_000_000
     breaker: BreakerParams = field(default_factory=BreakerParams)
     slo: SloParams = field(default_factory=SloParams)
+    drift: DriftParams = field(default_factory=DriftParams)
+    good: GoodParams = field(default_factory=GoodParams)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,8 @@ class State:
     breakers: Breakers = field(default_factory=Breakers)
     slos: Slos = field(default_factory=dict)
     forged: Forged | None = None
+    drifts: Drifts = field(default_factory=Drifts)
+    goods: Goods = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +106,12 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
             state = replace(fold_telemetry(state, window), forgeries=forgeries)
             heard = hear(state.breakers, window, event.now_us, params.breaker)
             slos = slo.hear(state.slos, window, event, params.slo)
-            state, asked = _move(replace(state, breakers=heard, slos=slos), event.now_us, params)
+            goods = known_good.hear(state.goods, window, event)
+            state, asked = _move(replace(state, breakers=heard, slos=slos, goods=goods), event.now_us, params)
             return state, (*effects, *asked)
+        case VersionStatistics() as told:
+            drifts, effects = drift.hear(state.drifts, told, event, params.drift)
+            return replace(state, drifts=drifts), effects
         case MemoryEvent() | Unreadable() as change:
             forged, effects = forged_memory.note(state.forged, state.breakers.head, event)
             if isinstance(change, Unreadable) or forged is not state.forged:
@@ -114,14 +128,28 @@ def _judge(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
     processes, silent = presence.judge(state.processes, *times)
     forgeries, gone = forgery.gone(state.forgeries, now_us, params.quiet_us)
     forged, ended = forged_memory.gone(state.forged, now_us, params.quiet_us)
+    drifts, settled = drift.judge(state.drifts, now_us, params.drift)
     slos, burning = slo.judge(state.slos, now_us, params.slo)
-    before = (state.processes, state.forgeries, state.slos)
-    if any(new is not old for new, old in zip((processes, forgeries, slos), before, strict=True)):
-        state = replace(state, processes=processes, forgeries=forgeries, slos=slos)
-    if forged is not state.forged:
-        state = replace(state, forged=forged)
+    goods, proved = known_good.judge(state.goods, _troubled(slos, state.breakers), now_us, params.good)
+    parts = {
+        "processes": processes,
+        "forgeries": forgeries,
+        "forged": forged,
+        "slos": slos,
+        "goods": goods,
+        "drifts": drifts,
+    }
+    if any(part is not getattr(state, name) for name, part in parts.items()):
+        state = replace(state, **parts)
     state, asked = _move(state, now_us, params)
-    return state, (*silent, *gone, *ended, *burning, *asked)
+    return state, (*silent, *gone, *ended, *burning, *settled, *_commands(proved), *asked)
+
+
+def _troubled(slos: Slos, breakers: Breakers) -> frozenset[str]:
+    """Models against which an alert stands."""
+    burning = [model for model, judged in slos.items() if judged.raised]
+    broken = [name.partition("/")[0] for name, watched in breakers.versions.items() if watched.breaker is not None]
+    return frozenset((*burning, *broken))
 
 
 def _move(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
@@ -129,7 +157,11 @@ def _move(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
     breakers, commands = moves(state.breakers, now_us, params.breaker)
     if breakers is not state.breakers:
         state = replace(state, breakers=breakers)
-    return state, tuple(Publish("memory.commands", each.key.encode(), each) for each in commands)
+    return state, _commands(commands)
+
+
+def _commands(commands: tuple[MemoryCommand, ...]) -> Effects:
+    return tuple(Publish("memory.commands", each.key.encode(), each) for each in commands)
 
 
 def _learn(state: State, change: MemoryEvent, event: Event, params: Params) -> tuple[State, Effects]:
@@ -137,10 +169,14 @@ def _learn(state: State, change: MemoryEvent, event: Event, params: Params) -> t
     breakers = learn(state.breakers, change, event.answers)
     if breakers is state.breakers:
         return state, NO_EFFECTS
-    slos, ended = slo.learn(state.slos, change, event, params.slo)
+    active = known_good.active_version(state.goods, change.key.partition("/")[2])
+    slos, ended = slo.learn(state.slos, change, event, params.slo, active)
+    goods = known_good.learn(state.goods, change)
+    drifts, settled = drift.learn(state.drifts, change, event, params.drift)
     alert = alert_of(state.breakers, breakers, change, event.coordinate)
     effects = NO_EFFECTS if alert is None else (Publish("control.alerts", alert.subject.encode(), alert),)
-    return replace(state, breakers=breakers, slos=slos), (*effects, *ended)
+    state = replace(state, breakers=breakers, slos=slos, goods=goods, drifts=drifts)
+    return state, (*effects, *ended, *settled)
 
 
 def fold_heartbeat(state: State, heartbeat: Heartbeat, now_us: int, cause: RecordCoordinate) -> State:
@@ -194,7 +230,7 @@ def _listen(state: State, now_us: int, params: Params, *, is_tick: bool) -> Stat
 
 MONITOR: Final = AgentSpec(
     name="monitor",
-    consumes=("control.heartbeats", "control.telemetry"),
+    consumes=("control.heartbeats", "control.telemetry", "control.statistics"),
     watches=("memory.events",),
     unreadable=("memory.events",),
     emits=("control.alerts", "memory.commands", "control.escalations"),

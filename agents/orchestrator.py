@@ -7,8 +7,8 @@ Consumes ``memory.commands``, ``control.plans``, ``control.alerts``, ``control.r
 Rules: a command is handled once, by its id; its agent must be permitted its kind; its ``expected_version`` must be the
 key's (0 = new, -1 = any); then the kind's own rule. What is refused is an event too: ``CommandRejected`` under
 ``rejections/<command id>`` with a code and a sentence. Every event takes the next sequence; ``prev_hash`` is filled in
-by the event store, which alone knows stored bytes. Commands that wait for an approval: ``agents.approval``. Versions that give way without a
-person: ``agents.rollback``.
+by the event store, which alone knows stored bytes. Commands that wait for an approval: ``agents.approval``. Versions
+that give way without a person: ``agents.rollback``.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any, Final
 from agents import rollback
 from agents.approval import gated, outcome
 from agents.drift_rules import remove_reference, set_reference
-from agents.model_rules import propose_plan, register_model, set_cache_policy
 from agents.golden_rules import set_golden_set
+from agents.model_rules import propose_plan, register_model, set_cache_policy
 from agents.replica_rules import note_replicas
 from agents.review_rules import declare_environment, register_signer, revoke_signer, set_environment
 from agents.serving_rules import (

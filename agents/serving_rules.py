@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from agents.rollback import struck
 from agents.verdict import Change, Refusal, State, Verdict, keys_below
 from schemas.memory import MemoryCommand
 from schemas.model import ModelVersion
@@ -27,8 +28,9 @@ def activate_version(state: State, command: MemoryCommand) -> Verdict:
     if f"model/{wanted.model}/{wanted.version}" not in state.values:
         return Refusal("unknown_version", f"{wanted.model} has no version {wanted.version}.")
     before = from_json(ActiveVersion, standing.body, newer=True).version
-    kind = "VersionRolledBack" if _rank(wanted.version) < _rank(before) else "VersionActivated"
-    return (Change(kind, command.key, to_json(wanted)),)
+    if _rank(wanted.version) < _rank(before):
+        return (Change("VersionRolledBack", command.key, to_json(wanted)), *struck(state, wanted.model, before))
+    return (Change("VersionActivated", command.key, to_json(wanted)),)
 
 
 def set_serving_policy(state: State, command: MemoryCommand) -> Verdict:

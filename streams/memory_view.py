@@ -5,8 +5,8 @@ event's record value as stored. Anything else is void: it changes nothing, and t
 
 Keys: ``model/<name>/<version>`` (ModelVersion), ``active/<name>`` (ActiveVersion), ``plan/<name>`` (Plan),
 ``cache/<name>`` (CachePolicy), ``serving/<name>`` (ServingPolicy), ``breaker/<name>/<version>`` (Breaker),
-``incident/<id>`` (Incident), ``context/<id>`` (ContextSignal), ``rejections/<command id>`` (Rejection),
-``replicas/<pool>`` (Replicas).
+``golden/<name>`` (GoldenSet), ``good/<name>`` (KnownGood), ``rollback/<name>`` (Rollback), ``incident/<id>`` (Incident),
+``context/<id>`` (ContextSignal), ``rejections/<command id>`` (Rejection), ``replicas/<pool>`` (Replicas).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar
 
 from schemas.cache import CachePolicy
+from schemas.check import GoldenSet
+from schemas.known_good import KnownGood, Rollback
 from schemas.memory import MemoryEntry, MemoryEvent
 from schemas.model import ModelVersion
 from schemas.plan import Plan
@@ -183,6 +185,11 @@ def cache_scope(view: MemoryView, model: str, version: str) -> CacheScope | None
     return _cached(view, ("cache", model, version), lambda: _cache_scope(view, model, version))
 
 
+def golden_set(view: MemoryView, model: str) -> GoldenSet | None:
+    """What a model's versions are checked by, or None."""
+    return _typed(view, f"golden/{model}", GoldenSet)
+
+
 def serving_policy(view: MemoryView, model: str) -> ServingPolicy | None:
     """What an operator set for a model, or None."""
     return _typed(view, f"serving/{model}", ServingPolicy)
@@ -210,6 +217,16 @@ def active_version(view: MemoryView, model: str) -> str | None:
     """The active version of a model, or None."""
     active = _typed(view, f"active/{model}", ActiveVersion)
     return None if active is None else active.version
+
+
+def known_good(view: MemoryView, model: str) -> KnownGood | None:
+    """The versions of a model that proved themselves, or None."""
+    return _typed(view, f"good/{model}", KnownGood)
+
+
+def last_rollback(view: MemoryView, model: str) -> Rollback | None:
+    """The last roll-back of a model that no person asked for, or None."""
+    return _typed(view, f"rollback/{model}", Rollback)
 
 
 def rejection(view: MemoryView, command_id: str) -> Rejection | None:

@@ -19,7 +19,7 @@ MAX_RECORD_BYTES: Final = 12 * MIB
 MAX_LETTER_BYTES: Final = MAX_RECORD_BYTES + 128 * 1024
 """A dead letter: a whole request, with what its topic allows for headers, and the reason beside it."""
 
-JOURNALED_AGENTS: Final = ("orchestrator", "planner", "monitor", "scaler", "reviewer", "researcher")
+JOURNALED_AGENTS: Final = ("orchestrator", "planner", "monitor", "scaler", "reviewer", "researcher", "validations")
 """Control agents in the order of their journal partitions; append only, never reorder."""
 
 
@@ -125,7 +125,7 @@ _TABLE: Final = (
     _control("control.scale-confirmations", "ScaleConfirmation", ("supervisor",), ("scaler", "monitor"), _LONG),
     _control("control.heartbeats", "Heartbeat", ("every process",), ("router", "planner", "scaler", "monitor"), DAY_MS),
     _control("control.telemetry", "Telemetry", ("every stage",), ("planner", "monitor"), DAY_MS),
-    _control("control.alerts", "Alert", ("monitor",), ("validator", "reviewer", "planner", "orchestrator"), _LONG),
+    _control("control.alerts", "Alert", ("monitor",), ("validations", "reviewer", "planner", "orchestrator"), _LONG),
     _control("control.validations", "Validation", ("validations",), ("planner", "reviewer", "orchestrator"), _LONG),
     _control("control.validation-requests", "CheckRequest", ("validations", "operators"), ("validations",), _LONG),
     _control("control.observations", "Observation", ("control",), ("validations",), _LONG),

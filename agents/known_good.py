@@ -1,0 +1,150 @@
+"""When a version has proved itself in service, by what the Validators tell of its rows. Pure; a part of the Monitor.
+
+An active version is known as good once it answered ``min_rows`` rows over ``min_us``, at most ``bad_percent`` of them
+ended as ERROR or EXPIRED, the newest news is not older than ``fresh_us``, and no alert stands against its model. An
+alert that stands makes the count begin anew after it. Then the Orchestrator is asked to note it (``MarkVersionGood``);
+unanswered, it is asked again after ``retry_us``. Once for each time that a version becomes active: after a roll-back
+the version proves itself anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from agents.slo import ANSWERED
+from schemas.coordinate import RecordCoordinate
+from schemas.known_good import GoodVersion, KnownGood
+from schemas.memory import MemoryCommand, MemoryEvent
+from schemas.plan import Plan
+from schemas.telemetry import Telemetry
+from streams.agent import Event
+from streams.canonical import digest, from_json, to_json
+from streams.errors import PoisonRecordError
+from streams.memory_view import ActiveVersion
+
+GOOD: Final = "good/"
+ANY_VERSION: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class GoodParams:
+    """Microseconds, rows, and percent of rows that may be bad."""
+
+    min_rows: int = 200
+    min_us: int = 60_000_000
+    bad_percent: int = 5
+    fresh_us: int = 5_000_000
+    retry_us: int = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Proving:
+    """The active version of a model since ``since_us``: its rows from ``first_us`` to ``last_us`` (0: none yet).
+
+    ``is_marked``: memory knows it as good since it is active this time. ``asked_us``: when that was asked for last.
+    """
+
+    version: str
+    since_us: int
+    plan_digest: str = ""
+    num_rows: int = 0
+    num_bad: int = 0
+    first_us: int = 0
+    last_us: int = 0
+    is_marked: bool = False
+    asked_us: int = 0
+    cause: RecordCoordinate | None = None
+
+
+Goods = Mapping[str, Proving]
+"""By model."""
+
+
+def active_version(state: Goods, model: str) -> str:
+    """The active version of a model as memory had it last, empty where it knows none."""
+    known = state.get(model)
+    return "" if known is None else known.version
+
+
+def learn(state: Goods, change: MemoryEvent) -> Goods:
+    """Follow memory: which version serves by which plan, and what is known as good."""
+    space, _, model = change.key.partition("/")
+    known = state.get(model)
+    try:
+        if space == "active":
+            active = from_json(ActiveVersion, change.body or "", newer=True)
+            plan_digest = "" if known is None else known.plan_digest
+            return {**state, model: Proving(active.version, change.time_us, plan_digest)}
+        if space == "plan":
+            plan = from_json(Plan, change.body or "", newer=True)
+            known = known or Proving(plan.versions[0].version, change.time_us)  # activated under an older release
+            return {**state, model: replace(known, plan_digest=digest(plan).hex())}
+        if space == "good" and known is not None and change.body is not None:
+            good = from_json(KnownGood, change.body, newer=True)
+            entry = next((each for each in good.versions if each.version == known.version), None)
+            if entry is not None and entry.since_us >= known.since_us:
+                return {**state, model: replace(known, is_marked=True)}
+    except PoisonRecordError:
+        return state  # the Orchestrator writes no such body; whatever it is, it proves nothing
+    return state
+
+
+def hear(state: Goods, window: Telemetry, event: Event) -> Goods:
+    """Count the rows of active versions that are still to prove themselves; the same object where there are none."""
+    if window.stage != ANSWERED:
+        return state
+    end_us = min(event.now_us, window.window_start_us + window.window_us)
+    heard: dict[str, Proving] = {}
+    for part in window.models:
+        known = heard.get(part.model) or state.get(part.model)
+        bad = part.num_error + part.num_expired
+        if known is None or known.is_marked or part.version != known.version or not part.num_ok + bad:
+            continue
+        if window.window_start_us < known.since_us:
+            continue
+        heard[part.model] = replace(
+            known,
+            num_rows=known.num_rows + part.num_ok + bad,
+            num_bad=known.num_bad + bad,
+            first_us=known.first_us or window.window_start_us,
+            last_us=max(known.last_us, end_us),
+            cause=event.coordinate,
+        )
+    return {**state, **heard} if heard else state
+
+
+def judge(
+    state: Goods, troubled: Container[str], now_us: int, params: GoodParams
+) -> tuple[Goods, tuple[MemoryCommand, ...]]:
+    """Ask for what is due; the same object where nothing changes. ``troubled``: models against which alerts stand."""
+    changed: dict[str, Proving] = {}
+    commands: list[MemoryCommand] = []
+    for model, known in sorted(state.items()):
+        if known.is_marked or not known.num_rows:
+            continue
+        if model in troubled:
+            changed[model] = Proving(known.version, known.since_us, known.plan_digest)
+        elif _has_proved_itself(known, now_us, params):
+            changed[model] = replace(known, asked_us=now_us)
+            commands.append(_command(model, known, now_us))
+    return ({**state, **changed} if changed else state), tuple(commands)
+
+
+def _has_proved_itself(known: Proving, now_us: int, params: GoodParams) -> bool:
+    if known.num_rows < params.min_rows or known.last_us - known.first_us < params.min_us:
+        return False
+    is_asked = known.asked_us and now_us - known.asked_us < params.retry_us
+    is_fresh = now_us - known.last_us <= params.fresh_us
+    return is_fresh and not is_asked and known.num_bad * 100 <= known.num_rows * params.bad_percent
+
+
+def _command(model: str, known: Proving, now_us: int) -> MemoryCommand:
+    entry = GoodVersion(known.version, known.plan_digest, known.since_us, now_us, known.num_rows)
+    seconds = (known.last_us - known.first_us) // 1_000_000
+    reason = f"{model} {known.version} served {known.num_rows} rows over {seconds} s, {known.num_bad} of them badly"
+    causes = () if known.cause is None else (known.cause,)
+    key, body = f"{GOOD}{model}", to_json(KnownGood(model, (entry,)))
+    identity = f"{key}/{known.version}/{now_us}"
+    return MemoryCommand(identity, "monitor", "MarkVersionGood", key, ANY_VERSION, body, reason, causes, now_us)

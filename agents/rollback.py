@@ -1,0 +1,221 @@
+"""Roll-back without a person: rules of the Orchestrator for versions that proved themselves and those that did not.
+
+A critical alert (``TRIGGERS``) or a failed check blames the active version V. If another version G proved itself
+earlier (``good/<model>``, which the Monitor asks for), V has not, and the serving policy allows it, then G is made
+active in the very decision that notes the alert's incident: ``VersionRolledBack``, ``RollbackStarted`` under
+``rollback/<model>``, and an incident that stays open until the roll-back is verified. People are told by an escalation
+either way, also where nothing could be done.
+
+Never back and forth: a version that was rolled back from, by us or by a person, proved nothing any more and is no
+target until it proves itself anew; and within ``COOLDOWN_US`` of a roll-back of the model the next one is a person's.
+Verified is a roll-back once all checks of ``VERIFIED_BY`` passed, or the Monitor says that G proved itself in service
+again; and no check failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
+
+from agents.verdict import ANY_VERSION, Change, Refusal, State, Verdict
+from schemas.check import DRIFT, GOLDEN_SET, INTEGRITY, LATENCY, SERVING
+from schemas.coordinate import RecordCoordinate
+from schemas.known_good import KEPT_GOOD, Check, KnownGood, Rollback
+from schemas.memory import MemoryCommand
+from schemas.review import Escalation, Validation
+from schemas.serving import ServingPolicy
+from schemas.telemetry import Alert
+from streams.agent import NO_EFFECTS, Effects, Event, Publish
+from streams.canonical import from_json, to_json
+from streams.memory_view import ActiveVersion, Incident
+
+AGENT: Final = "orchestrator"
+KIND: Final = "rollback"
+TRIGGERS: Final = ("slo_burn", "breaker_open")
+VERIFIED_BY: Final = (SERVING, LATENCY, GOLDEN_SET, INTEGRITY)
+BLAMING: Final = (*VERIFIED_BY, DRIFT)
+"""Checks whose failure says that the version that serves should not."""
+IN_SERVICE: Final = "in_service"
+"""Name of the check that the Monitor makes: the version served for a while and nothing stood against it."""
+COOLDOWN_US: Final = 600_000_000
+
+_T = TypeVar("_T")
+
+Append = Callable[[State, MemoryCommand, tuple[Change, ...], tuple[RecordCoordinate, ...], int], tuple[State, Effects]]
+"""How the Orchestrator writes changes to memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Why a version should give way: the alert or validation ``trigger`` and what it says."""
+
+    trigger: str
+    model: str
+    version: str
+    why: str
+    causes: tuple[RecordCoordinate, ...]
+
+
+def answer(state: State, record: Alert | Validation, event: Event, append: Append) -> tuple[State, Effects]:
+    """Roll back, verify a roll-back, or tell people that they have to; nothing where the record asks for nothing."""
+    if isinstance(record, Validation) and (steps := _verified_by(state, record)) is not None:
+        rollback, check = steps
+        return _note(state, rollback, check, (*record.causes, event.coordinate), event.now_us, append)
+    case = _case(record, event.coordinate)
+    active = None if case is None else _body(state, f"active/{case.model}", ActiveVersion)
+    if case is None or active is None or (case.version and case.version != active.version):
+        return state, NO_EFFECTS
+    target = _target(state, case, active.version, event.now_us)
+    if isinstance(target, Refusal):
+        reason = f"{case.model} {active.version} is not rolled back by itself: {target.message}. {case.why}"
+        return state, (_escalation(f"{case.trigger}/{target.code}", case.model, reason, case.causes, event.now_us),)
+    return _roll_back(state, case, active.version, target, event.now_us, append)
+
+
+def _case(record: Alert | Validation, coordinate: RecordCoordinate) -> Case | None:
+    causes = (*record.causes, coordinate)
+    if isinstance(record, Alert):
+        is_breach = record.kind in TRIGGERS and record.severity == "critical" and not record.resolved
+        if not is_breach or not record.model:
+            return None
+        return Case(record.alert_id, record.model, record.version, record.message, causes)
+    if record.outcome != "failed" or record.check not in BLAMING or not record.version:
+        return None
+    why = f"The check {record.check} of {record.model} {record.version} failed: {record.message}"
+    return Case(record.validation_id, record.model, record.version, why, causes)
+
+
+def _target(state: State, case: Case, active: str, now_us: int) -> str | Refusal:
+    """The version to go back to, or why there is none."""
+    good = _body(state, f"good/{case.model}", KnownGood) or KnownGood(case.model, ())
+    policy = _body(state, f"serving/{case.model}", ServingPolicy) or ServingPolicy(case.model)
+    last = _body(state, f"rollback/{case.model}", Rollback)
+    if not case.version:
+        return Refusal("nobody_to_blame", "more than one version breaks the promise")
+    if not policy.auto_rollback:
+        return Refusal("auto_rollback_off", "its serving policy leaves that to people")
+    if good.has(active):
+        return Refusal("proven", "it proved itself in service before, so the cause may be elsewhere")
+    if last is not None and now_us - last.at_us < COOLDOWN_US:
+        return Refusal("cooldown", f"{case.model} was rolled back {(now_us - last.at_us) // 1_000_000} s ago already")
+    for each in good.versions:
+        key = f"{case.model}/{each.version}"
+        if f"model/{key}" in state.values and f"breaker/{key}" not in state.values:
+            return each.version
+    return Refusal("no_known_good", "no other version proved itself that could serve")
+
+
+def _roll_back(
+    state: State, case: Case, before: str, target: str, now_us: int, append: Append
+) -> tuple[State, Effects]:
+    sentence = f"{case.model} is rolled back from {before} to {target}. {case.why}"
+    identity = f"{KIND}/{case.model}/{now_us}"
+    rollback = Rollback(identity, case.model, before, target, case.trigger, case.why, now_us)
+    incident = Incident(identity, KIND, case.model, "critical", sentence, to_json(rollback))
+    body = to_json(ActiveVersion(case.model, target))
+    key = f"active/{case.model}"
+    command = MemoryCommand(
+        f"{case.trigger}/{KIND}", AGENT, "RollBack", key, ANY_VERSION, body, sentence, case.causes, now_us
+    )
+    changes = (
+        Change("VersionRolledBack", key, body),
+        Change("RollbackStarted", f"{KIND}/{case.model}", to_json(rollback)),
+        *_ended(state, case.model),
+        Change("IncidentRaised", f"incident/{identity}", to_json(incident)),
+    )
+    state, effects = append(state, command, changes, case.causes, now_us)
+    return state, (*effects, _escalation(identity, case.model, sentence, case.causes, now_us))
+
+
+def _ended(state: State, model: str) -> tuple[Change, ...]:
+    """The end of an earlier roll-back's incident, which nobody will verify any more."""
+    last = _body(state, f"{KIND}/{model}", Rollback)
+    key = "" if last is None else f"incident/{last.rollback_id}"
+    return (Change("IncidentResolved", key, None),) if key in state.values else ()
+
+
+def mark_version_good(state: State, command: MemoryCommand) -> Verdict:
+    """Note that the active version proved itself; it also verifies a roll-back to it."""
+    marked = from_json(KnownGood, command.body)
+    if command.key != f"good/{marked.model}" or len(marked.versions) != 1:
+        return Refusal("invalid_body", f"One version of {marked.model} is marked under good/{marked.model}.")
+    (entry,) = marked.versions
+    active = _body(state, f"active/{marked.model}", ActiveVersion)
+    if active is None or f"model/{marked.model}/{entry.version}" not in state.values:
+        return Refusal("unknown_version", f"{marked.model} has no version {entry.version}.")
+    if active.version != entry.version:
+        return Refusal("not_active", f"{marked.model} is served by {active.version}, not by {entry.version}.")
+    known = _body(state, command.key, KnownGood) or KnownGood(marked.model, ())
+    earlier = tuple(each for each in known.versions if each.version != entry.version)
+    after = KnownGood(marked.model, (entry, *earlier)[:KEPT_GOOD])
+    changes = (Change("VersionMarkedGood", command.key, to_json(after)),)
+    last = _body(state, f"{KIND}/{marked.model}", Rollback)
+    is_awaited = last is not None and last.state == "verifying" and last.to_version == entry.version
+    if last is None or not is_awaited or entry.since_us < last.at_us:
+        return changes
+    return (*changes, *_checked(state, last, Check(IN_SERVICE, True, command.reason))[1])
+
+
+def struck(state: State, model: str, left: str) -> tuple[Change, ...]:
+    """A person rolled back from a version: it proved nothing any more."""
+    known = _body(state, f"good/{model}", KnownGood)
+    if known is None or not known.has(left):
+        return ()
+    kept = tuple(each for each in known.versions if each.version != left)
+    body = to_json(replace(known, versions=kept)) if kept else None
+    return (Change("KnownGoodStruck", f"good/{model}", body),)
+
+
+def _verified_by(state: State, record: Validation) -> tuple[Rollback, Check] | None:
+    """The roll-back that a validation answers, and what it says of it."""
+    last = _body(state, f"{KIND}/{record.model}", Rollback)
+    if last is None or record.alert_id != last.rollback_id or record.outcome not in ("passed", "failed"):
+        return None
+    if last.state == "verified" or record.version != last.to_version or record.check not in VERIFIED_BY:
+        return None
+    return last, Check(record.check, record.passed, record.message, record.validation_id)
+
+
+def _note(
+    state: State,
+    last: Rollback,
+    check: Check,
+    causes: tuple[RecordCoordinate, ...],
+    now_us: int,
+    append: Append,
+) -> tuple[State, Effects]:
+    after, changes = _checked(state, last, check)
+    told = "passed" if check.passed else "failed"
+    reason = f"The roll-back of {last.model} to {last.to_version}: {check.name} {told}. {check.message}"
+    key = f"{KIND}/{last.model}"
+    identity = f"{last.rollback_id}/{check.name}"
+    command = MemoryCommand(identity, AGENT, "NoteCheck", key, ANY_VERSION, to_json(after), reason, causes, now_us)
+    state, effects = append(state, command, changes, causes, now_us)
+    if check.passed:
+        return state, effects
+    return state, (*effects, _escalation(f"{identity}/failed", last.model, reason, causes, now_us))
+
+
+def _checked(state: State, last: Rollback, check: Check) -> tuple[Rollback, tuple[Change, ...]]:
+    """The roll-back with what a check came to, and whether that verifies it."""
+    checks = (*(each for each in last.checks if each.name != check.name), check)
+    passed = {each.name for each in checks if each.passed}
+    is_enough = IN_SERVICE in passed or passed.issuperset(VERIFIED_BY)
+    is_verified = is_enough and all(each.passed for each in checks)
+    after = replace(last, checks=checks, state="verified" if is_verified else "verifying")
+    key, incident = f"{KIND}/{last.model}", f"incident/{last.rollback_id}"
+    change = Change("RollbackVerified" if is_verified else "RollbackChecked", key, to_json(after))
+    if not is_verified or incident not in state.values:
+        return after, (change,)
+    return after, (change, Change("IncidentResolved", incident, None))
+
+
+def _escalation(identity: str, model: str, reason: str, causes: tuple[RecordCoordinate, ...], now_us: int) -> Publish:
+    escalation = Escalation(identity, AGENT, model, reason, now_us, causes)
+    return Publish("control.escalations", model.encode(), escalation)
+
+
+def _body(state: State, key: str, kind: type[_T]) -> _T | None:
+    value = state.values.get(key)
+    return None if value is None else from_json(kind, value.body, newer=True)
