@@ -1,4 +1,4 @@
-"""Composition of the control plane: six agents on journal-first loops; the Orchestrator in a process of its own."""
+"""Composition of the control plane: seven agents on journal-first loops; the Orchestrator in a process of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from agents.researcher import RESEARCHER
 from agents.researcher import Params as ResearcherParams
 from agents.reviewer import REVIEWER
 from agents.scaler import SCALER
+from agents.validations import VALIDATIONS
 from infra.blobs import collect_regularly
+from infra.prober import probe
 from infra.roles import RoleContext, together
 from infra.rules import load_rules
 from infra.settings import Settings
@@ -35,16 +37,18 @@ async def orchestrator(context: RoleContext) -> None:
 
 
 async def control(context: RoleContext) -> None:
-    """All other control agents, one Faust app each, and the collection of blobs."""
+    """All other control agents, one Faust app each, the collection of blobs and the prober."""
     agents = run_agents(context, control_specs(context.settings))
-    await together(agents, collect_regularly(context.settings, context.connection))
+    await together(
+        agents, collect_regularly(context.settings, context.connection), probe(context.settings, context.connection)
+    )
 
 
 def control_specs(settings: Settings) -> tuple[AgentSpec, ...]:
     """The agents of the control process, with the parameters that settings and the rules file give."""
     planner = replace(PLANNER, params=PlannerParams(timeout_ms=settings.default_timeout_ms))
     researcher = replace(RESEARCHER, params=ResearcherParams(load_rules(settings.data_dir)))
-    return (planner, MONITOR, SCALER, REVIEWER, researcher)
+    return (planner, MONITOR, SCALER, REVIEWER, researcher, VALIDATIONS)
 
 
 async def run_agents(context: RoleContext, specs: tuple[AgentSpec, ...]) -> None:

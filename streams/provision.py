@@ -1,8 +1,8 @@
 """Create every topic with its settings, check those that exist, register the schemas: the only user of confluent-kafka.
 
 Repeating it changes nothing. A topic that exists with other settings or another number of partitions is never altered:
-partitions carry the identity of requests, so a person decides (``streams/growth.py``). Lanes do not, and are added when
-more are asked for.
+partitions carry the identity of requests, so a person decides (``streams/growth.py``). Lanes and journals do not: they
+are added when more are asked for.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ ADMIN_TIMEOUT_S: Final = 15.0
 KNOCK_TIMEOUT_S: Final = 5.0
 POLL_S: Final = 0.05
 CLAIMS: Final = 5
+JOURNAL: Final = "control.journal"
 SCHEMAS: Final = Topic(
     SCHEMAS_TOPIC,
     None,
@@ -231,7 +232,7 @@ def _topics(connection: Connection, partitions: int, lanes: int, replication: in
     wrong = _differences(admin, existing, partitions, lanes)
     if wrong:
         raise ProvisionError(tuple(wrong))
-    _grow_lanes(admin, existing, lanes)
+    _grow(admin, existing, partitions, lanes)
     new = [
         NewTopic(
             topic.full_name,
@@ -249,15 +250,23 @@ def _topics(connection: Connection, partitions: int, lanes: int, replication: in
     return tuple(name for name in ALL if name not in existing)
 
 
-def _grow_lanes(admin: AdminClient, existing: Mapping[str, Any], lanes: int) -> None:
-    """Give topics by lane the partitions they lack: a lane is no part of a request's identity."""
+def _grow(admin: AdminClient, existing: Mapping[str, Any], partitions: int, lanes: int) -> None:
+    """Give the topics that may grow the partitions they lack."""
     more = [
-        NewPartitions(full_name(name), lanes)
+        NewPartitions(full_name(name), partition_count(ALL[name], partitions, lanes))
         for name, found in existing.items()
-        if ALL[name].partitions == "lanes" and len(found.partitions) < lanes
+        if may_grow(ALL[name]) and len(found.partitions) < partition_count(ALL[name], partitions, lanes)
     ]
     if more:
-        results_of("adding lanes", admin.create_partitions(more, operation_timeout=ADMIN_TIMEOUT_S))
+        results_of("adding partitions", admin.create_partitions(more, operation_timeout=ADMIN_TIMEOUT_S))
+
+
+def may_grow(topic: Topic) -> bool:
+    """Whether partitions are added, and more than are asked for may stand.
+
+    A lane is no part of a request's identity; a partition of the journal is an agent's, and agents are only added.
+    """
+    return topic.partitions == "lanes" or topic.name == JOURNAL
 
 
 def _add_partitions(connection: Connection, name: str, count: int) -> None:
@@ -282,7 +291,7 @@ def _differences(admin: AdminClient, existing: Mapping[str, Any], partitions: in
     for name, found in configs.items():
         topic = ALL[name]
         have = len(existing[name].partitions)
-        counts = (have if topic.partitions == "lanes" else partition_count(topic, partitions, lanes), have)
+        counts = (have if may_grow(topic) else partition_count(topic, partitions, lanes), have)
         values = {setting: entry.value for setting, entry in found.items()}
         out += differences(topic.full_name, topic_settings(topic), values, counts)
     return out

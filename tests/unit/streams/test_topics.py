@@ -11,6 +11,7 @@ from agents.researcher import RESEARCHER
 from agents.reviewer import REVIEWER
 from agents.router import ROUTER
 from agents.scaler import SCALER
+from agents.validations import VALIDATIONS
 from agents.validator import VALIDATOR
 from streams.agent import AgentSpec
 from streams.topics import JOURNALED_AGENTS, SCHEMAS_TOPIC, TOPICS, full_name
@@ -50,7 +51,7 @@ def test_middle_topics_cannot_fill_a_disk() -> None:
 
 @pytest.mark.parametrize(
     "spec",
-    [MONITOR, ORCHESTRATOR, PLANNER, RESEARCHER, REVIEWER, ROUTER, SCALER, VALIDATOR],
+    [MONITOR, ORCHESTRATOR, PLANNER, RESEARCHER, REVIEWER, ROUTER, SCALER, VALIDATIONS, VALIDATOR],
     ids=lambda spec: spec.name,
 )
 def test_agents_read_and_write_only_what_the_table_lets_them(spec: AgentSpec) -> None:

@@ -1,0 +1,191 @@
+"""Golden sets: rows with known answers, read from a person's file, stored as one ``.npz``, compared with answers.
+
+A person's file is ``.npz`` (arrays whose first axis is the rows) or ``.jsonl`` (an object a line). Keys are the names
+of the model's inputs, a key for the labels (integers), or names of outputs where all of these are to be equal. A lone
+other array stands for the one input of a model that has one.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from zipfile import BadZipFile
+
+import numpy as np
+
+from schemas.check import MAX_GOLDEN_BYTES, MAX_GOLDEN_ROWS, GoldenSet
+from schemas.model import ModelVersion, TensorSpec
+from streams.errors import IsosError
+from streams.tensors import DTYPES, Array
+
+LABELS: Final = "labels"
+INPUT: Final = "input."
+OUTPUT: Final = "output."
+FLOATS: Final = "f"
+
+
+class GoldenDataError(IsosError):
+    """A file is no golden set for a model: ``problem`` says why, without a full stop."""
+
+    exit_code = 2
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenRows:
+    """Arrays by input name; labels INT64 [n], or outputs by name; the first axis of all is the rows."""
+
+    inputs: Mapping[str, Array]
+    labels: Array | None
+    outputs: Mapping[str, Array]
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows."""
+        return len(next(iter(self.inputs.values())))
+
+    def slice(self, begin: int, end: int) -> dict[str, Array]:
+        """Inputs of some rows."""
+        return {name: array[begin:end] for name, array in self.inputs.items()}
+
+
+def read_golden(path: Path, facts: ModelVersion, label_key: str = LABELS) -> GoldenRows:
+    """Rows of a person's file for a version. Raises GoldenDataError, and OSError when it cannot be read."""
+    arrays = _from_npz(path) if path.suffix == ".npz" else _from_jsonl(path, facts, label_key)
+    labels = arrays.pop(label_key, None)
+    outputs = {spec.name: arrays.pop(spec.name) for spec in facts.outputs if labels is None and spec.name in arrays}
+    inputs = _inputs(arrays, facts.inputs)
+    if labels is None and not outputs:
+        names = ", ".join(spec.name for spec in facts.outputs)
+        raise GoldenDataError(f"it holds neither {label_key} nor one of the outputs {names}")
+    if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iub"):
+        raise GoldenDataError(f"{label_key} is {labels.dtype} {list(labels.shape)}, not one integer a row")
+    lengths = {len(array) for array in (*inputs.values(), *outputs.values(), *(() if labels is None else (labels,)))}
+    if len(lengths) != 1 or not 1 <= max(lengths) <= MAX_GOLDEN_ROWS:
+        rows = ", ".join(f"{each:,}" for each in sorted(lengths))
+        raise GoldenDataError(f"a golden set has 1 to {MAX_GOLDEN_ROWS:,} rows, this one {rows}")
+    return GoldenRows(inputs, None if labels is None else labels.astype(np.int64), outputs)
+
+
+def pack(rows: GoldenRows) -> bytes:
+    """The stored form; the same rows give the same bytes. Raises GoldenDataError where they are too many."""
+    named = {f"{INPUT}{name}": array for name, array in rows.inputs.items()}
+    named |= {f"{OUTPUT}{name}": array for name, array in rows.outputs.items()}
+    if rows.labels is not None:
+        named[LABELS] = rows.labels
+    out = io.BytesIO()
+    np.savez(out, **{name: np.ascontiguousarray(named[name]) for name in sorted(named)})
+    if out.tell() > MAX_GOLDEN_BYTES:
+        raise GoldenDataError(f"a golden set has at most {MAX_GOLDEN_BYTES:,} bytes, this one {out.tell():,}")
+    return out.getvalue()
+
+
+def unpack(blob: bytes) -> GoldenRows:
+    """Rows of a stored set. Raises GoldenDataError for other bytes."""
+    try:
+        with np.load(io.BytesIO(blob), allow_pickle=False) as loaded:
+            arrays = {name: loaded[name] for name in loaded.files}
+    except (ValueError, EOFError, OSError, BadZipFile) as error:
+        raise GoldenDataError(f"the stored set cannot be read: {error}") from error
+    inputs = {name.removeprefix(INPUT): array for name, array in arrays.items() if name.startswith(INPUT)}
+    outputs = {name.removeprefix(OUTPUT): array for name, array in arrays.items() if name.startswith(OUTPUT)}
+    if not inputs or (LABELS not in arrays and not outputs):
+        raise GoldenDataError("the stored set holds no rows with answers")
+    return GoldenRows(inputs, arrays.get(LABELS), outputs)
+
+
+def label_output(outputs: Sequence[TensorSpec], wanted: str = "") -> str:
+    """The output that labels are compared with: the one asked for, else the first of integers, else the first.
+
+    Raises GoldenDataError for one that is not there.
+    """
+    if wanted and wanted not in {spec.name for spec in outputs}:
+        raise GoldenDataError(f"there is no output {wanted}; there are {', '.join(spec.name for spec in outputs)}")
+    integers = [spec.name for spec in outputs if spec.datatype in DTYPES and DTYPES[spec.datatype].kind in "iu"]
+    return wanted or (integers or [spec.name for spec in outputs])[0]
+
+
+def num_right(golden: GoldenSet, rows: GoldenRows, begin: int, answer: Mapping[str, Array]) -> int:
+    """How many rows from ``begin`` on an answer (outputs by name) has right."""
+    if golden.kind == "labels":
+        if rows.labels is None or golden.output not in answer:
+            return 0
+        found = classes_of(answer[golden.output])
+        return int(np.count_nonzero(found == rows.labels[begin : begin + len(found)]))
+    right: Any = None
+    for name, expected in rows.outputs.items():
+        found = answer.get(name)
+        wanted = expected[begin : begin + (0 if found is None else len(found))]
+        if found is None or found.shape != wanted.shape:
+            return 0
+        close = np.isclose(found, wanted, rtol=golden.tolerance, atol=golden.tolerance, equal_nan=True)
+        same = close.reshape(len(wanted), -1).all(axis=1)
+        right = same if right is None else right & same
+    return int(np.count_nonzero(right))
+
+
+def classes_of(output: Array) -> Array:
+    """The class of each row [n, ...]: its (first) integer, or the place of its largest number."""
+    flat = output.reshape(len(output), -1)
+    chosen: Array = flat.argmax(axis=1) if output.dtype.kind == FLOATS else flat[:, 0]
+    return chosen.astype(np.int64)
+
+
+def _from_npz(path: Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except (ValueError, EOFError, BadZipFile) as error:
+        raise GoldenDataError(f"it is no .npz without objects: {str(error).removesuffix('.')}") from error
+
+
+def _from_jsonl(path: Path, facts: ModelVersion, label_key: str) -> dict[str, Array]:
+    types = {spec.name: DTYPES.get(spec.datatype) for spec in (*facts.outputs, *facts.inputs)}
+    columns: dict[str, list[Any]] = {}
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise GoldenDataError(f"line {number} is not JSON: {error}") from error
+            if not isinstance(row, dict) or (columns and set(row) != set(columns)):
+                raise GoldenDataError(f"line {number} is no object with the keys of the lines before")
+            for name, value in row.items():
+                columns.setdefault(name, []).append(value)
+    try:
+        return {
+            name: np.asarray(values, np.int64 if name == label_key else types.get(name))
+            for name, values in columns.items()
+        }
+    except (ValueError, TypeError, OverflowError) as error:
+        raise GoldenDataError(f"its rows are not alike: {error}") from error
+
+
+def _inputs(arrays: dict[str, Array], specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
+    if len(specs) == 1 and len(arrays) == 1:
+        arrays = {specs[0].name: next(iter(arrays.values()))}
+    missing = [spec.name for spec in specs if spec.name not in arrays]
+    if missing:
+        raise GoldenDataError(f"the input {missing[0]} is missing; it holds {', '.join(sorted(arrays)) or 'nothing'}")
+    for spec in specs:
+        array = arrays[spec.name]
+        shape = array.shape[1:]
+        fits = len(shape) == len(spec.item_shape) and all(
+            wanted in (-1, found) for wanted, found in zip(spec.item_shape, shape, strict=True)
+        )
+        if DTYPES.get(spec.datatype) != array.dtype or array.ndim == 0 or not fits:
+            wanted = f"{spec.datatype} {[-1, *spec.item_shape]}"
+            raise GoldenDataError(f"{spec.name} is {array.dtype} {list(array.shape)}, the model takes {wanted}")
+    return {spec.name: arrays[spec.name] for spec in specs}
