@@ -1,0 +1,251 @@
+"""State machine of approvals: people, a Reviewer and an Orchestrator who trusts neither, in a production environment.
+
+Whatever is asked, voted, forged, repeated, delayed or expires, and whoever dies: the version that serves changes only
+by a command that another registered person approved, once, with their own signature on exactly that command, in time.
+The model judges memory's events alone, with nothing of ``agents.approval`` but the bytes that people sign.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from agents.approval import DEVELOPMENT, command_message, vote_message, vote_of
+from agents.orchestrator import ORCHESTRATOR
+from agents.reviewer import REVIEWER
+from schemas.environment import Environment, OpenReview, Signer
+from schemas.memory import MemoryCommand, MemoryEvent
+from schemas.review import ReviewDecision, ReviewVote
+from streams.canonical import digest, from_json, to_json
+from streams.memory_view import ActiveVersion
+from streams.signing import public_key_of, sign, verify
+from tests.support.agent_bench import AgentBench
+from tests.support.control import model_version
+
+pytestmark = [pytest.mark.sim, pytest.mark.timeout(600)]
+
+SECOND = 1_000_000
+REVIEW_S = 60
+KEYS = {"alice": bytes([1]) * 32, "bob": bytes([2]) * 32, "mallory": bytes([3]) * 32}
+"""Mallory has a key that nobody registered."""
+PEOPLE = st.sampled_from(sorted(KEYS))
+VERSIONS = st.sampled_from(("v1.0.0", "v1.1.0", "v1.2.0"))
+AGENTS = ("orchestrator", "reviewer")
+CLOSED = {"ReviewApproved": "approved", "ReviewRejected": "rejected", "ReviewExpired": "expired"}
+
+
+class ReviewMachine(RuleBasedStateMachine):
+    """Alice and Bob are registered; activating a version waits for the other one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bench = AgentBench((ORCHESTRATOR, REVIEWER))
+        self.number = 0
+        for version in ("v1.0.0", "v1.1.0", "v1.2.0"):
+            facts = model_version("digits", version)
+            self.command("RegisterModel", f"model/digits/{version}", to_json(facts))
+        for name in ("alice", "bob"):
+            self.command("RegisterSigner", f"signer/{name}", to_json(Signer(name, public_key_of(KEYS[name]))))
+        wanted = Environment("production", development_policy=False, review_s=REVIEW_S)
+        self.command("SetEnvironment", "environment", to_json(wanted))
+        self.bench.settle()
+        assert "environment" in self.bench.view().entries
+
+    def command(self, kind: str, key: str, body: str) -> MemoryCommand:
+        self.number += 1
+        command = MemoryCommand(f"c{self.number}", "cli", kind, key, -1, body, "asked", (), self.bench.now_us)
+        self.bench.put("memory.commands", key, command)
+        return command
+
+    # What people do.
+
+    @rule(author=PEOPLE, by=PEOPLE, version=VERSIONS, signed=st.booleans())
+    def ask(self, author: str, by: str, version: str, signed: bool) -> None:
+        """Somebody wants another version to serve, in their own name or in another's."""
+        self.number += 1
+        body = to_json(ActiveVersion("digits", version))
+        command = MemoryCommand(
+            f"c{self.number}", "cli", "ActivateVersion", "active/digits", -1, body, "wanted", (), 1, author=author
+        )
+        if signed:
+            command = replace(command, signature=sign(KEYS[by], command_message(command)))
+        self.bench.put("memory.commands", command.key, command)
+
+    @rule(signer=PEOPLE, by=PEOPLE, which=st.integers(0, 5), approved=st.booleans(), other=st.booleans())
+    def vote(self, signer: str, by: str, which: int, approved: bool, other: bool) -> None:
+        """Somebody votes on an open review; ``other``: on something else than what it holds."""
+        reviews = self.open_reviews()
+        if not reviews:
+            return
+        request = reviews[which % len(reviews)].request
+        about = digest(("other",)).hex() if other else request.subject_digest
+        decision = "approved" if approved else "rejected"
+        vote = ReviewVote(request.review_id, decision, signer, "so it is", about, self.bench.now_us)
+        vote = replace(vote, signature=sign(KEYS[by], vote_message(vote)))
+        self.bench.put("control.review-votes", vote.review_id, vote)
+
+    @rule(name=st.sampled_from(("alice", "bob")))
+    def revoke(self, name: str) -> None:
+        entry = self.bench.view().entries.get(f"signer/{name}")
+        if entry is not None:
+            gone = replace(from_json(Signer, entry.body), revoked_us=self.bench.now_us)
+            self.command("RevokeSigner", f"signer/{name}", to_json(gone))
+
+    @rule()
+    def call_it_a_sandbox(self) -> None:
+        """Nobody lowers the environment without an approval either: it is unsigned."""
+        self.command("SetEnvironment", "environment", to_json(Environment()))
+
+    # What an attacker with access to the topics does.
+
+    @rule(topic=st.sampled_from(("control.review-votes", "control.review-decisions")), at=st.integers(0, 50))
+    def replay(self, topic: str, at: int) -> None:
+        """What stood on a topic stands there once more."""
+        standing = self.bench.log.get(topic, [])
+        if standing:
+            held = standing[at % len(standing)]
+            self.bench.put(topic, held.key.decode(), held.value or b"", held.source if at % 2 else "")
+
+    @rule(which=st.integers(0, 5), by=st.sampled_from((DEVELOPMENT, "reviewer", "alice", "bob")), at=st.integers(0, 50))
+    def forge_a_decision(self, which: int, by: str, at: int) -> None:
+        """A decision that no Reviewer made: unsigned, or with a signature that somebody gave for another review."""
+        reviews = self.open_reviews()
+        if not reviews:
+            return
+        request = reviews[which % len(reviews)].request
+        votes = [each for each in self.bench.records("control.review-votes") if each.signer == by]
+        signature = votes[at % len(votes)].signature if votes else ""
+        forged = ReviewDecision(
+            request.review_id, "approved", by, "so it is", request.subject_digest, self.bench.now_us, signature,
+            self.bench.now_us,
+        )  # fmt: skip
+        self.bench.put("control.review-decisions", forged.review_id, forged)
+
+    @rule(which=st.integers(0, 5))
+    def expire_early(self, which: int) -> None:
+        reviews = self.open_reviews()
+        if reviews:
+            request = reviews[which % len(reviews)].request
+            early = ReviewDecision(
+                request.review_id, "expired", "reviewer", "", request.subject_digest, self.bench.now_us
+            )
+            self.bench.put("control.review-decisions", early.review_id, early)
+
+    # What happens to the agents.
+
+    @rule(agent=st.sampled_from(AGENTS), which=st.integers(0, 9), dies=st.booleans())
+    def deliver(self, agent: str, which: int, dies: bool) -> None:
+        topics = self.bench.unread(agent)
+        if topics:
+            self.bench.deliver(agent, topics[which % len(topics)], loses_effects=dies)
+        if dies:
+            self.bench.restart(agent)
+
+    @rule(seconds=st.sampled_from((1, 5, REVIEW_S, REVIEW_S + 2)))
+    def wait(self, seconds: int) -> None:
+        self.bench.now_us += seconds * SECOND
+        for agent in AGENTS:
+            self.bench.tick(agent)
+
+    @rule()
+    def settle(self) -> None:
+        self.bench.settle()
+
+    # What must hold.
+
+    def open_reviews(self) -> list[OpenReview]:
+        entries = self.bench.view().entries
+        return [from_json(OpenReview, entries[key].body) for key in sorted(entries) if key.startswith("review/")]
+
+    @invariant()
+    def only_what_another_person_approved_changes_what_serves(self) -> None:
+        judged = Judged()
+        for stored in self.bench.stored():
+            judged.take(stored.event)
+
+    def teardown(self) -> None:
+        """Nothing waits for ever."""
+        self.bench.settle()
+        self.bench.now_us += (REVIEW_S + 2) * SECOND
+        self.bench.settle(15)
+        assert self.open_reviews() == []
+        self.only_what_another_person_approved_changes_what_serves()
+
+
+class Judged:
+    """What memory's events show, in their order."""
+
+    def __init__(self) -> None:
+        self.signers: dict[str, Signer] = {}
+        self.reviews: dict[str, OpenReview] = {}
+        self.closed: dict[str, str] = {}
+        self.approved: dict[str, str] = {}
+        self.applied: set[str] = set()
+
+    def take(self, event: MemoryEvent) -> None:
+        kind, _, name = event.key.partition("/")
+        if kind == "signer" and event.body is not None:
+            self.signers[name] = from_json(Signer, event.body)
+        elif event.kind == "ReviewOpened":
+            assert name not in self.reviews
+            self.reviews[name] = from_json(OpenReview, event.body or "")
+        elif event.kind in CLOSED:
+            assert name in self.reviews
+            assert name not in self.closed
+            self.closed[name] = CLOSED[event.kind]
+        elif event.kind == "DecisionNoted":
+            self.decided(name, from_json(ReviewDecision, event.body or ""), event.time_us)
+        elif kind in ("active", "environment") and event.command_id not in ("c1", "c2", "c3", "c6"):
+            assert self.approved.get(event.command_id) is not None, f"{event.key} changed without an approval"
+            assert event.command_id not in self.applied, "an approval was used twice"
+            self.applied.add(event.command_id)
+
+    def decided(self, name: str, decision: ReviewDecision, time_us: int) -> None:
+        review = self.reviews[name]
+        assert decision.decision == self.closed[name]
+        if decision.decision == "expired":
+            assert time_us >= review.request.deadline_us
+            return
+        signer = self.signers[decision.decided_by]
+        assert not signer.revoked_us
+        assert verify(signer.public_key, vote_message(vote_of(decision)), decision.signature)
+        assert decision.review_id == name
+        assert decision.subject_digest == digest(review.command).hex()
+        assert time_us < review.request.deadline_us
+        if decision.decision == "approved":
+            assert decision.decided_by != review.request.author == review.command.author
+            assert verify(
+                self.signers[review.command.author].public_key, command_message(review.command),
+                review.command.signature,
+            )  # fmt: skip
+            self.approved[review.command.command_id] = name
+
+
+TestReview = ReviewMachine.TestCase
+TestReview.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+
+
+def test_the_machine_reaches_an_approved_change() -> None:
+    """The way that is meant to work does: what the machine allows is not empty."""
+    machine = ReviewMachine()
+    machine.ask("alice", "alice", "v1.1.0", True)
+    machine.settle()
+    machine.vote("alice", "alice", 0, True, False)
+    machine.settle()
+    assert len(machine.open_reviews()) == 1
+    machine.vote("bob", "bob", 0, True, False)
+    machine.settle()
+    body = machine.bench.view().entries["active/digits"].body
+    assert from_json(ActiveVersion, body).version == "v1.1.0"
+    reasons = [each.reason for each in machine.bench.records("control.escalations")]
+    assert any(reason.startswith("self_approval") for reason in reasons)
+    machine.replay("control.review-decisions", 0)
+    machine.settle()
+    assert from_json(ActiveVersion, machine.bench.view().entries["active/digits"].body).version == "v1.1.0"
+    reasons = [each.reason for each in machine.bench.records("control.escalations")]
+    assert any(reason.startswith("approval_used") for reason in reasons)
+    machine.teardown()
