@@ -5,9 +5,8 @@ event's record value as stored. Anything else is void: it changes nothing, and t
 
 Keys: ``model/<name>/<version>`` (ModelVersion), ``active/<name>`` (ActiveVersion), ``plan/<name>`` (Plan),
 ``cache/<name>`` (CachePolicy), ``serving/<name>`` (ServingPolicy), ``breaker/<name>/<version>`` (Breaker),
-``golden/<name>`` (GoldenSet), ``good/<name>`` (KnownGood), ``rollback/<name>`` (Rollback),
-``incident/<id>`` (Incident), ``context/<id>`` (ContextSignal), ``rejections/<command id>`` (Rejection),
-``replicas/<pool>`` (Replicas).
+``golden/<name>`` (GoldenSet), ``good/<name>`` (KnownGood), ``rollback/<name>`` (Rollback), ``incident/<id>``
+(Incident), ``context/<id>`` (ContextSignal), ``rejections/<command id>`` (Rejection), ``replicas/<pool>`` (Replicas).
 """
 
 from __future__ import annotations
