@@ -210,9 +210,9 @@ def outcome(state: State, decision: ReviewDecision, now_us: int, judge: Judge) -
     closed += [Change("DecisionForgotten", key, None) for key in noted[: max(0, len(noted) + 1 - KEPT_DECISIONS)]]
     verdict: Verdict = judge(state, review.command)
     if decision.decision != "approved":
-        verdict = Refusal(
-            f"review_{decision.decision}", f"{decision.review_id} was {decision.decision}: {decision.reason}"
-        )
+        how = "rejected by" if decision.decision == "rejected" else "called expired by"
+        sentence = f"{decision.review_id} was {how} {decision.decided_by}: {decision.reason}"
+        verdict = Refusal(f"review_{decision.decision}", sentence)
     return ((command, tuple(closed)), (command, verdict)), NO_EFFECTS
 
 
