@@ -1,0 +1,333 @@
+"""Roll-back: only to a version that proved itself, in the same decision, never back and forth, and told to people."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from agents.orchestrator import State, decide
+from agents.rollback import COOLDOWN_US, IN_SERVICE, VERIFIED_BY
+from schemas.coordinate import RecordCoordinate
+from schemas.known_good import KEPT_GOOD, GoodVersion, KnownGood, Rollback
+from schemas.memory import MemoryCommand, MemoryEvent
+from schemas.review import Escalation, Validation
+from schemas.serving import Breaker, ServingPolicy
+from schemas.telemetry import Alert
+from streams.agent import Effects
+from streams.canonical import from_json, to_json
+from streams.memory_view import ActiveVersion, Incident
+from tests.support.control import HERE, SECOND, at, model_version
+from tests.unit.agents.test_orchestrator import register
+
+MINUTE = 60 * SECOND
+CAUSE = RecordCoordinate("control.telemetry", 0, 3)
+
+
+class World:
+    """The Orchestrator with a model of three versions."""
+
+    def __init__(self) -> None:
+        self.state = State()
+        self.now_us = 1_000 * SECOND
+        self.last: Effects = ()
+        self.number = 0
+        for version in ("v1.0.0", "v2.0.0", "v3.0.0"):
+            self.send(register(model_version(version=version), f"r/{version}"))
+
+    def hear(self, record: object, after_us: int = SECOND) -> Effects:
+        self.now_us += after_us
+        self.state, self.last = decide(self.state, at(record, self.now_us), None)
+        return self.last
+
+    def send(self, command: MemoryCommand) -> Effects:
+        return self.hear(command)
+
+    def command(self, kind: str, key: str, body: object, agent: str = "cli") -> Effects:
+        self.number += 1
+        text = to_json(body)
+        return self.send(MemoryCommand(f"c{self.number}", agent, kind, key, -1, text, "why", (), self.now_us))
+
+    def activate(self, version: str) -> None:
+        self.command("ActivateVersion", "active/digits", ActiveVersion("digits", version))
+
+    def mark(self, version: str) -> Effects:
+        entry = GoodVersion(version, "", self.now_us, self.now_us, 300)
+        return self.command("MarkVersionGood", "good/digits", KnownGood("digits", (entry,)), "monitor")
+
+    def burn(self, version: str, number: int = 1, **changes: Any) -> Effects:
+        return self.hear(replace(alert(version, number), **changes))
+
+    def check(self, name: str, *, passed: bool = True, **changes: Any) -> Effects:
+        said = validation(name, passed, self.rollback.rollback_id, self.rollback.to_version)
+        return self.hear(replace(said, **changes))
+
+    def body(self, key: str, kind: type[Any]) -> Any:
+        return from_json(kind, self.state.values[key].body)
+
+    @property
+    def active(self) -> str:
+        version: str = self.body("active/digits", ActiveVersion).version
+        return version
+
+    @property
+    def rollback(self) -> Rollback:
+        found: Rollback = self.body("rollback/digits", Rollback)
+        return found
+
+    @property
+    def kinds(self) -> list[str]:
+        return [effect.record.kind for effect in self.last if isinstance(effect.record, MemoryEvent)]
+
+    @property
+    def told(self) -> list[Escalation]:
+        return [effect.record for effect in self.last if effect.topic == "control.escalations"]
+
+    @property
+    def open_incidents(self) -> list[str]:
+        return [key for key in self.state.values if key.startswith("incident/rollback/")]
+
+
+def alert(version: str, number: int = 1) -> Alert:
+    message = f"30 of 100 rows of digits {version} ended badly."
+    head = f"slo_burn/digits/errors/fast/{number}", "slo_burn", "digits", "critical", message
+    return Alert(*head, "{}", False, 5, (CAUSE,), "digits", version)
+
+
+def validation(check: str, passed: bool, incident: str = "", version: str = "v1.0.0") -> Validation:
+    outcome = "passed" if passed else "failed"
+    head = f"{incident or 'x'}/{check}", check, "digits", version, passed, f"It {outcome}.", 5
+    return Validation(*head, outcome, 100, "{}", incident)
+
+
+def ready() -> World:
+    """v1 proved itself, and v2 serves since."""
+    world = World()
+    world.mark("v1.0.0")
+    world.activate("v2.0.0")
+    return world
+
+
+def test_a_breach_rolls_back_in_the_decision_that_notes_its_incident() -> None:
+    world = ready()
+    world.burn("v2.0.0")
+    assert world.kinds == ["IncidentRaised", "VersionRolledBack", "RollbackStarted", "IncidentRaised"]
+    events = [effect.record for effect in world.last if isinstance(effect.record, MemoryEvent)]
+    assert [each.sequence for each in events] == list(range(events[0].sequence, events[0].sequence + 4))
+    assert events[1].causes == (CAUSE, HERE)
+    sentence = "digits is rolled back from v2.0.0 to v1.0.0. 30 of 100 rows of digits v2.0.0 ended badly."
+    assert (events[1].agent, events[1].reason) == ("orchestrator", sentence)
+    assert world.active == "v1.0.0"
+    identity = f"rollback/digits/{world.now_us}"
+    assert (world.rollback.rollback_id, world.rollback.from_version, world.rollback.to_version) == (
+        *(identity, "v2.0.0", "v1.0.0"),
+    )
+    incident = world.body(f"incident/{identity}", Incident)
+    assert (incident.kind, incident.subject, incident.severity) == ("rollback", "digits", "critical")
+    assert [(each.escalation_id, each.agent, each.reason) for each in world.told] == [
+        (identity, "orchestrator", sentence)
+    ]
+    world.burn("v2.0.0")  # the same alert once more
+    assert world.last == ()
+
+
+def unmarked(world: World) -> None:
+    world.state = replace(world.state, values={k: v for k, v in world.state.values.items() if k != "good/digits"})
+
+
+def switched_off(world: World) -> None:
+    world.command("SetServingPolicy", "serving/digits", ServingPolicy("digits", auto_rollback=False))
+
+
+def proved(world: World) -> None:
+    world.mark("v2.0.0")
+
+
+def broken(world: World) -> None:
+    breaker = Breaker("digits", "v1.0.0", "open", "bad", world.now_us, SECOND)
+    world.command("OpenBreaker", "breaker/digits/v1.0.0", breaker, "monitor")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "code"),
+    [
+        (unmarked, "no_known_good"),
+        (switched_off, "auto_rollback_off"),
+        (proved, "proven"),
+        (broken, "no_known_good"),
+    ],
+)
+def test_where_nothing_may_be_done_people_are_told(prepare: Any, code: str) -> None:
+    world = ready()
+    prepare(world)
+    world.burn("v2.0.0")
+    assert world.kinds == ["IncidentRaised"]
+    assert world.active == "v2.0.0"
+    assert [each.escalation_id for each in world.told] == [f"slo_burn/digits/errors/fast/1/{code}"]
+    assert world.told[0].reason.startswith("digits v2.0.0 is not rolled back by itself: ")
+    assert world.told[0].causes == (CAUSE, HERE)
+
+
+def test_without_somebody_to_blame_nobody_is_rolled_back() -> None:
+    world = ready()
+    world.burn("")
+    assert (world.active, [each.escalation_id.rpartition("/")[2] for each in world.told]) == (
+        *("v2.0.0", ["nobody_to_blame"]),
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"version": "v3.0.0"}, {"severity": "warning"}, {"kind": "process_silent"}, {"model": ""}, {"model": "nobody"}],
+)
+def test_other_alerts_ask_for_nothing(changes: dict[str, Any]) -> None:
+    world = ready()
+    world.hear(replace(alert("v2.0.0"), **changes))
+    assert (world.kinds, world.told, world.active) == (["IncidentRaised"], [], "v2.0.0")
+
+
+def test_a_breaker_that_opens_rolls_back_too() -> None:
+    world = ready()
+    world.burn("v2.0.0", kind="breaker_open", alert_id="breaker_open/digits/v2.0.0/1", subject="digits/v2.0.0")
+    assert world.active == "v1.0.0"
+
+
+def test_a_second_roll_back_within_the_cooldown_is_a_persons() -> None:
+    world = ready()
+    world.burn("v2.0.0")
+    world.activate("v3.0.0")
+    world.burn("v3.0.0", 2)
+    assert (world.active, world.told[0].escalation_id.rpartition("/")[2]) == ("v3.0.0", "cooldown")
+    world.hear(alert("v3.0.0", 3), COOLDOWN_US)
+    assert world.active == "v1.0.0"
+    assert len(world.open_incidents) == 1  # nobody will verify the first one any more
+    assert "IncidentResolved" in world.kinds
+
+
+def test_the_newest_version_that_proved_itself_is_chosen() -> None:
+    world = World()
+    for _ in range(4):
+        for version in ("v1.0.0", "v2.0.0"):
+            world.activate(version)
+            world.mark(version)
+    assert [each.version for each in world.body("good/digits", KnownGood).versions] == ["v2.0.0", "v1.0.0"]
+    world.activate("v3.0.0")
+    world.burn("v3.0.0")
+    assert world.active == "v2.0.0"
+
+
+def test_the_history_is_bounded() -> None:
+    world = World()
+    for number in range(4, 12):
+        version = f"v{number}.0.0"
+        world.send(register(model_version(version=version), f"r/{version}"))
+        world.activate(version)
+        world.mark(version)
+    names = [each.version for each in world.body("good/digits", KnownGood).versions]
+    assert names == [f"v{number}.0.0" for number in range(11, 11 - KEPT_GOOD, -1)]
+
+
+def test_what_a_person_rolled_back_from_is_no_target() -> None:
+    world = World()
+    world.mark("v1.0.0")
+    world.activate("v2.0.0")
+    world.mark("v2.0.0")
+    world.activate("v1.0.0")
+    assert world.kinds == ["VersionRolledBack", "KnownGoodStruck"]
+    assert [each.version for each in world.body("good/digits", KnownGood).versions] == ["v1.0.0"]
+    world.activate("v3.0.0")
+    world.mark("v3.0.0")
+    world.activate("v2.0.0")  # v3 is struck, v1 is what is left
+    world.burn("v2.0.0")
+    assert world.active == "v1.0.0"
+
+
+@pytest.mark.parametrize(
+    ("version", "key", "code"),
+    [
+        ("v2.0.0", "good/digits", "not_active"),
+        ("v9.0.0", "good/digits", "unknown_version"),
+        ("v1.0.0", "good/others", "invalid_body"),
+    ],
+)
+def test_only_the_active_registered_version_is_marked(version: str, key: str, code: str) -> None:
+    world = World()
+    world.command("MarkVersionGood", key, KnownGood("digits", (GoodVersion(version, "", 1, 2, 3),)), "monitor")
+    assert world.kinds == ["CommandRejected"]
+    assert code in (world.last[0].record.body or "")
+
+
+def test_nobody_but_the_monitor_marks() -> None:
+    world = World()
+    world.command("MarkVersionGood", "good/digits", KnownGood("digits", (GoodVersion("v1.0.0", "", 1, 2, 3),)))
+    assert "not_permitted" in (world.last[0].record.body or "")
+
+
+def test_all_checks_that_passed_verify_a_roll_back() -> None:
+    world = ready()
+    world.burn("v2.0.0")
+    for name in VERIFIED_BY[:-1]:
+        world.check(name)
+        assert (world.kinds, len(world.open_incidents)) == (["RollbackChecked"], 1)
+    world.check(VERIFIED_BY[-1])
+    assert world.kinds == ["RollbackVerified", "IncidentResolved"]
+    assert (world.rollback.state, world.open_incidents) == ("verified", [])
+    assert [each.name for each in world.rollback.checks] == list(VERIFIED_BY)
+    world.check("serving", passed=False)  # afterwards it is a failed check like any other
+    assert world.rollback.state == "verified"
+
+
+def test_the_version_that_proves_itself_again_verifies_it_too() -> None:
+    world = ready()
+    world.burn("v2.0.0")
+    world.check("serving")
+    world.check("golden_set", passed=False, outcome="not_run")
+    assert world.last == ()
+    world.mark("v1.0.0")
+    assert world.kinds == ["VersionMarkedGood", "RollbackVerified", "IncidentResolved"]
+    assert {each.name for each in world.rollback.checks} == {"serving", IN_SERVICE}
+
+
+def test_a_failed_check_keeps_the_incident_open_and_is_told() -> None:
+    world = ready()
+    world.burn("v2.0.0")
+    world.check("integrity", passed=False)
+    assert (world.kinds, len(world.told)) == (["RollbackChecked"], 1)
+    assert world.told[0].reason == "The roll-back of digits to v1.0.0: integrity failed. It failed."
+    world.mark("v1.0.0")
+    assert world.rollback.state == "verifying"
+    world.check("integrity")
+    assert (world.rollback.state, world.open_incidents) == ("verified", [])
+
+
+def test_a_failed_check_of_the_active_version_rolls_back() -> None:
+    world = ready()
+    world.hear(validation("golden_set", False, version="v2.0.0"))
+    assert world.kinds == ["VersionRolledBack", "RollbackStarted", "IncidentRaised"]
+    assert world.active == "v1.0.0"
+    assert "The check golden_set of digits v2.0.0 failed: It failed." in world.rollback.reason
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        validation("golden_set", True, version="v2.0.0"),
+        replace(validation("golden_set", False, version="v2.0.0"), outcome="not_run"),
+        validation("golden_set", False, version="v1.0.0"),
+        validation("schema_statistics", False, version="v2.0.0"),
+        replace(validation("golden_set", False, version="v2.0.0"), model="nobody"),
+    ],
+)
+def test_other_validations_ask_for_nothing(said: Validation) -> None:
+    world = ready()
+    assert world.hear(said) == ()
+
+
+def test_what_was_never_marked_is_never_a_target() -> None:
+    world = World()
+    world.activate("v2.0.0")
+    world.activate("v3.0.0")
+    for number in range(1, 5):
+        world.hear(alert("v3.0.0", number), MINUTE)
+        assert (world.active, world.told[0].escalation_id.rpartition("/")[2]) == ("v3.0.0", "no_known_good")
