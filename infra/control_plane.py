@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import Final
 
+from agents.drift_case import DriftParams
 from agents.monitor import MONITOR
 from agents.orchestrator import ORCHESTRATOR
 from agents.planner import PLANNER
@@ -20,6 +21,7 @@ from infra.prober import probe
 from infra.roles import RoleContext, together
 from infra.rules import load_rules
 from infra.settings import Settings
+from infra.supervision import supervise
 from streams.agent import AgentSpec
 from streams.connection import producer, start, stop_quietly
 from streams.control.control_loop import ControlLoop
@@ -37,18 +39,19 @@ async def orchestrator(context: RoleContext) -> None:
 
 
 async def control(context: RoleContext) -> None:
-    """All other control agents, one Faust app each, the collection of blobs and the prober."""
+    """All other control agents, one Faust app each, the collection of blobs, the prober, the supervisor."""
     agents = run_agents(context, control_specs(context.settings))
-    await together(
-        agents, collect_regularly(context.settings, context.connection), probe(context.settings, context.connection)
-    )
+    given = context.settings, context.connection
+    await together(agents, collect_regularly(*given), probe(*given), supervise(*given))
 
 
 def control_specs(settings: Settings) -> tuple[AgentSpec, ...]:
     """The agents of the control process, with the parameters that settings and the rules file give."""
     planner = replace(PLANNER, params=PlannerParams(timeout_ms=settings.default_timeout_ms))
     researcher = replace(RESEARCHER, params=ResearcherParams(load_rules(settings.data_dir)))
-    return (planner, MONITOR, SCALER, REVIEWER, researcher, VALIDATIONS)
+    drift = DriftParams(window_us=settings.drift_window_s * 1_000_000, min_rows=settings.drift_min_rows)
+    monitor = replace(MONITOR, params=replace(MONITOR.params, drift=drift))
+    return (planner, monitor, SCALER, REVIEWER, researcher, VALIDATIONS)
 
 
 async def run_agents(context: RoleContext, specs: tuple[AgentSpec, ...]) -> None:
