@@ -35,6 +35,7 @@ COMMANDS: Final[dict[str, str]] = {
     "timeline": "Print what agents and people did, in order, with reasons.",
     "dlq": "List, show and send again dead letters.",
     "blobs": "List and show stored tensors, or collect those that no record names.",
+    "validations": "List and show checks of model versions, or run them.",
     "reviews": "List and show requests for a review.",
     "topics": "List the topics, or create what is missing.",
     "tail": "Print the records of a topic as they come.",

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from infra.commands import golden as golden_set
 from infra.commands.controlled import answered, controlled
 from infra.commands.output import Output, OutputOption, examples, new_app, settings_of, write
+from infra.commands.reference import EPILOG as REFERENCE_EPILOG
+from infra.commands.reference import reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from streams.memory_view import MemoryView
 
 app = new_app(has_verbs=True)
+app.command(epilog=golden_set.EPILOG)(golden_set.golden)
+app.command(epilog=REFERENCE_EPILOG)(reference)
 
 _T = TypeVar("_T")
 READ_TIMEOUT_S = 20.0
