@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 app = new_app(has_verbs=True)
 app.command(epilog=golden_set.EPILOG)(golden_set.golden)
-app.command(epilog=REFERENCE_EPILOG)(reference)
 
 _T = TypeVar("_T")
 READ_TIMEOUT_S = 20.0
@@ -129,6 +128,9 @@ def activate(
         return
     document = {"model": name, "active_version": version, "memory_sequence": sequence}
     write([document], output, document)
+
+
+app.command(epilog=REFERENCE_EPILOG)(reference)
 
 
 def _register(
