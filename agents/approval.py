@@ -118,11 +118,9 @@ def refused_vote(request: ReviewRequest, vote: ReviewVote, signer: Signer | None
 def gated(state: State, command: MemoryCommand, verdict: Verdict, now_us: int) -> tuple[Verdict, Effects]:
     """What becomes of a judged command: the verdict itself, or a review that is opened in its place and told."""
     environment = environment_of(state)
-    if isinstance(verdict, Refusal) or not verdict or environment is None:
+    if isinstance(verdict, Refusal) or not verdict or environment is None or not _is_gated(state, command, environment):
         return verdict, NO_EFFECTS
-    if command.agent not in PEOPLE or not _is_gated(state, command, environment):
-        return verdict, NO_EFFECTS
-    by_policy = environment.is_sandbox and environment.development_policy
+    by_policy = not must_be_signed(state, command)
     refusal = None if by_policy else _refused_author(state, command)
     if refusal is None and len(keys_below(state, "review/")) >= MOST_OPEN:
         refusal = Refusal("too_many_reviews", f"{MOST_OPEN} reviews are open; `isos reviews list` shows them.")
@@ -142,7 +140,17 @@ def gated(state: State, command: MemoryCommand, verdict: Verdict, now_us: int) -
     return (opened,), (Publish("control.review-requests", request.review_id.encode(), request),)
 
 
+def must_be_signed(state: State, command: MemoryCommand) -> bool:
+    """Whether a command waits for a person, so that its author must sign it."""
+    environment = environment_of(state)
+    if environment is None or (environment.is_sandbox and environment.development_policy):
+        return False
+    return _is_gated(state, command, environment)
+
+
 def _is_gated(state: State, command: MemoryCommand, environment: Environment) -> bool:
+    if command.agent not in PEOPLE:
+        return False
     if command.kind == "SetEnvironment":
         return not environment.is_sandbox
     if command.kind == "RegisterSigner":  # the first one is believed, every other one is vouched for
