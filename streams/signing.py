@@ -11,8 +11,14 @@ import hashlib
 import re
 from typing import Any, Final
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from streams.canonical import to_json
 
@@ -61,3 +67,20 @@ def verify(public_key: str, message: bytes, signature: str) -> bool:
     except InvalidSignature:
         return False
     return True
+
+
+def to_pem(private_key: bytes) -> bytes:
+    """The private key as PKCS #8 in PEM, as ``openssl genpkey -algorithm ed25519`` writes it."""
+    key = Ed25519PrivateKey.from_private_bytes(private_key)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def from_pem(pem: bytes) -> bytes:
+    """The 32 bytes of a private key in PEM. Raises ValueError on anything else, also a key with a passphrase."""
+    try:
+        key = load_pem_private_key(pem, None)
+    except (TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError("a key with a passphrase, or of another kind") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ValueError("not an Ed25519 key")
+    return key.private_bytes_raw()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.signing import is_public_key, key_id, public_key_of, sign, signed_bytes, verify
+from streams.signing import from_pem, is_public_key, key_id, public_key_of, sign, signed_bytes, to_pem, verify
 
 # RFC 8032, section 7.1, tests 1 to 3: seed, public key, message, signature.
 VECTORS = (
@@ -87,3 +87,22 @@ def test_a_statement_is_signed_for_one_purpose() -> None:
 def test_a_private_key_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="32"):
         sign(bytes(31), b"x")
+
+
+# RFC 8410, section 10.3: the private key of the example, whose seed is the octet string in it.
+RFC_8410 = b"""-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC
+-----END PRIVATE KEY-----
+"""
+
+
+def test_keys_in_pem() -> None:
+    assert from_pem(RFC_8410).hex() == "d4ee72dbf913584ad5b6d8f1f769f8ad3afe7c28cbf1d4fbe097a88f44755842"
+    assert to_pem(from_pem(RFC_8410)) == RFC_8410
+    assert from_pem(to_pem(SEED)) == SEED
+
+
+@pytest.mark.parametrize("wrong", [b"", b"not a key", RFC_8410[:60]])
+def test_what_is_no_key_in_pem(wrong: bytes) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        from_pem(wrong)
