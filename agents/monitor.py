@@ -1,6 +1,7 @@
 """Monitor: what every process and model does, and an alert when a process falls silent.
 
-Consumes ``control.heartbeats``, ``control.telemetry`` and ``control.statistics``, watches ``memory.events``; emits
+Consumes ``control.heartbeats``, ``control.telemetry``, ``control.statistics`` and ``control.scale-confirmations`` (who
+was ended on purpose is not silent: ``agents.departure``), watches ``memory.events``; emits
 ``control.alerts`` (key = subject), ``control.escalations`` and ``memory.commands``. State: each process as heard last,
 the newest telemetry windows per stage, when it began to listen, what the breakers of model versions are judged by.
 
@@ -25,6 +26,7 @@ from typing import Final
 
 from agents import drift, forged_memory, forgery, known_good, presence, slo
 from agents.breaker_machine import BreakerParams, Breakers, alert_of, hear, learn, moves
+from agents.departure import Departed, depart, is_late
 from agents.drift import Drifts
 from agents.drift_case import DriftParams
 from agents.forged_memory import Forged
@@ -35,6 +37,7 @@ from agents.slo import Slos
 from agents.slo_case import SloParams
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryCommand, MemoryEvent
+from schemas.scaling import ScaleConfirmation
 from schemas.statistics import VersionStatistics
 from schemas.telemetry import Heartbeat, Telemetry
 from streams.agent import NO_EFFECTS, AgentSpec, Effects, Event, Publish, Tick, Unreadable
@@ -76,6 +79,7 @@ class State:
     forged: Forged | None = None
     drifts: Drifts = field(default_factory=Drifts)
     goods: Goods = field(default_factory=dict)
+    departed: Departed = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +100,16 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
     """Fold what is heard; judge silence at ticks."""
     state = _listen(state, event.now_us, params, is_tick=isinstance(event.record, Tick))
     match event.record:
+        case Heartbeat() as heartbeat if is_late(state.departed, presence.process_name(heartbeat), heartbeat):
+            return state, NO_EFFECTS
         case Heartbeat() as heartbeat:
             folded = fold_heartbeat(state, heartbeat, event.now_us, event.coordinate)
             name = presence.process_name(heartbeat)
             processes, effects = presence.resolve_heard(folded.processes, name, event.now_us, params.silent_us)
             return (replace(folded, processes=processes) if effects else folded), effects
+        case ScaleConfirmation() as confirmation:
+            processes, departed, effects = depart(state.processes, state.departed, confirmation, event.now_us)
+            return replace(state, processes=processes, departed=departed), effects
         case Telemetry() as window:
             forgeries, effects = forgery.note(state.forgeries, window, event)
             state = replace(fold_telemetry(state, window), forgeries=forgeries)
@@ -230,7 +239,7 @@ def _listen(state: State, now_us: int, params: Params, *, is_tick: bool) -> Stat
 
 MONITOR: Final = AgentSpec(
     name="monitor",
-    consumes=("control.heartbeats", "control.telemetry", "control.statistics"),
+    consumes=("control.heartbeats", "control.telemetry", "control.statistics", "control.scale-confirmations"),
     watches=("memory.events",),
     unreadable=("memory.events",),
     emits=("control.alerts", "memory.commands", "control.escalations"),

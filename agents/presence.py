@@ -9,7 +9,7 @@ change, and Routers serve on by the plans that they know. It is never forgotten,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -121,6 +121,16 @@ def judge(
             after[name] = replace(status, is_escalated=True)
             effects.append(_escalation(status, silence, now_us))
     return (after, tuple(effects)) if after != processes else (processes, NO_EFFECTS)
+
+
+def forget(processes: Processes, names: Sequence[str], now_us: int) -> tuple[Processes, Effects]:
+    """Forget processes that were ended on purpose, in this order, and end the alerts of their silence."""
+    known = [processes[name] for name in names if name in processes]
+    if not known:
+        return processes, NO_EFFECTS
+    after = {name: status for name, status in processes.items() if name not in names}
+    silent = [status for status in known if status.alert_id]
+    return after, tuple(_alert(each, "The process was ended by scaling.", now_us, 0, resolved=True) for each in silent)
 
 
 def _is_memorys_only_writer(processes: Processes, name: str, now_us: int, silent_us: int) -> bool:
