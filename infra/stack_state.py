@@ -35,6 +35,17 @@ class ProcessReport:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolReport:
+    """How many processes of a pool there should be and may be at most, how many run, and how many of these serve."""
+
+    pool: str
+    wanted: int
+    most: int
+    running: int
+    ready: int
+
+
+@dataclass(frozen=True, slots=True)
 class StackReport:
     """What ``isos status`` knows without asking the broker."""
 
@@ -44,6 +55,7 @@ class StackReport:
     data_dir: str
     uptime_s: float | None
     processes: tuple[ProcessReport, ...]
+    pools: tuple[PoolReport, ...] = ()
 
 
 @contextlib.contextmanager
@@ -137,7 +149,15 @@ def report_stack(settings: Settings, sample_s: float = 0.2) -> StackReport:
         data_dir=str(settings.data_dir),
         uptime_s=round(time.time() - supervisor["started_us"] / 1e6, 1) if running and supervisor else None,
         processes=tuple(_report_process(row, running, before, sample_s) for row in rows),
+        pools=tuple(_report_pool(name, pool, rows) for name, pool in state.get("pools", {}).items()) if running else (),
     )
+
+
+def _report_pool(name: str, pool: dict[str, int], rows: list[dict[str, Any]]) -> PoolReport:
+    """The pool's processes are the first instances of its role."""
+    mine = {f"{name.removesuffix('s')}-{instance}" for instance in range(pool["most"])}
+    phases = [row["phase"] for row in rows if row["name"] in mine]
+    return PoolReport(name, pool["wanted"], pool["most"], len(phases), phases.count("ready"))
 
 
 def _report_process(row: dict[str, Any], running: bool, before: dict[int, float], sample_s: float) -> ProcessReport:

@@ -134,7 +134,8 @@ class Supervisor:
         try:
             confirmation = await self._carry_out(asked)
         except LauncherAwayError as error:
-            confirmation = self._said(action, 0, "held", f"Nothing can be started or ended: {error.reason}.")
+            sentence = f"Nothing can be started or ended: {error.reason}."
+            confirmation = self._said(action, action.current_replicas, "held", sentence)
         except _SupersededError:
             confirmation = self._said(action, self._launcher.state().num_ready, "held", "A newer action came.")
         except RefusedError as error:
@@ -179,8 +180,8 @@ class Supervisor:
         most = max(before.wanted, len(before.running), asked.action.current_replicas)
         stopped = executor_names(most)[target:]  # also those that a dead supervisor has ended for it
         state, gone = await self._until(lambda now: not set(stopped) & set(now.running), target, self._stop_s, asked)
-        if gone:
-            return self._said(asked.action, state.num_ready, "done", stopped=stopped)
+        if gone:  # one of the others may just be starting anew: it counts all the same
+            return self._said(asked.action, target, "done", stopped=stopped)
         left = ", ".join(name for name in stopped if name in state.running)
         return self._said(asked.action, state.num_ready, "failed", f"After {self._stop_s:g} s still run: {left}.")
 

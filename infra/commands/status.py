@@ -18,7 +18,10 @@ app = new_app()
 
 @app.command(epilog=examples("isos status", "isos status --output json"))
 def status(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
-    """Show processes with pid, phase, restarts, memory, CPU and uptime. Exit code 3 when no stack is running."""
+    """Show processes with pid, phase, restarts, memory, CPU and uptime, and how many executors there should be.
+
+    Exit code 3 when no stack is running.
+    """
     settings = settings_of(ctx)
     stack = report_stack(settings)
     document = asdict(stack)
@@ -29,6 +32,8 @@ def status(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
         print(f"stack {state}, supervisor {stack.supervisor_pid or '-'}, data in {stack.data_dir}")
     rows = [{key: value for key, value in asdict(row).items() if key != "log"} for row in stack.processes]
     write(rows, output, document)
+    if output is Output.TABLE and stack.pools:
+        write([asdict(pool) for pool in stack.pools], output)
     if output is Output.TABLE and "monitor" in document:
         write([document["monitor"]], output)
     if not stack.running:

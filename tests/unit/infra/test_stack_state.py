@@ -9,7 +9,7 @@ import pytest
 
 from infra.process import Phase, Process, ProcessSpec
 from infra.settings import Settings, StartError, load_settings
-from infra.stack_state import claim, is_running, read_state, report_stack, write_state
+from infra.stack_state import PoolReport, claim, is_running, read_state, report_stack, write_state
 
 
 @pytest.fixture
@@ -55,6 +55,21 @@ def test_a_running_process_has_figures_and_a_dead_stack_has_none(settings: Setti
         assert row.cpu_percent is not None
     dead = report_stack(settings).processes[0]
     assert (dead.phase, dead.pid, dead.rss_mb) == ("stopped", None, None)
+
+
+def test_a_pool_says_how_many_there_should_be_and_how_many_serve(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path / "data", executors=1, max_executors=3)
+    phases = (Phase.READY, Phase.STARTING, Phase.READY, Phase.READY)  # the last one is of the slow lane
+    rows = [
+        Process(ProcessSpec(f"executor-{at}", ("x",), {}, tmp_path / "log", _ready), phase=phase)
+        for at, phase in enumerate(phases)
+    ]
+    with claim(settings):
+        write_state(settings, 1.0, True, rows, 2)
+        assert report_stack(settings).pools == (PoolReport("executors", 2, 3, 3, 2),)
+        write_state(settings, 1.0, True, rows[:1])
+        assert report_stack(settings).pools == (PoolReport("executors", 1, 3, 1, 1),)
+    assert report_stack(settings).pools == ()
 
 
 def test_a_damaged_state_file_reads_as_empty(settings: Settings) -> None:

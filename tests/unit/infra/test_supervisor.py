@@ -167,6 +167,7 @@ async def test_without_a_stack_nothing_is_done() -> None:
     world = World(FakeLauncher(away=True))
     (held,) = await world.after(action(2))
     assert (held.outcome, held.reason) == ("held", "Nothing can be started or ended: no stack runs.")
+    assert held.replicas == 1  # as the Scaler saw it: not knowing is not none
 
 
 async def test_when_memory_does_not_answer_nothing_is_ended_and_the_loop_begins_anew() -> None:
