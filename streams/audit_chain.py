@@ -55,16 +55,20 @@ class AuditPoint:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A record to append, and where it comes from (-1: no offset)."""
+    """A record to append, and where it comes from (-1: no offset).
+
+    ``more``: another one of the same place follows, so the cursor does not move yet.
+    """
 
     origin: str
     offset: int
     record: AuditRecord
+    more: bool = False
 
 
 def drafted(point: AuditPoint, draft: Draft, now_us: int) -> AuditEntry:
     """The entry of a draft behind ``point``."""
-    behind = draft.offset + 1
+    behind = draft.offset + (not draft.more)
     return AuditEntry(
         sequence=point.sequence + 1,
         prev_hash=point.last_hash,

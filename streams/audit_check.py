@@ -164,7 +164,9 @@ class AuditCheck(LinkCheck[AuditEntry]):
         if link.record is None:
             return "the entry holds nothing"
         first = link is self._first_entry and link.sequence > 1
-        if not first and link != drafted(point, Draft(link.origin, link.origin_offset, link.record), link.time_us):
+        more = link.origin_offset == (link.intake_offset if link.origin == INTAKE else link.memory_offset)
+        draft = Draft(link.origin, link.origin_offset, link.record, more)
+        if not first and link != drafted(point, draft, link.time_us):
             return "its times or offsets do not follow those of the entry before it"
         if link.origin == INTAKE and link.origin_offset < point.intake_offset and not first:
             return f"offset {link.origin_offset} of the intake is recorded again"
