@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from agents.drift_case import DriftParams
+from agents.known_good import GoodParams
 from agents.monitor import MONITOR
 from agents.orchestrator import ORCHESTRATOR
 from agents.planner import PLANNER
@@ -16,6 +17,7 @@ from agents.researcher import Params as ResearcherParams
 from agents.reviewer import REVIEWER
 from agents.scaler import SCALER
 from agents.validations import VALIDATIONS
+from infra.alerting import announce_alerts
 from infra.blobs import collect_regularly
 from infra.prober import probe
 from infra.roles import RoleContext, together
@@ -39,10 +41,10 @@ async def orchestrator(context: RoleContext) -> None:
 
 
 async def control(context: RoleContext) -> None:
-    """All other control agents, one Faust app each, the collection of blobs, the prober, the supervisor."""
+    """All other control agents, one Faust app each, and the jobs beside them: blobs, prober, supervisor, alerts."""
     agents = run_agents(context, control_specs(context.settings))
     given = context.settings, context.connection
-    await together(agents, collect_regularly(*given), probe(*given), supervise(*given))
+    await together(agents, collect_regularly(*given), probe(*given), supervise(*given), announce_alerts(*given))
 
 
 def control_specs(settings: Settings) -> tuple[AgentSpec, ...]:
@@ -50,7 +52,8 @@ def control_specs(settings: Settings) -> tuple[AgentSpec, ...]:
     planner = replace(PLANNER, params=PlannerParams(timeout_ms=settings.default_timeout_ms))
     researcher = replace(RESEARCHER, params=ResearcherParams(load_rules(settings.data_dir)))
     drift = DriftParams(window_us=settings.drift_window_s * 1_000_000, min_rows=settings.drift_min_rows)
-    monitor = replace(MONITOR, params=replace(MONITOR.params, drift=drift))
+    good = GoodParams(min_rows=settings.known_good_rows, min_us=settings.known_good_s * 1_000_000)
+    monitor = replace(MONITOR, params=replace(MONITOR.params, drift=drift, good=good))
     return (planner, monitor, SCALER, REVIEWER, researcher, VALIDATIONS)
 
 

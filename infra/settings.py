@@ -137,6 +137,22 @@ class Settings(BaseSettings):
     drift_min_rows: int = Field(
         200, ge=20, le=1_000_000, description="Rows of a version within that time below which drift is not judged."
     )
+    known_good_rows: int = Field(
+        200, ge=1, le=1_000_000_000, description="Rows that a version answers well before it counts as known good."
+    )
+    known_good_s: int = Field(60, ge=1, le=86_400, description="Seconds over which it does so.")
+    alert_webhook_url: str = Field(
+        "", description="Address that alerts and escalations are posted to as JSON, http(s)://...; empty: only the log."
+    )
+    environment: Literal["sandbox", "staging", "production"] = Field(
+        "sandbox", description="What the stack is started as; memory's own is raised by it, never lowered."
+    )
+    review_deadline_s: int = Field(
+        86_400, ge=1, le=2_592_000, description="Seconds after which a review that nobody decided is refused."
+    )
+    review_key_file: str = Field(
+        "", description="File with the private key that you sign with; empty: ~/.config/isos/review-key.pem."
+    )
     broker_jit: Literal["quick", "steady"] = Field(
         "quick", description="How the broker's code is compiled: quick starts sooner, steady costs less after minutes."
     )
@@ -188,6 +204,16 @@ class Settings(BaseSettings):
             raise ValueError(f"{without_password(value)!r} is not an address that begins with {schemes[0]}://")
         if value and url.port == 0:  # one that is no number raises ValueError itself
             raise ValueError(f"{without_password(value)!r} has no port between 1 and 65535")
+        return value
+
+    @field_validator("alert_webhook_url")
+    @classmethod
+    def _webhook(cls, value: str) -> str:
+        url = urlsplit(value)
+        if value and not (url.scheme in ("http", "https") and url.hostname):
+            raise ValueError("it is not an address that begins with http:// or https://")  # it may hold a secret
+        if value and url.port == 0:
+            raise ValueError("it has no port between 1 and 65535")
         return value
 
     @model_validator(mode="after")

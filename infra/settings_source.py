@@ -84,7 +84,16 @@ def shown(name: str, value: Any) -> Any:
         return MASK
     if isinstance(value, Path):
         return str(value)
+    if name.endswith("webhook_url"):
+        return host_of(value)
     return without_password(value) if isinstance(value, str) else value
+
+
+def host_of(text: str) -> str:
+    """An address up to its host: what follows in a webhook's address is its secret."""
+    url = urlsplit(text)
+    more = f"/{MASK}" if url.path.strip("/") or url.query or "@" in url.netloc else ""
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{more}" if text else text
 
 
 def without_password(text: str) -> str:

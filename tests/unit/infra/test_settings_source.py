@@ -55,6 +55,19 @@ def test_passwords_in_addresses_are_masked(text: str, seen: str) -> None:
     assert without_password(text) == shown("redis_url", text) == seen
 
 
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("https://chat.example/hooks/abc?token=d", "https://chat.example/***"),
+        ("http://me:hunter2@127.0.0.1:8080", "http://127.0.0.1:8080/***"),
+        ("http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
+        ("", ""),
+    ],
+)
+def test_of_a_webhook_only_the_host_is_shown(text: str, seen: str) -> None:
+    assert shown("alert_webhook_url", text) == seen
+
+
 @pytest.mark.parametrize("name", ["kafka_password", "client_secret", "auth_token", "signing_key"])
 def test_secrets_are_masked_by_their_name(name: str) -> None:
     assert (shown(name, "hunter2"), shown(name, "")) == ("***", "")
