@@ -3,7 +3,8 @@
 An executor's report says what waits there and how fast it is served. What this edge admitted since and the report does
 not know yet is counted here, per version and priority (``_Sent``); how much of that the executor really takes, and what
 other edges send it, is learned from the rows that it took (``ratio``). The time since the report is work that is done,
-as far as there was any.
+as far as there was any. A version whose frames several executors take in turn is known by the newest report of any of
+them, and each takes its part of what was admitted since.
 
 The model is that of ``executors/batcher.py``. More urgent rows go first; the versions that wait in a class share the
 time, so that a version's own rows wait no longer than all that waits, and no longer than its own queue times the number
@@ -130,11 +131,18 @@ class Service:
     rows_taken: float = PRIOR_ROWS
     rows_sent: float = PRIOR_ROWS
     sure_items: float = 0.0
+    takers: dict[str, int] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float:
         """Rows that the executor takes for each row of it that this edge admits."""
-        return min(self.rows_taken / self.rows_sent, MAX_RATIO)
+        return min(self.rows_taken / self.rows_sent, MAX_RATIO) / max(1, len(self.takers))
+
+    def took(self, executor: str, now_us: int) -> None:
+        """Note who has taken rows of it, and forget who has not for a while."""
+        if len(self.takers) > 1 or executor not in self.takers:
+            self.takers = {name: at for name, at in self.takers.items() if now_us - at < FORGET_US}
+        self.takers[executor] = now_us
 
     @property
     def is_forgotten(self) -> bool:
@@ -265,6 +273,8 @@ class Forecast:
             if known is not None and known.executor is not last and each.num_taken == before.get(version, 0):
                 continue  # only copies of its rows are here
             service = self._services.setdefault(version, known or Service(each, executor))
+            if each.num_taken != before.get(version, 0):
+                service.took(load.executor, now_us)
             service.renew(each, executor, counts=counts and service is known and service.executor is last)
             main = self._main.get(each.model)
             if main is None or main.rows_taken <= service.rows_taken or main.executor.came_us + FORGET_US < now_us:

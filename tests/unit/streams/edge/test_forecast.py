@@ -184,6 +184,20 @@ def test_a_version_that_moved_is_known_where_it_is_served_now() -> None:
     assert wait_ms(service(made)) == 0.0, "only what it had before is there"
 
 
+def test_executors_that_take_turns_share_what_was_admitted_since() -> None:
+    made = forecast(version())
+    for number in range(1, 9):
+        for name in ("executor-0", "executor-1"):
+            made.take(load(version(num_taken=50 * number), executor=name), T + number)
+    each = service(made)
+    each.admitted(5, 80, 80, T + 9)
+    shared = wait_ms(each)
+    assert shared == pytest.approx(50.0)  # ten batches of four, of twenty
+    later = T + 9 + FORGET_US  # the other one has ended
+    made.take(load(version(num_taken=600), newest_us=T + 8, sent_us=later), later)
+    assert wait_ms(service(made, now_us=later), now_us=later) == pytest.approx(2 * shared)
+
+
 def test_copies_of_its_rows_elsewhere_say_nothing() -> None:
     made = forecast(version(num_taken=10))
     made.take(load(version(waiting=queue(4000)), executor="executor-1"), T)
