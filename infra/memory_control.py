@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Final, Self
 
 from aiokafka import AIOKafkaProducer
 
+from infra.signatory import ReviewWaitsError, Signatory, waiting_review, waits
 from schemas.memory import MemoryCommand
 from streams.codec import Codec
 from streams.connection import Connection, bounded, producer, start, stop_quietly
@@ -14,7 +16,7 @@ from streams.errors import IsosError
 from streams.memory_view import MemoryView, models, rejection
 from streams.registry.schema_log import read_schema_ids
 from streams.topics import full_name
-from streams.watch import MemoryWatch
+from streams.watch import MemoryWatch, WatchTimeoutError
 
 COMMANDS_TOPIC: Final = "memory.commands"
 SEND_TIMEOUT_S: Final = 10.0
@@ -44,7 +46,8 @@ def require_model(view: MemoryView, model: str) -> None:
 class MemoryControl:
     """An open connection to memory. Use ``async with``."""
 
-    def __init__(self, connection: Connection, timeout_s: float = 30.0) -> None:
+    def __init__(self, connection: Connection, timeout_s: float = 30.0, *, signatory: Signatory | None = None) -> None:
+        self._signatory = signatory
         self._connection = connection
         self._timeout_s = timeout_s
         self._producer: AIOKafkaProducer | None = None
@@ -71,21 +74,54 @@ class MemoryControl:
         """Wait until memory says something. Raises WatchTimeoutError, which names ``what``."""
         return await self._memory.wait_for(stands, self._timeout_s, what)
 
-    async def propose(self, command: MemoryCommand, stands: Callable[[MemoryView], bool], remedy: str) -> None:
+    async def propose(
+        self,
+        command: MemoryCommand,
+        stands: Callable[[MemoryView], bool],
+        remedy: str,
+        *,
+        wait_for_review: bool = True,
+    ) -> None:
         """Send a command and wait until what it wants stands, whoever wrote it, or it is refused.
 
-        Raises ChangeRefusedError with the ``remedy``, and WatchTimeoutError when nobody answers in time.
+        Raises ChangeRefusedError with the ``remedy``, WatchTimeoutError when nobody answers in time, and
+        ReviewWaitsError when a person is to approve it and has not yet: at once without ``wait_for_review``.
         """
+        if self._signatory is not None:
+            command = self._signatory.signed(command, self.view)
         if self._producer is None:
             self._producer = producer(self._connection, enable_idempotence=True)
             await start(self._producer, "connecting to write")
         value = self._codec.encode(COMMANDS_TOPIC, command)
         sent = self._producer.send_and_wait(full_name(COMMANDS_TOPIC), value, key=command.key.encode())
         await bounded(sent, SEND_TIMEOUT_S, "sending the command")
+
+        def is_answered(view: MemoryView) -> bool:
+            return stands(view) or rejection(view, command.command_id) is not None
+
+        what = f"The Orchestrator's answer about {command.key}"
         view = await self.wait_for(
-            lambda view: stands(view) or rejection(view, command.command_id) is not None,
-            f"The Orchestrator's answer about {command.key}",
+            lambda view: is_answered(view) or waiting_review(view, command.command_id) is not None, what
         )
+        if not is_answered(view):
+            view = await self._reviewed(command, is_answered, wait=wait_for_review)
         refused = rejection(view, command.command_id)
         if refused is not None and not stands(view):
             raise ChangeRefusedError(refused.code, refused.message.rstrip("."), remedy)
+
+    async def _reviewed(
+        self, command: MemoryCommand, is_answered: Callable[[MemoryView], bool], *, wait: bool
+    ) -> MemoryView:
+        """Wait for the people who decide. Raises ReviewWaitsError."""
+        review = waiting_review(self.view, command.command_id)
+        if review is not None:
+            if not wait:
+                raise ReviewWaitsError(review, waited=False)
+            print(f"{waits(review)}; waiting {self._timeout_s:g} s for it.", file=sys.stderr, flush=True)
+        try:
+            return await self.wait_for(is_answered, f"The decision about {command.key}")
+        except WatchTimeoutError:
+            review = waiting_review(self.view, command.command_id)
+            if review is None:
+                raise
+            raise ReviewWaitsError(review, waited=True) from None

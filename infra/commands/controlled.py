@@ -21,10 +21,11 @@ _C = TypeVar("_C", bound="MemoryControl")
 
 def controlled(settings: Settings, kind: type[_C], work: Callable[[_C], Awaitable[_T]]) -> _T:
     """What ``work`` gives with a connection of a ``kind``."""
+    from infra.signatory import Signatory
     from streams.connection import Connection
 
     async def run() -> _T:
-        async with kind(Connection(settings.bootstrap)) as control:
+        async with kind(Connection(settings.bootstrap), signatory=Signatory.of(settings)) as control:
             return await work(control)
 
     with answered():

@@ -11,6 +11,7 @@ import pytest
 from infra import services
 from infra.roles import RoleContext
 from infra.settings import load_settings
+from streams.codec import SchemaIds
 from streams.connection import Connection
 
 
@@ -25,11 +26,18 @@ async def test_provision_uses_partitions_and_lanes(context: RoleContext, monkeyp
 
     async def provision(connection: Connection, **given: int) -> Any:
         asked.append((connection, given))
-        return SimpleNamespace(created=("a", "b"), num_registered=2)
+        return SimpleNamespace(created=("a", "b"), num_registered=2, schema_ids=SchemaIds.local())
+
+    async def declare(*given: Any) -> None:
+        asked.append((given[0], given[2]))
 
     monkeypatch.setattr(services, "provision_broker", provision)
+    monkeypatch.setattr(services, "declare", declare)
     await services.provision(context)
-    assert asked == [(context.connection, {"partitions": 6, "lanes": 3 + context.settings.slow_executors})]
+    assert asked == [
+        (context.connection, {"partitions": 6, "lanes": 3 + context.settings.slow_executors}),
+        (context.connection, context.settings),
+    ]
 
 
 async def test_the_registry_serves_on_its_port(context: RoleContext, monkeypatch: pytest.MonkeyPatch) -> None:
