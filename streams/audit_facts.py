@@ -1,0 +1,121 @@
+"""An event of memory as the two audit records of the operation that it is. Pure.
+
+Who proposed a command may have said so already (``infra.audit_trail``), with the person and the change; here stands
+what came of it, joined by ``command_id``: activation, roll-back, plan, breaker, incident, approval, refusal. Both
+records have the event's time, for the decision and its effect are one event; ``operation_id`` is its sequence.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any, Final
+
+from schemas.audit import AuditRecord
+from schemas.memory import MemoryEvent
+from streams.audit_operation import FAILED, MAX_TEXT, REFUSED, Actor, Facts, Operation
+from streams.memory_view import MemoryView, active_version
+
+SOURCE: Final = "orchestrator"
+REJECTED: Final = "CommandRejected"
+FORGOTTEN: Final = ("RejectionForgotten", "DecisionForgotten")
+"""Events that only keep memory's keys bounded; what they remove was recorded when it came."""
+OF_A_MODEL: Final = (
+    *("model", "active", "plan", "cache", "serving", "breaker", "golden", "good", "rollback", "reference"),
+)
+DEPLOYING: Final = ("active", "plan")
+SANDBOX: Final = "sandbox"
+
+
+def audited(before: MemoryView, event: MemoryEvent) -> tuple[AuditRecord, AuditRecord] | None:
+    """The records of an event that follows ``before``; None for one that is no operation."""
+    if event.kind in FORGOTTEN:
+        return None
+    environment = environment_name(before)
+    command = f"{event.kind} {event.key}: {event.reason}"
+    actor = Actor(event.agent, SOURCE, environment, command=command[:MAX_TEXT])
+    operation = Operation(
+        actor, f"memory.{event.kind}", f"memory-{event.sequence}", event.time_us, _facts(before, event)
+    )
+    if event.kind == REJECTED:
+        body = _plain(event.body)
+        operation.ends(REFUSED, f"{body.get('code', '')}: {body.get('message', event.reason)}")
+    else:
+        operation.affected(event.key)
+    return operation.before(), operation.after(event.time_us)
+
+
+def void_event(environment: str, offset: int, why: str, now_us: int) -> AuditRecord:
+    """The record of what somebody else wrote into ``memory.events``, at ``offset``, and no reader accepts."""
+    operation = Operation(
+        Actor("unknown", SOURCE, environment), "memory.foreign_write", f"memory-void-{offset}", now_us
+    )
+    operation.ends(FAILED, f"the record at offset {offset} is void: {why}")
+    return operation.after(now_us)
+
+
+def unreadable(environment: str, offset: int, why: str, now_us: int) -> AuditRecord:
+    """The record of something in ``audit.intake``, at ``offset``, that is no audit record."""
+    operation = Operation(Actor("unknown", SOURCE, environment), "audit.unreadable", f"intake-void-{offset}", now_us)
+    operation.ends(FAILED, f"the record at offset {offset} of the intake cannot be read: {why}")
+    return operation.after(now_us)
+
+
+def environment_name(view: MemoryView) -> str:
+    """What memory says the environment is; sandbox where it says nothing."""
+    entry = view.entries.get("environment")
+    return SANDBOX if entry is None else str(_plain(entry.body).get("name", SANDBOX))
+
+
+def _facts(before: MemoryView, event: MemoryEvent) -> Facts:
+    facts = Facts(command_id=event.command_id)
+    body = _plain(event.body)
+    kind, *parts = _subject(event.key, body).split("/")
+    if kind not in OF_A_MODEL or not parts:
+        return facts
+    model = parts[0]
+    version = parts[1] if len(parts) > 1 else _version(body)
+    standing = before.entries.get(event.key)
+    previous = _version(_plain(standing.body)) if kind == "plan" and standing is not None else ""
+    previous = previous or active_version(before, model) or ""
+    strategy = ""
+    if kind in DEPLOYING:
+        strategy = "weighted" if len(_shares(body)) > 1 else "all_at_once"
+    return replace(
+        facts,
+        model_name=model,
+        model_version=version,
+        previous_version=previous,
+        deployment_strategy=strategy,
+        rollback_available=previous not in ("", version) if kind in DEPLOYING else standing is not None,
+    )
+
+
+def _subject(key: str, body: dict[str, Any]) -> str:
+    """The key that an event is about: its own, or that of the command which waits for an approval."""
+    command = body.get("command")
+    return str(command.get("key", key)) if isinstance(command, dict) else key
+
+
+def _shares(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The versions of a plan that get requests."""
+    versions = body.get("versions")
+    shares = [each for each in versions if isinstance(each, dict)] if isinstance(versions, list) else []
+    return [each for each in shares if isinstance(each.get("weight_percent"), int) and each["weight_percent"] > 0]
+
+
+def _version(body: dict[str, Any]) -> str:
+    """The version that a body names, a plan's the one with the largest share."""
+    shares = _shares(body)
+    if shares:
+        body = max(shares, key=lambda each: int(each["weight_percent"]))
+    version = body.get("version", "")
+    return version if isinstance(version, str) else ""
+
+
+def _plain(body: str | None) -> dict[str, Any]:
+    try:
+        plain = json.loads(body or "{}")
+    except ValueError:
+        return {}
+    return plain if isinstance(plain, dict) else {}

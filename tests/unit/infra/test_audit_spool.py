@@ -1,0 +1,39 @@
+"""Audit records on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from infra.audit_spool import MAX_BYTES, remove, spool, spooled
+from infra.settings import Settings, load_settings
+from tests.support.audit import record
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings(data_dir=tmp_path / "data")
+
+
+def test_records_wait_in_their_order_and_are_removed(settings: Settings) -> None:
+    assert spooled(settings) == []
+    records = [record(1, "before"), record(1, "after"), record(2, "before")]
+    for each in reversed(records):
+        spool(settings, each)
+        spool(settings, each)  # written again is the same
+    waiting = spooled(settings)
+    assert [each.record for each in waiting] == records
+    remove(waiting[:2])
+    remove(waiting[:2])
+    assert [each.record for each in spooled(settings)] == records[2:]
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[1]", b"\xff", b" " * (MAX_BYTES + 1)])
+def test_what_is_no_record_is_set_aside(settings: Settings, text: bytes) -> None:
+    spool(settings, record(1))
+    folder = settings.data_dir / "audit-spool"
+    (folder / "0.json").write_bytes(text)
+    assert [each.record for each in spooled(settings)] == [record(1)]
+    assert [each.name for each in folder.glob("*.unreadable")] == ["0.unreadable"]
+    assert len(spooled(settings)) == 1
