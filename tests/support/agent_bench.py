@@ -7,6 +7,7 @@ more, as the control loop does.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -45,6 +46,8 @@ class AgentBench:
     journals: dict[str, list[JournalEntry]] = field(default_factory=dict)
     positions: dict[tuple[str, str], int] = field(default_factory=dict)
     head: MemoryHead = field(default_factory=MemoryHead)
+    _stored: list[StoredEvent] = field(default_factory=list)
+    _read: int = 0
 
     def __post_init__(self) -> None:
         for spec in self.specs:
@@ -107,13 +110,11 @@ class AgentBench:
 
     def stored(self) -> list[StoredEvent]:
         """The records of memory that can be read, forged ones too."""
-        found = []
-        for held in self.log.get(EVENTS, []):
-            try:
-                found.append(StoredEvent.of(CODEC.decode(EVENTS, held.value), held.value or b""))
-            except PoisonRecordError:
-                continue
-        return found
+        for held in self.log.get(EVENTS, [])[self._read :]:
+            with contextlib.suppress(PoisonRecordError):
+                self._stored.append(StoredEvent.of(CODEC.decode(EVENTS, held.value), held.value or b""))
+        self._read = len(self.log.get(EVENTS, []))
+        return list(self._stored)
 
     def view(self) -> MemoryView:
         """Memory as a reader who starts now folds it."""
@@ -131,12 +132,12 @@ class AgentBench:
     def _send(self, entry: JournalEntry) -> None:
         for index, effect in enumerate(entry.effects):
             if effect.topic == EVENTS:
-                self._chain(CODEC.decode(EVENTS, effect.value))
+                self.write(CODEC.decode(EVENTS, effect.value))
             else:
                 held = Held(effect.key, effect.value, effect_id(entry, index))
                 self.log.setdefault(effect.topic, []).append(held)
 
-    def _chain(self, event: Any) -> None:
+    def write(self, event: Any) -> None:
         """Append an event of memory unless it stands there, as ``streams.control.event_store`` does."""
         if event.sequence <= self.head.sequence:
             return
