@@ -24,6 +24,7 @@ from agents.golden_rules import set_golden_set
 from agents.model_rules import propose_plan, register_model, set_cache_policy
 from agents.replica_rules import note_replicas
 from agents.review_rules import declare_environment, register_signer, revoke_signer, set_environment
+from agents.scaling_rules import set_scaling_policy
 from agents.serving_rules import (
     activate_version,
     close_breaker,
@@ -158,6 +159,8 @@ def _raise_incident(state: State, command: MemoryCommand) -> Verdict:
 
 
 def _resolve_incident(state: State, command: MemoryCommand) -> Verdict:
+    if not command.key.startswith("incident/"):
+        return Refusal("invalid_body", f"Incidents stand under incident/<id>, not under {command.key}.")
     if command.key not in state.values:
         return ()
     return (Change("IncidentResolved", command.key, None),)
@@ -173,6 +176,7 @@ COMMANDS: Final[Mapping[str, tuple[frozenset[str], Callable[[State, MemoryComman
     "RegisterModel": (frozenset({"cli", "operator"}), register_model),
     "SetCachePolicy": (frozenset({"cli", "operator"}), set_cache_policy),
     "SetServingPolicy": (frozenset({"cli", "operator"}), set_serving_policy),
+    "SetScalingPolicy": (frozenset({"cli", "operator"}), set_scaling_policy),
     "ActivateVersion": (frozenset({"cli", "operator"}), activate_version),
     "SetGoldenSet": (frozenset({"cli", "operator"}), set_golden_set),
     "OpenBreaker": (frozenset({"monitor"}), open_breaker),
@@ -181,7 +185,7 @@ COMMANDS: Final[Mapping[str, tuple[frozenset[str], Callable[[State, MemoryComman
     "ProposePlan": (frozenset({"planner"}), propose_plan),
     "MarkVersionGood": (frozenset({"monitor"}), rollback.mark_version_good),
     "RaiseIncident": (frozenset({"monitor"}), _raise_incident),
-    "ResolveIncident": (frozenset({"monitor"}), _resolve_incident),
+    "ResolveIncident": (frozenset({"monitor", "cli", "operator"}), _resolve_incident),
     "NoteContext": (frozenset({"researcher"}), _note_context),
     "RegisterSigner": (frozenset({"cli", "operator", "orchestrator"}), register_signer),
     "RevokeSigner": (frozenset({"cli", "operator"}), revoke_signer),

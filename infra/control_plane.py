@@ -8,6 +8,7 @@ from typing import Final
 
 from agents.drift_case import DriftParams
 from agents.known_good import GoodParams
+from agents.load_picture import PictureParams
 from agents.monitor import MONITOR
 from agents.orchestrator import ORCHESTRATOR
 from agents.planner import PLANNER
@@ -15,7 +16,8 @@ from agents.planner import Params as PlannerParams
 from agents.researcher import RESEARCHER
 from agents.researcher import Params as ResearcherParams
 from agents.reviewer import REVIEWER
-from agents.scaler import SCALER
+from agents.scaler import Params as ScalerParams
+from agents.scaler import scaler
 from agents.validations import VALIDATIONS
 from infra.alerting import announce_alerts
 from infra.blobs import collect_regularly
@@ -54,7 +56,9 @@ def control_specs(settings: Settings) -> tuple[AgentSpec, ...]:
     drift = DriftParams(window_us=settings.drift_window_s * 1_000_000, min_rows=settings.drift_min_rows)
     good = GoodParams(min_rows=settings.known_good_rows, min_us=settings.known_good_s * 1_000_000)
     monitor = replace(MONITOR, params=replace(MONITOR.params, drift=drift, good=good))
-    return (planner, monitor, SCALER, REVIEWER, researcher, VALIDATIONS)
+    picture = PictureParams(first_slow=settings.most_executors, has_slow=settings.num_slow_lanes > 0)
+    scaling = scaler(ScalerParams(picture, most_replicas=max(1, settings.most_executors)))
+    return (planner, monitor, scaling, REVIEWER, researcher, VALIDATIONS)
 
 
 async def run_agents(context: RoleContext, specs: tuple[AgentSpec, ...]) -> None:

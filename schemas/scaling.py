@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 MOST_REPLICAS: Final = 64
@@ -68,6 +68,10 @@ class ScalingPolicy:
     idle_s: int = 300
     forecast_s: int = 0
     scale_above_rows_per_s: int = 0
+
+    def within(self, most: int) -> ScalingPolicy:
+        """The policy where there can be no more than ``most``."""
+        return replace(self, min_replicas=min(self.min_replicas, most), max_replicas=min(self.max_replicas, most))
 
     @property
     def ceiling(self) -> int:

@@ -6,7 +6,8 @@ event's record value as stored. Anything else is void: it changes nothing, and t
 Keys: ``model/<name>/<version>`` (ModelVersion), ``active/<name>`` (ActiveVersion), ``plan/<name>`` (Plan),
 ``cache/<name>`` (CachePolicy), ``serving/<name>`` (ServingPolicy), ``breaker/<name>/<version>`` (Breaker),
 ``golden/<name>`` (GoldenSet), ``good/<name>`` (KnownGood), ``rollback/<name>`` (Rollback), ``incident/<id>``
-(Incident), ``context/<id>`` (ContextSignal), ``rejections/<command id>`` (Rejection), ``replicas/<pool>`` (Replicas).
+(Incident), ``context/<id>`` (ContextSignal), ``rejections/<command id>`` (Rejection), ``replicas/<pool>`` (Replicas),
+``scaling/<pool>`` (ScalingPolicy).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from schemas.known_good import KnownGood, Rollback
 from schemas.memory import MemoryEntry, MemoryEvent
 from schemas.model import ModelVersion
 from schemas.plan import Plan
-from schemas.scaling import Replicas
+from schemas.scaling import Replicas, ScalingPolicy
 from schemas.serving import Breaker, ServingPolicy
 from streams.cache.keys import CacheScope, scope_of
 from streams.canonical import from_json
@@ -232,6 +233,11 @@ def last_rollback(view: MemoryView, model: str) -> Rollback | None:
 def rejection(view: MemoryView, command_id: str) -> Rejection | None:
     """Why a command was refused, or None if it was not (or so long ago that it was forgotten)."""
     return _typed(view, f"rejections/{command_id}", Rejection)
+
+
+def scaling_policy(view: MemoryView, pool: str) -> ScalingPolicy | None:
+    """Within what the Scaler moves a pool, or None: it is held."""
+    return _typed(view, f"scaling/{pool}", ScalingPolicy)
 
 
 def replicas(view: MemoryView, pool: str) -> Replicas | None:
