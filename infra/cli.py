@@ -37,6 +37,8 @@ COMMANDS: Final[dict[str, str]] = {
     "blobs": "List and show stored tensors, or collect those that no record names.",
     "validations": "List and show checks of model versions, or run them.",
     "reviews": "List and show requests for a review.",
+    "incidents": "List and show what is wrong and what was decided about it.",
+    "escalations": "List and show what agents handed to people.",
     "topics": "List the topics, or create what is missing.",
     "tail": "Print the records of a topic as they come.",
     "doctor": "Check everything the program needs, and say what to do.",

@@ -58,6 +58,7 @@ def policy_command(wanted: ServingPolicy, view: MemoryView, now_us: int) -> Memo
     fallbacks = f"falls back to {', '.join(wanted.fallbacks)}" if wanted.fallbacks else "no fallback"
     switches = f"{'' if wanted.hedge else 'not '}hedged, {'' if wanted.breaker else 'no '}breakers"
     promise = "" if wanted.slo is None else f", SLO {wanted.slo}"
+    promise += "" if wanted.auto_rollback else ", rolled back only by people"
     reason = f"{wanted.model}: {fallbacks}, {tries}, {switches}{promise}"
     return command_of("SetServingPolicy", f"serving/{wanted.model}", to_json(wanted), reason, view, now_us)
 

@@ -81,6 +81,12 @@ def set_(
     breaker: Annotated[
         bool | None, typer.Option("--breaker/--no-breaker", help="Keep a version that fails its requests from them.")
     ] = None,
+    auto_rollback: Annotated[
+        bool | None,
+        typer.Option(
+            "--auto-rollback/--no-auto-rollback", help="Go back from a version that fails to the last known good one."
+        ),
+    ] = None,
     slo_ms: Annotated[
         int | None, typer.Option(help="SLO: OK answers are there within so many ms (0 = no latency target).")
     ] = None,
@@ -102,7 +108,7 @@ def set_(
     """
     from dataclasses import replace
 
-    given = {"max_attempts": max_attempts, "hedge": hedge, "breaker": breaker}
+    given = {"max_attempts": max_attempts, "hedge": hedge, "breaker": breaker, "auto_rollback": auto_rollback}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if fallback and no_fallback:
         raise typer.BadParameter("give either --fallback VERSION or --no-fallback", param_hint="--fallback")

@@ -180,6 +180,17 @@ def test_incidents_open_and_close() -> None:
     assert state.values == {}
 
 
+def test_a_person_may_close_an_incident_and_nothing_else_that_way() -> None:
+    alert = Alert("a1", "process_silent", "edge-0", "critical", "silent", "{}", False, 5, ())
+
+    def close(key: str) -> MemoryCommand:
+        return MemoryCommand(f"x/{key}", "cli", "ResolveIncident", key, -1, "", "looked into", (), 5)
+
+    _, (*_, closed, wrong) = run(register(model_version()), alert, close("incident/a1"), close("active/digits"))
+    assert [(each.kind, each.key) for each in events(closed)] == [("IncidentResolved", "incident/a1")]
+    assert refusal(wrong).code == "invalid_body"
+
+
 def test_context_is_noted() -> None:
     signal = ContextSignal("s1", "constraint", "model/*", "{}", "rules file", 9)
     command = MemoryCommand("n1", "researcher", "NoteContext", "context/s1", -1, to_json(signal), "rule", (), 9)

@@ -52,7 +52,7 @@ def test_a_row_is_the_policy_beside_the_active_version() -> None:
     view = memory(MODEL, ActiveVersion("digits", "v1.0.0"))
     assert policy_row(ServingPolicy("digits", ("v2.0.0",)), view) == {
         "model": "digits", "active_version": "v1.0.0", "fallbacks": ["v2.0.0"], "max_attempts": 2, "hedge": False,
-        "breaker": True, "slo": None,
+        "breaker": True, "slo": None, "auto_rollback": True,
     }  # fmt: skip
 
 
