@@ -8,6 +8,7 @@ camera's) differ more than chance says: therefore the PSI has to be large, too.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from schemas.reference import Measure, Reference
@@ -89,7 +90,6 @@ class Case:
 
     reference: Reference
     measures: tuple[MeasureDrift, ...]
-    missing_before: tuple[float, ...]
     params: DriftParams
 
     @property
@@ -110,7 +110,7 @@ class Case:
 
     @property
     def bad(self) -> tuple[MeasureDrift, ...]:
-        """Measures with too many missing values, or values out of range."""
+        """Elements of inputs with too many missing values, or values out of range."""
         return self._bad(1)
 
     @property
@@ -120,12 +120,10 @@ class Case:
 
     @property
     def worst(self) -> tuple[MeasureDrift, ...]:
-        """The measures that differ most, and those with bad data, worst first."""
-        bad = {each.name for each in self.bad}
+        """The measures that differ most, worst first, and some of those with bad data."""
         order = sorted(self.measures, key=lambda each: (-each.psi, -each.outside_percent, each.name))
-        first = [each for each in order if each.name in bad][: SHOWN // 2]
-        rest = [each for each in order if each not in first]
-        return (*rest[: SHOWN - len(first)], *first)
+        late = [each for each in order[SHOWN:] if each in self.bad][: SHOWN // 2]
+        return (*order[: SHOWN - len(late)], *late)
 
     def _share(self, percent: float) -> bool:
         inputs = [each for each in self.measures if not each.is_output]
@@ -135,20 +133,28 @@ class Case:
     def _bad(self, part: int) -> tuple[MeasureDrift, ...]:
         return tuple(
             each
-            for each, before in zip(self.measures, self.missing_before, strict=True)
-            if (each.missing_percent - before) * part >= self.params.missing_percent
-            or each.outside_percent * part >= self.params.outside_percent
+            for each, (measure, is_output) in zip(self.measures, _all(self.reference), strict=True)
+            if not is_output and measure.kind == "element" and self._is_bad(each, measure, part)
         )
+
+    def _is_bad(self, each: MeasureDrift, measure: Measure, part: int) -> bool:
+        before = _percent(measure.num_missing, self.reference.num_rows)
+        is_missing = (each.missing_percent - before) * part >= self.params.missing_percent
+        return is_missing or each.outside_percent * part >= self.params.outside_percent
 
 
 def compared(reference: Reference, counts: tuple[MeasureCounts, ...], params: DriftParams) -> Case:
     """The case of rows that were counted by a reference's bins."""
-    measures: list[MeasureDrift] = []
-    for tensor in reference.tensors:
-        for measure in tensor.measures:
-            measures.append(_measured(measure, counts[len(measures)], is_output=tensor.is_output))
-    before = tuple(_percent(each.num_missing, reference.num_rows) for each in reference.measures)
-    return Case(reference, tuple(measures), before, params)
+    measures = tuple(
+        _measured(measure, each, is_output=is_output)
+        for (measure, is_output), each in zip(_all(reference), counts, strict=True)
+    )
+    return Case(reference, measures, params)
+
+
+def _all(reference: Reference) -> Iterator[tuple[Measure, bool]]:
+    """Each measure, and whether it is of an output."""
+    return ((measure, tensor.is_output) for tensor in reference.tensors for measure in tensor.measures)
 
 
 def _measured(measure: Measure, counts: MeasureCounts, *, is_output: bool) -> MeasureDrift:

@@ -22,12 +22,12 @@ def set_reference(state: State, command: MemoryCommand) -> Verdict:
     standing = state.values.get(f"model/{reference.model}/{reference.version}")
     if standing is None:
         return Refusal("unknown_version", f"{reference.model} has no version {reference.version}.")
-    body = to_json(reference)
-    if len(body.encode()) > MAX_BYTES:
-        return Refusal("too_large", f"A reference has at most {MAX_BYTES} bytes, not {len(body.encode())}.")
     facts = from_json(ModelVersion, standing.body, newer=True)
     for problem in _problems(reference, facts):
         return Refusal("invalid_reference", f"The reference of {name} is wrong: {problem}.")
+    body = to_json(reference)
+    if len(body.encode()) > MAX_BYTES:
+        return Refusal("too_large", f"A reference has at most {MAX_BYTES} bytes, not {len(body.encode())}.")
     return (Change("ReferenceSet", key, body),)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -35,7 +36,7 @@ def from_json(cls: type[_T], text: str, *, newer: bool = False) -> _T:
     """
     try:
         return typing.cast("_T", _reader(typing.cast("Any", cls), newer)(json.loads(text)))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise PoisonRecordError("garbage", f"not a {cls.__name__}: {error}") from error
 
 
@@ -98,6 +99,8 @@ def _exactly(kind: type[Any]) -> _Reader:
 def _float(plain: Any) -> float:
     if isinstance(plain, bool) or not isinstance(plain, int | float):
         raise TypeError(f"expected a number, found {type(plain).__name__}")
+    if not math.isfinite(plain):  # JSON has none, but Python's reader does, and ``to_json`` refuses them
+        raise ValueError(f"{plain!r} is not a finite number")
     return float(plain)
 
 

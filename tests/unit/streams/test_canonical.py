@@ -114,6 +114,14 @@ def test_what_a_later_release_means_otherwise_is_poison_for_all() -> None:
         from_json(Plan, '{"model":1,"versions":[],"max_batch_size":1,"timeout_ms":1,"more":0}', newer=True)
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1" + 400 * "0"])
+def test_numbers_that_could_not_be_written_are_not_read(number: str) -> None:
+    text = to_json(Everything(b"", None, (0, ""), 0.5))
+    assert "0.5" in text
+    with pytest.raises(PoisonRecordError):
+        from_json(Everything, text.replace("0.5", number))
+
+
 def test_nan_and_foreign_types_are_refused() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         to_json(Everything(b"", None, (0, ""), float("nan")))

@@ -41,10 +41,10 @@ def test_psi_is_symmetric_never_negative_and_zero_for_the_same(pairs: list[tuple
 
 
 @pytest.mark.parametrize("num_bins", [2, 3, 5, 10, 20, 65])
-def test_what_chance_makes_of_psi_is_scipys_chi_square(num_bins: int) -> None:
+def test_what_chance_makes_of_psi_is_scipys_chi_square_or_a_little_more(num_bins: int) -> None:
     quantile = stats.chi2.isf(stats.norm.sf(Z), num_bins - 1)
     found = psi_by_chance(500, 2_000, num_bins)
-    assert found == pytest.approx(quantile * (1 / 500 + 1 / 2_000), rel=0.03)
+    assert 0.99 < found / (quantile * (1 / 500 + 1 / 2_000)) < (1.1 if num_bins < 5 else 1.04)
 
 
 def test_a_single_bin_or_no_rows_have_no_chance() -> None:
