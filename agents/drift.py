@@ -192,9 +192,9 @@ def _alert(watched: Watched, kind: Kind, case: Case, message: str, now_us: int, 
     reference, params = watched.reference, case.params
     total = watched.total if watched.slots else Slot(0, 0, 0, ())
     evidence = Evidence(
-        *(reference.model, reference.version, watched.identity, reference.num_rows, params.window_us // 1_000_000),
-        *(total.num_rows, total.num_sampled, params.psi, len(case.measures), len(case.drifting), case.worst),
-    )
+        reference.model, reference.version, watched.identity, reference.num_rows, params.window_us // 1_000_000,
+        total.num_rows, total.num_sampled, params.psi, len(case.measures), len(case.drifting), case.worst,
+    )  # fmt: skip
     raised_us = watched.drift_us if kind == "drift" else watched.quality_us
     alert = Alert(
         alert_id=f"{kind}/{reference.model}/{reference.version}/{raised_us}",

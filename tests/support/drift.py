@@ -10,7 +10,7 @@ from executors.reference import make_reference
 from executors.tally import CAPACITY, TensorTally
 from schemas.model import ModelVersion, TensorSpec
 from schemas.reference import Reference
-from schemas.statistics import VersionStatistics
+from schemas.statistics import MeasureCounts, VersionStatistics
 from streams.canonical import to_json
 from streams.columns import Array
 from streams.references import reference_id
@@ -41,7 +41,7 @@ def reference(num_rows: int = 1_000) -> Reference:
 def told(of: Reference, inputs: Array, end_us: int, executor: str = "executor-0") -> VersionStatistics:
     """An executor's window of 5 s in which exactly these rows were looked at."""
     arrays = {"x": inputs, **answers(inputs)}
-    measures = []
+    measures: list[MeasureCounts] = []
     for tensor in of.tensors:
         tally = TensorTally(tensor)
         for first in range(0, len(inputs), CAPACITY):

@@ -142,9 +142,7 @@ async def test_windows_are_sent_and_what_cannot_be_sent_is_left_out(caplog: pyte
     producer, codec, rows = FakeProducer(), Codec(SchemaIds.local()), RowStatistics("executor-0", T)
     producer.error = KafkaConnectionError()
     view = view_of(REFERENCE)
-    running = asyncio.ensure_future(
-        send_statistics(producer, codec, rows, lambda: view, 0.01)  # type: ignore[arg-type]
-    )
+    running = asyncio.ensure_future(send_statistics(producer, codec, rows, lambda: view, 0.01))
 
     def fed() -> bool:
         if rows.watched:

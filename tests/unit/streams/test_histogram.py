@@ -56,7 +56,8 @@ def test_samples_of_one_distribution_hardly_ever_exceed_chance_and_of_another_do
     edges = np.quantile(rng.normal(size=100_000), np.arange(0.1, 1, 0.1))
 
     def counts(shift: float, size: int) -> list[int]:
-        return np.bincount(np.searchsorted(edges, rng.normal(shift, 1, size), "right"), minlength=10).tolist()
+        found: list[int] = np.bincount(np.searchsorted(edges, rng.normal(shift, 1, size)), minlength=10).tolist()
+        return found
 
     bound = psi_by_chance(500, 300, 10)
     same = [psi(counts(0, 500), counts(0, 300)) for _ in range(2_000)]
