@@ -26,6 +26,7 @@ COMMANDS: Final[dict[str, str]] = {
     "infer": "Send one request and print its result.",
     "models": "Register, list, show and activate models.",
     "serving": "Show or set fallbacks, tries, hedging and breakers of a model.",
+    "scaling": "Show or set within what the number of executors moves.",
     "cache": "Cache answers of models, or no more; hits, and warming it.",
     "memory": "Show the memory, its history, its state at a time; verify it.",
     "replay": "Decide the control agents' journals once more, and compare.",

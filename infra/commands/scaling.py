@@ -1,0 +1,168 @@
+"""``isos scaling``: how many executors there are, and within what the Scaler moves them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infra.commands.controlled import controlled
+from infra.commands.output import Output, OutputOption, examples, new_app, settings_of, write
+
+if TYPE_CHECKING:
+    from infra.scaling_control import ScalingControl
+    from infra.settings import Settings
+    from schemas.scaling import ScalingPolicy
+    from streams.memory_view import MemoryView
+
+app = new_app(has_verbs=True)
+
+
+@app.command(epilog=examples("isos scaling show", "isos scaling show --output json"))
+def show(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
+    """Show the policy of the executors and how many are ready.
+
+    `isos timeline` shows each step with its reason.
+    """
+    from infra.scaling_control import ScalingControl, standing
+
+    async def run(control: ScalingControl) -> tuple[ScalingPolicy, MemoryView]:
+        return standing(control.view), control.view
+
+    policy, view = controlled(settings_of(ctx), ScalingControl, run)
+    row = policy_row(policy, view)
+    write([table_row(row)], output, row)
+    if output is Output.TABLE and not row["is_set"]:
+        typer.echo("No policy is set: the number of executors stays. `isos scaling set --help` says how.", err=True)
+
+
+@app.command(
+    "set",
+    epilog=examples(
+        "isos scaling set --min-replicas 1 --max-replicas 4",
+        "isos scaling set --target-utilization 70 --downscale-delay-s 120",
+        "isos scaling set --min-replicas 0 --idle-s 600",
+        "isos scaling set --cost-per-replica 0.35 --budget 1.5",
+    ),
+)
+def set_(
+    ctx: typer.Context,
+    min_replicas: Annotated[
+        int | None, typer.Option(min=0, max=64, help="Fewest executors; 0 lets an idle pool sleep.")
+    ] = None,
+    max_replicas: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Most executors (and the setting max_executors).")
+    ] = None,
+    target_utilization: Annotated[
+        int | None, typer.Option(min=10, max=95, help="Percent of its time that an executor is to be busy.")
+    ] = None,
+    target_ongoing_requests: Annotated[
+        int | None, typer.Option(min=0, help="Items under way per executor (0 = not looked at).")
+    ] = None,
+    lag_threshold: Annotated[
+        int | None, typer.Option(min=0, help="Items that wait per executor (0 = not looked at).")
+    ] = None,
+    drain_s: Annotated[
+        int | None, typer.Option(min=1, max=86_400, help="In what time a backlog is to be gone.")
+    ] = None,
+    upscale_delay_s: Annotated[
+        int | None, typer.Option(min=0, max=86_400, help="How long more must be needed without a break.")
+    ] = None,
+    downscale_delay_s: Annotated[
+        int | None, typer.Option(min=0, max=86_400, help="How long fewer must be needed without a break.")
+    ] = None,
+    cooldown_s: Annotated[
+        int | None, typer.Option(min=0, max=86_400, help="Least time from one step's end to the next.")
+    ] = None,
+    cost_per_replica: Annotated[
+        float | None, typer.Option(min=0, max=1e9, help="Cost of an executor per hour, in any currency (0 = none).")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(min=0, max=1e9, help="Most that all executors may cost per hour (0 = any).")
+    ] = None,
+    idle_s: Annotated[
+        int | None, typer.Option(min=0, max=86_400, help="With a least of 0: time without a request, then sleep.")
+    ] = None,
+    forecast_s: Annotated[
+        int | None, typer.Option(min=0, max=86_400, help="How far ahead the load is foreseen (0 = not).")
+    ] = None,
+    scale_above: Annotated[
+        int | None, typer.Option(min=0, help="Requests per second below which the fewest suffice.")
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Change what is named and leave the rest.
+
+    Exit code 4 when the Orchestrator refuses, 5 when it does not answer in time.
+    """
+    from dataclasses import replace
+
+    given = {
+        "min_replicas": min_replicas, "max_replicas": max_replicas, "target_utilization_percent": target_utilization,
+        "target_ongoing_requests": target_ongoing_requests, "lag_threshold": lag_threshold, "drain_s": drain_s,
+        "upscale_delay_s": upscale_delay_s, "downscale_delay_s": downscale_delay_s, "cooldown_s": cooldown_s,
+        "cost_per_replica_milli": milli(cost_per_replica), "budget_milli": milli(budget), "idle_s": idle_s,
+        "forecast_s": forecast_s, "scale_above_rows_per_s": scale_above,
+    }  # fmt: skip
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if not changes:
+        raise typer.BadParameter("say what to change; `isos scaling show` shows what stands", param_hint="set")
+
+    def changed(now: ScalingPolicy) -> ScalingPolicy:
+        wanted = replace(now, **changes)
+        if wanted.problem:
+            raise typer.BadParameter(wanted.problem, param_hint="set")
+        return wanted
+
+    from infra.scaling_control import ScalingControl
+
+    async def run(control: ScalingControl) -> tuple[ScalingPolicy, MemoryView]:
+        policy = await control.set_policy(changed)
+        return policy, control.view
+
+    settings = settings_of(ctx)
+    policy, view = controlled(settings, ScalingControl, run)
+    row = policy_row(policy, view)
+    write([table_row(row)], output, row)
+    if hint := too_many(policy, settings):
+        typer.echo(hint, err=True)
+
+
+def milli(money: float | None) -> int | None:
+    """Thousandths of what a person gives."""
+    return None if money is None else round(money * 1_000)
+
+
+def too_many(policy: ScalingPolicy, settings: Settings) -> str:
+    """A sentence where the stack cannot have as many executors as the policy allows, or an empty string."""
+    if policy.ceiling <= settings.most_executors:
+        return ""
+    return (
+        f"The stack starts at most {settings.most_executors} executors: for {policy.ceiling}, start it with "
+        f"--set max_executors={policy.ceiling} (each has a lane of its own)."
+    )
+
+
+def policy_row(policy: ScalingPolicy, view: MemoryView) -> dict[str, Any]:
+    """A policy beside how many executors are ready (None: nobody has said); money as people give it."""
+    from streams.lane_class import POOL
+    from streams.memory_view import replicas, scaling_policy
+
+    row, noted = asdict(policy), replicas(view, POOL)
+    money = {name: row.pop(f"{name}_milli") / 1_000 or None for name in ("cost_per_replica", "budget")}
+    ready = None if noted is None else noted.replicas
+    return {
+        "pool": row.pop("pool"),
+        "is_set": scaling_policy(view, POOL) is not None,
+        "replicas": ready,
+        **row,
+        **money,
+    }
+
+
+def table_row(row: dict[str, Any]) -> dict[str, Any]:
+    """What a line of a terminal has room for: the rest that is set follows as one text."""
+    head = ("pool", "replicas", "min_replicas", "max_replicas")
+    rest = {name: value for name, value in row.items() if name not in (*head, "is_set") and value}
+    return {**{name: row[name] for name in head}, "rules": ", ".join(f"{name} {value}" for name, value in rest.items())}
