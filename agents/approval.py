@@ -3,8 +3,8 @@
 Where ``environment`` stands in memory, the Orchestrator parks a command of a gated kind: ``ReviewOpened`` under
 ``review/r<sequence>`` with the command itself, its digest and a deadline. Votes are signed by registered people. The
 Reviewer checks a vote (``refused_vote``), and the Orchestrator, which trusts nobody, checks what the Reviewer says once
-more (``outcome``). One decision is noted per review, under ``decision/<id>`` (the last 256), and the review is gone;
-then the command is judged anew against memory as it stands.
+more (``outcome``). One decision is noted per review, under ``decision/<id>`` (the last 256), its command is judged anew
+against memory as it stands, and last the review is gone.
 
 An author cannot be believed unsigned, so outside a sandbox a gated command must be signed by a registered person, who
 may reject it, but not approve it. A new person signs its own registration; whoever approves that vouches for it.
@@ -210,18 +210,16 @@ def outcome(state: State, decision: ReviewDecision, now_us: int, judge: Judge) -
     command, who = review.command, decision.decided_by
     reason = f"{command.reason}; {decision.decision} by {who}: {decision.reason}"
     command = replace(command, reason=reason)
-    closed: list[Change] = [
-        Change(_CLOSING[decision.decision], f"review/{decision.review_id}", None),
-        Change("DecisionNoted", f"decision/{decision.review_id}", to_json(decision)),
-    ]
+    noting = [Change("DecisionNoted", f"decision/{decision.review_id}", to_json(decision))]
     noted = sorted(keys_below(state, "decision/"), key=lambda key: int(key.partition("/r")[2]))
-    closed += [Change("DecisionForgotten", key, None) for key in noted[: max(0, len(noted) + 1 - KEPT_DECISIONS)]]
+    noting += [Change("DecisionForgotten", key, None) for key in noted[: max(0, len(noted) + 1 - KEPT_DECISIONS)]]
     verdict: Verdict = judge(state, review.command)
     if decision.decision != "approved":
         how = "rejected by" if decision.decision == "rejected" else "called expired by"
         sentence = f"{decision.review_id} was {how} {decision.decided_by}: {decision.reason}"
         verdict = Refusal(f"review_{decision.decision}", sentence)
-    return ((command, tuple(closed)), (command, verdict)), NO_EFFECTS
+    closing = Change(_CLOSING[decision.decision], f"review/{decision.review_id}", None)  # last: now all of it stands
+    return ((command, tuple(noting)), (command, verdict), (command, (closing,))), NO_EFFECTS
 
 
 def _accepted(state: State, decision: ReviewDecision, now_us: int) -> OpenReview | Refusal:

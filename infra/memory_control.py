@@ -20,7 +20,7 @@ from streams.watch import MemoryWatch, WatchTimeoutError
 
 COMMANDS_TOPIC: Final = "memory.commands"
 SEND_TIMEOUT_S: Final = 10.0
-NOT_FOUND: Final = ("unknown_model", "unknown_version")
+NOT_FOUND: Final = ("unknown_model", "unknown_version", "unknown_review")
 
 
 class ChangeRefusedError(IsosError):

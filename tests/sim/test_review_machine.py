@@ -183,6 +183,7 @@ class Judged:
         self.signers: dict[str, Signer] = {}
         self.reviews: dict[str, OpenReview] = {}
         self.closed: dict[str, str] = {}
+        self.noted: dict[str, str] = {}
         self.approved: dict[str, str] = {}
         self.applied: set[str] = set()
 
@@ -197,6 +198,7 @@ class Judged:
             assert name in self.reviews
             assert name not in self.closed
             self.closed[name] = CLOSED[event.kind]
+            assert self.closed[name] == self.noted[name]
         elif event.kind == "DecisionNoted":
             self.decided(name, from_json(ReviewDecision, event.body or ""), event.time_us)
         elif kind in ("active", "environment") and event.command_id not in ("c1", "c2", "c3", "c6"):
@@ -206,7 +208,8 @@ class Judged:
 
     def decided(self, name: str, decision: ReviewDecision, time_us: int) -> None:
         review = self.reviews[name]
-        assert decision.decision == self.closed[name]
+        assert name not in self.closed
+        self.noted[name] = decision.decision
         if decision.decision == "expired":
             assert time_us >= review.request.deadline_us
             return
