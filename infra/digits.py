@@ -87,6 +87,19 @@ def prepare(folder: Path) -> Digits:
     return digits
 
 
+def rotated(images: np.ndarray[Any, Any], quarter_turns: int = 1) -> np.ndarray[Any, Any]:
+    """The images (uint8 [n, 64]) turned counterclockwise: rows that no model of upright digits was made for."""
+    side = int(PIXELS**0.5)
+    turned = np.rot90(images.reshape(-1, side, side), quarter_turns, axes=(1, 2))
+    return np.ascontiguousarray(turned).reshape(-1, PIXELS)
+
+
+def noisy(images: np.ndarray[Any, Any], deviation: float = 4.0, seed: int = SEED) -> np.ndarray[Any, Any]:
+    """The images with normal noise of so many grey levels, within 0 to ``DARKEST``; the same seed, the same noise."""
+    noise = np.random.default_rng(seed).normal(0.0, deviation, images.shape)
+    return np.clip(np.rint(images + noise), 0, DARKEST).astype(np.uint8)
+
+
 def train(seed: int = SEED) -> tuple[bytes, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Train on 70 % and return the ONNX bytes, the held-out images (uint8 [n, 64]) and labels (int64 [n])."""
     # Imported here: half a second that only set-up pays.

@@ -10,7 +10,7 @@ import pytest
 
 from executors.manifest import read_manifest
 from executors.session import ModelSession
-from infra.digits import MODEL, VERSION, Digits, prepare
+from infra.digits import MODEL, VERSION, Digits, noisy, prepare, rotated
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +42,20 @@ def test_a_complete_directory_is_left_alone(digits: Digits) -> None:
 
 def test_training_again_gives_the_same_bytes(digits: Digits, tmp_path: Path) -> None:
     assert prepare(tmp_path).model.read_bytes() == digits.model.read_bytes()
+
+
+def test_a_digit_is_turned_and_comes_back_after_four_quarters() -> None:
+    image = np.arange(64, dtype=np.uint8)[None] % 17
+    turned = rotated(image)
+    assert turned[0, 0] == image[0, 7]
+    assert rotated(image, 4).tolist() == image.tolist()
+    assert rotated(rotated(image), 3).tolist() == image.tolist()
+
+
+def test_noise_is_the_same_each_time_and_stays_within_the_grey_levels() -> None:
+    images = np.full((20, 64), 8, np.uint8)
+    made = noisy(images)
+    assert made.tolist() == noisy(images).tolist()
+    assert made.dtype == np.uint8
+    assert (int(made.min()), int(made.max())) == (0, 16)
+    assert 3 < made.std() < 4.5
