@@ -20,8 +20,7 @@ PROBES = 60
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     folder = tmp_path_factory.mktemp("scaling")
-    one = {"edges": 1, "routers": 1, "executors": 1, "validators": 1, "partitions": 1}
-    with two_of_each(folder, **one, max_executors=3) as running:
+    with two_of_each(folder, edges=1, routers=1, executors=1, validators=1, partitions=1, max_executors=3) as running:
         yield running
 
 

@@ -50,7 +50,7 @@ def routed(given_frame: InferenceFrame, view: MemoryView, now_us: int = T + 5) -
 
 def versions(effects: Effects) -> dict[int, str]:
     """Version by offset of the rows that go on."""
-    found = {}
+    found: dict[int, str] = {}
     for sent in effects:
         if sent.topic == "inference.routed":
             offsets, starts = Columns.of(sent.frame).offsets.tolist(), segment_starts(sent.frame)
