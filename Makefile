@@ -2,7 +2,7 @@ STARTED_AT := $(shell date +%s.%N)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down fmt check test bench profile sim integration chaos lock image image-test test-gpu bench-gpu
+.PHONY: help setup demo up down fmt check test bench profile scenario-day sim integration chaos lock image image-test test-gpu bench-gpu
 
 # That of .venv, else the first suitable one on PATH, unless another is much faster; `make PYTHON=... target` names one.
 ifeq ($(origin PYTHON),undefined)
@@ -66,6 +66,9 @@ test: setup ## Everything: check, sim, integration, chaos; the last line counts 
 
 bench: setup ## Measure: make bench SCENARIO=headline REPEAT=3; `python -m infra.bench --help` lists the scenarios
 	@$(BIN)/python -m infra.bench $(SCENARIO) --repeat $(REPEAT)
+
+scenario-day: setup ## A day of the control plane in a few minutes: deploy, load, drift, roll-back, faults (KEEP=1 leaves it up)
+	@KEEP=$(KEEP) $(BIN)/python -m infra.day
 
 profile: setup ## What a request costs per process, and flame graphs (RATE=1850 MODELS=12)
 	@$(BIN)/python -m infra.bench.profile --rate $(RATE) --models $(MODELS)

@@ -75,7 +75,8 @@ def _confirmation(done: ScaleConfirmation) -> Told:
 
 
 def _validation(check: Validation) -> Told:
-    what = f"check {check.check} {'passed' if check.passed else 'failed'}"
+    outcome = check.outcome or ("passed" if check.passed else "failed")  # the first release did not say
+    what = f"check {check.check} {outcome.replace('_', ' ')}"
     return check.time_us, "validator", what, f"{check.model} {check.version}", check.message
 
 
