@@ -65,7 +65,7 @@ async def test_an_agent_of_ours_is_replayed_to_its_first_difference(monkeypatch:
 
 
 async def test_what_an_older_or_a_newer_release_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Journals(Connection("127.0.0.1:1"), CODEC, 8).num_unknown == 2
+    assert Journals(Connection("127.0.0.1:1"), CODEC, len(JOURNALED_AGENTS) + 2).num_unknown == 2
     older = Journals(Connection("127.0.0.1:1"), CODEC, 2)
     assert older.num_unknown == 0
     with pytest.raises(NoJournalError, match="no partition for the monitor") as caught:
