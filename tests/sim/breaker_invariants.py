@@ -24,15 +24,16 @@ def stir(world: World, name: str) -> str:
     version, chance = rng.choice(VERSIONS), rng.random()
     if chance < 0.2:
         policy = ServingPolicy(name, tuple(dict.fromkeys(rng.choices(VERSIONS, k=rng.randint(0, 2)))))
-        return _send(world, "cli", "SetServingPolicy", f"serving/{name}", policy)
+        return ask(world, "cli", "SetServingPolicy", f"serving/{name}", policy)
     if chance < 0.3:
-        return _send(world, "cli", "ActivateVersion", f"active/{name}", ActiveVersion(name, version))
+        return ask(world, "cli", "ActivateVersion", f"active/{name}", ActiveVersion(name, version))
     kind, state = rng.choice((("OpenBreaker", "open"), ("HalfOpenBreaker", "half_open"), ("CloseBreaker", "open")))
     breaker = Breaker(name, version, state, "by chance", world.now_us, 15_000_000)  # type: ignore[arg-type]
-    return _send(world, "monitor", kind, f"breaker/{name}/{version}", breaker)
+    return ask(world, "monitor", kind, f"breaker/{name}/{version}", breaker)
 
 
-def _send(world: World, agent: str, kind: str, key: str, body: Any) -> str:
+def ask(world: World, agent: str, kind: str, key: str, body: Any) -> str:
+    """Send a command to memory, whatever version its key has."""
     text = "" if kind == "CloseBreaker" else to_json(body)
     command = MemoryCommand(f"{key}/{world.number()}", agent, kind, key, -1, text, "", (), world.now_us)
     world.append("memory.commands", 0, key.encode(), world.codec.encode("memory.commands", command))

@@ -6,8 +6,6 @@ import hashlib
 from collections.abc import Callable
 from typing import Final
 
-from agents.orchestrator import ORCHESTRATOR
-from agents.planner import PLANNER
 from schemas.journal import JournalEntry
 from streams.canonical import from_json
 from streams.control.journal import EFFECT_HEADER, effect_id
@@ -15,6 +13,7 @@ from streams.control.replay import Replay
 from streams.memory_log import LogRecord
 from streams.memory_view import ActiveVersion, MemoryHead, MemoryView, StoredEvent, extend, void_reason
 from streams.topics import JOURNALED_AGENTS
+from tests.sim.agent_invariants import AgentInvariants
 from tests.sim.group import Place
 from tests.sim.world import World
 
@@ -40,7 +39,8 @@ class ControlInvariants:
         self.versions: dict[str, int] = {}
         self.active: dict[str, str] = {}
         self.journal: dict[str, int] = {}
-        self.replays = {spec.name: Replay(spec, world.codec) for spec in (ORCHESTRATOR, PLANNER)}
+        self.replays = {spec.name: Replay(spec, world.codec) for spec in world.agents}
+        self.agents = AgentInvariants(world, violated)
         self.cursors: dict[tuple[str, Place], int] = {}
         self.sources: set[tuple[str, str]] = set()
         self.effects: dict[str, tuple[str, bytes | None]] = {}
@@ -105,6 +105,7 @@ class ControlInvariants:
         self.cursors[entry.agent, place] = max(entry.input_offset, self.cursors.get((entry.agent, place), -1))
         if entry.effect_source:
             self.sources.add((entry.agent, entry.effect_source))
+        self.agents.journaled(entry)
         for index, effect in enumerate(entry.effects):
             if effect.topic == EVENTS:
                 self.events[self.world.codec.decode(EVENTS, effect.value).sequence] = effect.value
@@ -129,9 +130,10 @@ class ControlInvariants:
         self.sent.add(source)
 
     def committed(self, agent: str, record: LogRecord) -> None:
-        """A committed input is in the journal, or carried an effect that is."""
+        """A committed input is in the journal, or carried an effect that is, or told the agent nothing."""
         place = (record.topic, record.partition)
         known = record.offset <= self.cursors.get((agent, place), -1)
+        known = known or (agent, id(self.world.readable(record.topic, record.value))) in self.world.ignored
         if not known and (agent, source_header(record)) not in self.sources:
             self.violated(COMMITTED, f"{record.topic}@{record.offset} is not in the journal of {agent}")
 

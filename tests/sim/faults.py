@@ -10,7 +10,7 @@ from streams.terminals import Terminals
 from tests.sim.processes import Process
 from tests.sim.profile import FAULTS
 from tests.sim.redis_double import answers_of
-from tests.sim.roles import KINDS
+from tests.sim.roles import kinds
 from tests.sim.world import World
 
 FRAMES = ("inference.admitted", "inference.routed", "inference.retries", "inference.executed")
@@ -42,7 +42,7 @@ class Fleet:
         """Start ``instances`` of each role."""
         slots = [
             Slot(kind, f"{kind.role}-{number}", kind(world, f"{kind.role}-{number}"))
-            for kind in KINDS
+            for kind in kinds(world.profile.control)
             for number in range(instances)
         ]
         return cls(world, slots)

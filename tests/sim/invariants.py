@@ -9,9 +9,10 @@ from bisect import bisect_left
 
 import numpy as np
 
-from agents.route import home_lane
+from agents.route import home_lane, num_ready
 from schemas.frame import InferenceFrame
 from schemas.ledger import LedgerCheckpoint
+from schemas.plan import Plan
 from schemas.result import InferenceResult
 from streams.columns import HEDGE, segment_starts
 from streams.ledger import source_of
@@ -64,6 +65,13 @@ def coordinates(frame: InferenceFrame) -> list[Coordinate]:
     offsets = np.frombuffer(frame.offsets, "<i8").tolist()
     rows = [(frame.partition, offset) for offset in offsets]
     return [copy_of(row) if role == HEDGE else row for row, role in zip(rows, frame.roles, strict=True)]
+
+
+def _may_go(effective: Plan, ready: int | None, lane: int, *, elsewhere: bool) -> bool:
+    """Whether a frame of a plan's rows may stand in a lane; ``elsewhere``: a copy, or another try."""
+    if ready is None:
+        return (home_lane(effective, LANES) != lane) == elsewhere
+    return lane < max(1, ready) or (lane == home_lane(effective, LANES) and effective.lane >= 0)
 
 
 def copy_of(row: Coordinate) -> Coordinate:
@@ -221,7 +229,7 @@ class Invariants:
             elif segment.model in ordered_models(view):
                 for row in range(first, first + segment.num_rows):
                     self.order.routed(frame, segment.model, row, partition, home_lane(effective, LANES))
-            elif (home_lane(effective, self.world.log.partitions(topic)) != partition) != elsewhere:
+            elif not _may_go(effective, num_ready(view), partition, elsewhere=elsewhere):
                 self.violated(PLANNED, f"{segment.model} went to lane {partition}, which is not the plan's")
             elif copies and not effective.hedge:
                 self.violated(PLANNED, f"a row of {segment.model} was copied, which no plan says")

@@ -33,6 +33,8 @@ class Process:
 
     role = ""
     loopback = True
+    share = 1
+    """How many times the others' callbacks it runs in a step: one per agent that it is."""
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
@@ -101,7 +103,7 @@ class Process:
 
     def run(self) -> str:
         """Some callbacks."""
-        done = self.loop.run_some(self.world.rng.choice(self.world.profile.bursts))
+        done = self.loop.run_some(self.share * self.world.rng.choice(self.world.profile.bursts))
         self.look()
         return f"{done} callbacks"
 

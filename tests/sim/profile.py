@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 FOREVER_US: Final = 100_000_000_000
+REPORT: Final = 0.1
 FAULTS: Final = (
     "crash",
     "freeze",
@@ -39,6 +40,8 @@ class Profile:
     come again. ``passing``: share of requests that fail some times by themselves; ``poor``: few may be tried again.
     ``hedged``: rows that take long go to another lane too.
     ``ordered``: a model keeps the order of its keys. ``breakers``: versions' breakers move, and they have fallbacks.
+    ``control``: all control agents run, not only Orchestrator and Planner. ``report``: chance that they are told of
+    something.
     """
 
     request: float = 0.06
@@ -64,6 +67,8 @@ class Profile:
     hedged: bool = False
     ordered: bool = False
     breakers: bool = False
+    control: bool = False
+    report: float = 0.0
 
     @classmethod
     def drawn(cls, rng: random.Random) -> Profile:
@@ -71,6 +76,7 @@ class Profile:
         weights = {fault: rng.choice((0.0, 0.0, 0.3, 1.0, 3.0)) for fault in FAULTS}
         if not any(weights.values()):
             weights["crash"] = 1.0
+        control = rng.getstate()[1][12] % 3 == 0
         return cls(
             request=rng.choice((0.02, 0.05, 0.1)),
             operator=rng.choice((0.002, 0.02)),
@@ -93,7 +99,9 @@ class Profile:
             cached=rng.getstate()[1][7] % 3 == 0,  # drawn without a draw: the other worlds stay what they were
             hedged=rng.getstate()[1][8] % 3 == 0,
             ordered=rng.getstate()[1][9] % 3 == 0,
-            breakers=rng.getstate()[1][10] % 3 == 0,
+            breakers=rng.getstate()[1][10] % 3 == 0 or control,
+            control=control,
+            report=REPORT if control else 0.0,
         )
 
     @classmethod

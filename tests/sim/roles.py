@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 
 from agents.admission import AdmissionPolicy, admit
-from agents.orchestrator import ORCHESTRATOR
-from agents.planner import PLANNER
 from agents.router import ROUTER, RouterParams
 from agents.validator import VALIDATOR, ValidatorParams, ValidatorState
 from executors.load_report import send_reports
@@ -267,41 +265,68 @@ class ValidatorProcess(FrameProcess):
 
 
 class ControlProcess(Process):
-    """A control agent."""
+    """``infra.control_plane``: the control agents that are in charge of by a process, one loop each."""
 
-    spec: AgentSpec
+    def mine(self) -> tuple[AgentSpec, ...]:
+        """The agents of this process."""
+        return tuple(spec for spec in self.world.agents if spec.name != "orchestrator")
 
     async def serve(self) -> None:
         connection: Any = self
-        partitions, codec = KafkaLog(connection), self.world.codec
-        store = EventStore(partitions, codec) if "memory.events" in self.spec.emits else None
-        self.control = ControlLoop(
-            self.spec, connection, codec, partitions, data_dir="", on_defect=self.fail, memory=store,
-            clock_us=lambda: self.world.now_us + self.skew_us,
-        )  # fmt: skip
-        await self.control.start()
+        specs = self.mine()
+        self.share = len(specs)
+        loops = []
+        for spec in specs:
+            partitions, codec = KafkaLog(connection), self.world.codec
+            store = EventStore(partitions, codec) if "memory.events" in spec.emits else None
+            loops.append(
+                ControlLoop(
+                    noting(spec, self.world), connection, codec, partitions, data_dir="", on_defect=self.fail,
+                    memory=store, clock_us=lambda: self.world.now_us + self.skew_us,
+                )
+            )  # fmt: skip
+        for loop in loops:
+            await loop.start()
         await asyncio.Event().wait()
+
+
+def noting(spec: AgentSpec, world: World) -> AgentSpec:
+    """The agent, whose world hears of each record that it would not even journal."""
+    if spec.ignores is None:
+        return spec
+    ignores = spec.ignores
+
+    def noted(state: Any, record: Any) -> bool:
+        ignored = ignores(state, record)
+        if ignored:
+            world.ignored.add((spec.name, id(record)))  # the world's codec keeps every record that it decoded
+        return ignored
+
+    return replace(spec, ignores=noted)
 
 
 class OrchestratorProcess(ControlProcess):
     """The Orchestrator, the only writer of memory."""
 
     role = "orchestrator"
-    spec = ORCHESTRATOR
+
+    def mine(self) -> tuple[AgentSpec, ...]:
+        return tuple(spec for spec in self.world.agents if spec.name == "orchestrator")
 
 
 class PlannerProcess(ControlProcess):
-    """The Planner."""
+    """The Planner alone, where nobody else runs."""
 
     role = "planner"
-    spec = PLANNER
 
 
-KINDS: tuple[type[Process], ...] = (
-    EdgeProcess,
-    RouterProcess,
-    ExecutorProcess,
-    ValidatorProcess,
-    OrchestratorProcess,
-    PlannerProcess,
-)
+class AgentsProcess(ControlProcess):
+    """All agents but the Orchestrator."""
+
+    role = "control"
+
+
+def kinds(whole: bool) -> tuple[type[Process], ...]:
+    """The kinds of processes, with all control agents or only those that plan."""
+    data: tuple[type[Process], ...] = (EdgeProcess, RouterProcess, ExecutorProcess, ValidatorProcess)
+    return (*data, OrchestratorProcess, AgentsProcess if whole else PlannerProcess)

@@ -13,6 +13,7 @@ from tests.sim.clients import Client, Operator
 from tests.sim.faults import Faults, Fleet
 from tests.sim.invariants import DRAINED, Invariants
 from tests.sim.profile import FOREVER_US, Profile
+from tests.sim.reports import Reports
 from tests.sim.substitutes import substituted
 from tests.sim.violation import Violation
 from tests.sim.world import STORY_LENGTH, World
@@ -51,6 +52,7 @@ class Simulation:
         self.profile = self.world.profile
         self.client = Client(self.world)
         self.operator = Operator(self.world)
+        self.reports = Reports(self.world)
         self.invariants = Invariants(self.world, self.client, muted)
         self.fleet = Fleet(self.world, [])
         self.faults = Faults(self.world, self.fleet)
@@ -77,7 +79,7 @@ class Simulation:
 
     def warm_up(self) -> None:
         """Nothing goes wrong until the first model has a plan."""
-        calm = replace(self.profile, request=0.0, operator=0.0, fault=0.0)
+        calm = replace(self.profile, request=0.0, operator=0.0, fault=0.0, report=0.0)
         for _ in range(self.profile.warm_up):
             if plan(self.invariants.control.views[-1], "alpha") is not None:
                 return
@@ -103,6 +105,7 @@ class Simulation:
             (profile.fault, self.faults.happen),
             (profile.recovery, self.faults.recover),
             (profile.delivery, self.deliver),
+            (profile.report, self.report),
         ):
             if chance < share:
                 self.outside(act)
@@ -126,6 +129,11 @@ class Simulation:
         """A request is sent."""
         memory = self.invariants.control.views[-1]
         return f"a client sends {self.client.send(self.fleet.running, memory, self.operator.registered)}"
+
+    def report(self) -> str:
+        """The control agents are told something."""
+        view = self.invariants.control.views[-1]
+        return self.reports.act(self.fleet.running, self.operator.registered, view)
 
     def deliver(self) -> str:
         """A send reaches the broker; one whose producer is gone may be lost on the way."""
@@ -168,7 +176,7 @@ class Simulation:
 
     def drain(self) -> None:
         """No more requests and faults: everything must end by itself."""
-        quiet = replace(self.profile, request=0.0, operator=0.0, fault=0.0, recovery=0.03)
+        quiet = replace(self.profile, request=0.0, operator=0.0, fault=0.0, recovery=0.03, report=0.0)
         self.world.profile = replace(
             self.profile, lag=min(self.profile.lag, 0.1), refusal=0.0, hear=max(0.1, self.profile.hear)
         )

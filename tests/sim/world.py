@@ -15,9 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from streams.agent import AgentSpec
 from streams.codec import Codec, SchemaIds
 from streams.errors import FencedError, PoisonRecordError
 from streams.memory_log import LogRecord, MemoryLog
+from streams.topics import JOURNALED_AGENTS
+from tests.sim.control_agents import agents_of
 from tests.sim.group import Group, Place
 from tests.sim.profile import FOREVER_US as FOREVER_US
 from tests.sim.profile import Profile
@@ -42,7 +45,9 @@ TOPICS: Final = {
     "control.alerts": 1,
     "control.heartbeats": 1,
     "control.executor-load": 1,
-    "control.journal": 2,
+    "control.load": 1,
+    "control.statistics": 1,
+    "control.journal": len(JOURNALED_AGENTS),
     "memory.commands": 1,
     "memory.events": 1,
     "memory.state": 1,
@@ -52,9 +57,18 @@ GROUPS: Final = {
     "router": ("inference.admitted", "inference.retries"),
     "executor": ("inference.routed",),
     "validator": ("inference.executed",),
-    "orchestrator": ("memory.commands", "control.plans", "control.alerts"),
-    "planner": ("control.context", "control.heartbeats"),
 }
+
+
+def topics_of(agents: Sequence[AgentSpec]) -> dict[str, int]:
+    """The topics of a world with these control agents; those of the control plane have one partition."""
+    named = [topic for spec in agents for topic in (*spec.consumes, *spec.watches, *spec.emits)]
+    return {**TOPICS, **{topic: 1 for topic in named if topic not in TOPICS}}
+
+
+def groups_of(agents: Sequence[AgentSpec]) -> dict[str, tuple[str, ...]]:
+    """Groups and what they consume."""
+    return {**GROUPS, **{spec.name: spec.consumes for spec in agents}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +138,14 @@ class World:
         self.step = 0
         self.current: Any = None
         self.log = MemoryLog()
-        for topic, partitions in TOPICS.items():
+        self.agents = agents_of(self.profile.control)
+        topics = self.topics = topics_of(self.agents)
+        for topic, partitions in topics.items():
             self.log.create(topic, partitions)
         self.starts: dict[Place, int] = {}
         self.groups = {
-            name: Group(name, tuple((topic, p) for topic in topics for p in range(TOPICS[topic])))
-            for name, topics in GROUPS.items()
+            name: Group(name, tuple((topic, p) for topic in consumed for p in range(topics[topic])))
+            for name, consumed in groups_of(self.agents).items()
         }
         self.codec = SimCodec()
         self.links: list[Link] = []
@@ -137,6 +153,7 @@ class World:
         self.appended: list[Appended] = []
         self.commits: list[tuple[str, Place, int]] = []
         self.looked_up: list[tuple[Any, Any]] = []
+        self.ignored: set[tuple[str, int]] = set()
         self.waiters: dict[Place, dict[asyncio.Future[None], None]] = {}
         self.redis_away = False
         self.redis: dict[Any, tuple[Any, float]] = {}
