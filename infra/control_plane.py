@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
@@ -20,6 +21,7 @@ from agents.scaler import Params as ScalerParams
 from agents.scaler import scaler
 from agents.validations import VALIDATIONS
 from infra.alerting import announce_alerts
+from infra.audit_log import keep_audit_log
 from infra.blobs import collect_regularly
 from infra.prober import probe
 from infra.roles import RoleContext, together
@@ -36,10 +38,13 @@ from streams.registry.schema_watch import SchemaWatch
 
 SETTLE_S: Final = 90.0
 
+Beside = Callable[[RoleContext, ControlLoop, SchemaWatch], Awaitable[None]]
+"""A job in the process of an agent."""
+
 
 async def orchestrator(context: RoleContext) -> None:
-    """Memory's only writer."""
-    await run_agents(context, (ORCHESTRATOR,))
+    """Memory's only writer, and the audit log's."""
+    await run_agents(context, (ORCHESTRATOR,), keep_audit_log)
 
 
 async def control(context: RoleContext) -> None:
@@ -61,8 +66,8 @@ def control_specs(settings: Settings) -> tuple[AgentSpec, ...]:
     return (planner, monitor, scaling, REVIEWER, researcher, VALIDATIONS)
 
 
-async def run_agents(context: RoleContext, specs: tuple[AgentSpec, ...]) -> None:
-    """Run agents until cancelled; ready once each is active or standby here."""
+async def run_agents(context: RoleContext, specs: tuple[AgentSpec, ...], beside: Beside | None = None) -> None:
+    """Run agents until cancelled, and what runs ``beside`` the first; ready once each is active or standby here."""
     schemas = await SchemaWatch.open(context.connection)
     codec = schemas.codec
     loops = [make_loop(context, spec, schemas) for spec in specs]
@@ -73,7 +78,8 @@ async def run_agents(context: RoleContext, specs: tuple[AgentSpec, ...]) -> None
         await asyncio.gather(*(loop.start() for loop in loops))
         await asyncio.gather(*(loop.wait_settled(SETTLE_S) for loop in loops))
         context.ready()
-        await together(pulse.run(), *(loop.watch_for_silence() for loop in loops))
+        jobs = [] if beside is None else [beside(context, loops[0], schemas)]
+        await together(pulse.run(), *jobs, *(loop.watch_for_silence() for loop in loops))
     finally:
         await asyncio.gather(*(loop.stop() for loop in loops), return_exceptions=True)
         await stop_quietly(sender)

@@ -8,13 +8,18 @@ records have the event's time, for the decision and its effect are one event; ``
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Final
 
 from schemas.audit import AuditRecord
-from schemas.memory import MemoryEvent
+from schemas.memory import MemoryEntry, MemoryEvent
+from streams.audit_chain import MEMORY, SIGNER, Draft, value_hash
 from streams.audit_operation import FAILED, MAX_TEXT, REFUSED, Actor, Facts, Operation
-from streams.memory_view import MemoryView, active_version
+from streams.errors import PoisonRecordError
+from streams.memory_view import MemoryHead, MemoryView, active_version, entry_of, void_reason
+from streams.signing import is_public_key
 
 SOURCE: Final = "orchestrator"
 REJECTED: Final = "CommandRejected"
@@ -25,6 +30,7 @@ OF_A_MODEL: Final = (
 )
 DEPLOYING: Final = ("active", "plan")
 SANDBOX: Final = "sandbox"
+SIGNER_KEY: Final = f"signer/{SIGNER}"
 
 
 def audited(before: MemoryView, event: MemoryEvent) -> tuple[AuditRecord, AuditRecord] | None:
@@ -43,6 +49,49 @@ def audited(before: MemoryView, event: MemoryEvent) -> tuple[AuditRecord, AuditR
     else:
         operation.affected(event.key)
     return operation.before(), operation.after(event.time_us)
+
+
+class EventFold:
+    """Memory folded beside its audit: hands over the drafts of each event, with memory as it stood before.
+
+    ``public_keys``: every key that was ever registered for the signer of the audit log, oldest first.
+    """
+
+    def __init__(self, decode: Callable[[bytes | None], MemoryEvent]) -> None:
+        self.head = MemoryHead()
+        self.public_keys: list[str] = []
+        self._decode = decode
+        self._entries: dict[str, MemoryEntry] = {}
+
+    @property
+    def view(self) -> MemoryView:
+        """Memory as it stands; good until the next ``take``."""
+        return MemoryView(self.head.sequence, self.head.last_hash, 0, MappingProxyType(self._entries))
+
+    def take(self, offset: int, value: bytes | None, now_us: int) -> tuple[Draft, ...]:
+        """The drafts of the record of ``memory.events`` at ``offset``; none where it is no operation."""
+        try:
+            event = self._decode(value)
+            why = void_reason(self.head, event)
+        except PoisonRecordError as error:
+            why = error.message
+        if why is not None:
+            return (Draft(MEMORY, offset, void_event(environment_name(self.view), offset, why, now_us)),)
+        records = audited(self.view, event)
+        self._enter(event, value)
+        if records is None:
+            return ()
+        return Draft(MEMORY, offset, records[0], more=True), Draft(MEMORY, offset, records[1])
+
+    def _enter(self, event: MemoryEvent, value: bytes | None) -> None:
+        self.head = MemoryHead(event.sequence, value_hash(value))
+        if event.body is None:
+            self._entries.pop(event.key, None)
+        else:
+            self._entries[event.key] = entry_of(event, event.body)
+        key = _plain(event.body).get("public_key") if event.key == SIGNER_KEY else None
+        if isinstance(key, str) and key not in self.public_keys and is_public_key(key):
+            self.public_keys.append(key)
 
 
 def void_event(environment: str, offset: int, why: str, now_us: int) -> AuditRecord:

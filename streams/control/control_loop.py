@@ -30,6 +30,7 @@ from streams.control.journal import TICK_INPUT, Input, RecordCodec
 from streams.control.tenure import MAX_ROUND, JournalPlace, Tenure
 from streams.errors import FencedError, InvariantError, RetriableError
 from streams.faust_app import create_app
+from streams.memory_view import MemoryHead
 from streams.partition_log import LogRecord, PartitionLog
 from streams.registry.schema_watch import SchemaWatch
 from streams.silence import FedPartition, watch_for_silence
@@ -135,6 +136,11 @@ class ControlLoop:
     def memory_sequence(self) -> int:
         """Sequence of memory as this agent wrote it; 0 for an agent that does not write it, or a standby."""
         return 0 if self._memory is None else self._memory.sequence
+
+    @property
+    def memory_head(self) -> MemoryHead:
+        """The end of memory as this agent wrote it; sequence 0 for an agent that does not write it, or a standby."""
+        return MemoryHead() if self._memory is None else self._memory.view.head
 
     async def watch_for_silence(self) -> None:
         """Run until cancelled beside the loop. Raises SilentConsumerError when Faust hands nothing over any more."""

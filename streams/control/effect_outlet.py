@@ -17,6 +17,7 @@ from schemas.memory import MemoryEvent
 from streams.connection import Connection, UnreachableError, bounded, producer, start, stop_quietly
 from streams.control.journal import EFFECT_HEADER, MEMORY_EVENTS, RecordCodec, effect_id
 from streams.errors import InvariantError
+from streams.memory_view import MemoryView
 from streams.topics import full_name
 
 SEND_TIMEOUT_S: Final = 30.0
@@ -24,6 +25,8 @@ SEND_TIMEOUT_S: Final = 30.0
 
 class MemoryStore(Protocol):
     """The writer of memory, as ``streams.control.event_store.EventStore``."""
+
+    view: MemoryView
 
     @property
     def sequence(self) -> int:

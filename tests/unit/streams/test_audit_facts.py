@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 
 import pytest
 
-from schemas.environment import Environment
+from schemas.environment import Environment, Signer
 from schemas.memory import MemoryEntry, MemoryEvent
 from schemas.plan import Plan, VersionWeight
-from streams.audit_facts import audited, environment_name, unreadable, void_event
+from streams.audit_chain import value_hash
+from streams.audit_facts import EventFold, audited, environment_name, unreadable, void_event
 from streams.canonical import to_json
+from streams.codec import Codec, SchemaIds
 from streams.memory_view import ActiveVersion, Incident, MemoryView, Rejection
+from streams.signing import public_key_of
 
 T = 1_700_000_000_000_000
+CODEC = Codec(SchemaIds.local())
 
 
 def view(**bodies: str) -> MemoryView:
@@ -129,3 +134,31 @@ def test_what_somebody_else_wrote_is_a_failed_operation() -> None:
 def test_the_environment_is_a_sandbox_unless_memory_says_otherwise() -> None:
     assert environment_name(view()) == "sandbox"
     assert environment_name(view(environment=to_json(Environment("staging")))) == "staging"
+
+
+def stored(sequence: int, last: bytes, key: str, body: str | None) -> bytes:
+    return CODEC.encode("memory.events", MemoryEvent(sequence, last, "c", "cli", "Some", key, 1, body, "", (), T))
+
+
+def test_a_fold_hands_over_drafts_with_memory_as_it_stood() -> None:
+    fold = EventFold(partial(CODEC.decode, "memory.events"))
+    first = stored(1, bytes(32), "active/digits", active("v1.0.0"))
+    before, after = fold.take(4, first, T)
+    assert (before.origin, before.offset, before.more, after.more) == ("memory", 4, True, False)
+    (void,) = fold.take(5, b"?", T)
+    assert (void.record.operation, void.record.operation_id) == ("memory.foreign_write", "memory-void-5")
+    assert fold.take(6, first, T)[0].record.error_detail.endswith("sequence 1 does not follow 1")
+    _, after = fold.take(7, stored(2, value_hash(first), "active/digits", active("v2.0.0")), T)
+    assert (after.record.previous_version, after.record.model_version) == ("v1.0.0", "v2.0.0")
+    removed = stored(3, fold.head.last_hash, "active/digits", None)
+    fold.take(8, removed, T)
+    assert (fold.head.sequence, dict(fold.view.entries)) == (3, {})
+
+
+def test_a_fold_knows_every_key_that_signed() -> None:
+    fold = EventFold(partial(CODEC.decode, "memory.events"))
+    for number, seed in enumerate((b"\x01" * 32, b"\x02" * 32, b"\x01" * 32), start=1):
+        signer = to_json(Signer("orchestrator", public_key_of(seed), "process"))
+        fold.take(number, stored(number, fold.head.last_hash, "signer/orchestrator", signer), T)
+    fold.take(4, stored(4, fold.head.last_hash, "signer/orchestrator", '{"public_key":"none"}'), T)
+    assert fold.public_keys == [public_key_of(b"\x01" * 32), public_key_of(b"\x02" * 32)]
