@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,9 +38,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory, stack: RunningStack) -> Digits:
+def digits(stack: RunningStack) -> Digits:
     """The demonstration's model, registered; the held-out images are its reference."""
-    made = prepare(tmp_path_factory.mktemp("digits"))
+    made = prepare(stack.settings.tools_dir / "digits")
     flags = ("--name", "digits", "--version", "v1.0.0", "--manifest", str(made.manifest))
     stack.isos("models", "register", str(made.model), *flags)
     shown = stack.isos_json("models", "reference", "digits", "--data", str(made.heldout))
@@ -121,8 +122,9 @@ async def test_rotated_digits_are_drift_and_upright_ones_are_not(stack: RunningS
     assert [each["kind"] for each in kinds] == ["IncidentRaised", "IncidentResolved"]
 
 
-def test_a_file_that_does_not_fit_is_refused(stack: RunningStack, digits: Digits) -> None:
-    wrong = digits.folder / "wrong.csv"
+def test_a_file_that_does_not_fit_is_refused(stack: RunningStack, digits: Digits, tmp_path: Path) -> None:
+    assert digits.heldout.is_file()
+    wrong = tmp_path / "wrong.csv"
     wrong.write_text("a,b\n1,2\n")
     done = stack.isos("models", "reference", "digits", "--data", str(wrong), check=False)
     assert done.returncode == 2

@@ -1,0 +1,95 @@
+"""Rows from files: each form, in the model's own types, and one sentence for what does not fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from infra.row_file import RowFileError, read_rows
+from schemas.model import TensorSpec
+
+IMAGE = TensorSpec("image", "UINT8", (2, 2))
+AGE = TensorSpec("age", "FP32", ())
+WEIGHTS = TensorSpec("weights", "FP64", (2,))
+ROWS = [[[1, 2], [3, 4]], [[5, 6], [7, 255]]]
+
+
+def test_an_array_may_have_another_name_and_type_where_it_can_only_be_the_input(tmp_path: Path) -> None:
+    path = tmp_path / "rows.npz"
+    np.savez(path, images=np.array(ROWS, np.int64), labels=np.array([1, 2]))
+    found = read_rows(path, (IMAGE,))
+    assert found["image"].dtype == np.uint8
+    assert found["image"].tolist() == ROWS
+
+
+def test_lines_of_json(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    lines = [json.dumps({"image": image, "age": age, "label": 7}) for image, age in zip(ROWS, (1, None), strict=True)]
+    path.write_text("\n\n".join(lines))
+    found = read_rows(path, (IMAGE, AGE))
+    assert found["image"].tolist() == ROWS
+    np.testing.assert_array_equal(found["age"], np.array([1, np.nan], np.float32))
+
+
+def test_columns_by_name_or_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("weights[1],age,weights[0],label\n2,30,1,a\n4,,3,b\n")
+    found = read_rows(path, (WEIGHTS, AGE))
+    assert found["weights"].tolist() == [[1, 2], [3, 4]]
+    np.testing.assert_array_equal(found["age"], np.array([30, np.nan], np.float32))
+    path.write_text("a,b,c,d\n1,2,3,4\n5,6,7,255\n")
+    assert read_rows(path, (IMAGE,))["image"].tolist() == ROWS
+
+
+def test_of_many_rows_so_many_are_taken_evenly(tmp_path: Path) -> None:
+    path = tmp_path / "rows.npz"
+    np.savez(path, age=np.arange(1_000, dtype=np.float32))
+    found = read_rows(path, (AGE,), most=300)["age"]
+    assert (len(found), found[1], found[-1]) == (250, 4.0, 996.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "specs", "said"),
+    [
+        ("a.txt", "", (AGE,), "a file ends in .npz, .jsonl, .csv, not .txt"),
+        ("a.csv", "", (AGE,), "it is empty"),
+        ("a.csv", "age,b\n1\n", (AGE,), "row 2 has 1 cells, the header 2"),
+        ("a.csv", "a,b\n1,2\n", (IMAGE,), r"there is no column image\[0\], and not 4 columns in all"),
+        ("a.csv", "age\nold\n", (AGE,), "a cell of age is no number"),
+        ("a.csv", "image,x,y,z\n1,2,3,256\n", (IMAGE,), "values that UINT8 cannot hold"),
+        ("a.csv", "image,x,y,z\n1,2,3,\n", (IMAGE,), "values that UINT8 cannot hold"),
+        ("a.jsonl", "{", (AGE,), "line 1 is not JSON"),
+        ("a.jsonl", '{"age":1}\n[2]', (AGE,), "line 2 has no value for age"),
+        ("a.jsonl", '{"image":[1,2,3]}', (IMAGE,), r"rows of image are not \[2, 2\] numbers"),
+        ("a.jsonl", '{"image":[[1,2],[3,"x"]]}', (IMAGE,), "image is <U"),
+        ("a.npz", "no zip", (AGE,), "it is no .npz without objects"),
+        ("a.csv", "", (TensorSpec("t", "BYTES", (1,)),), "the input t is of texts"),
+        ("a.csv", "", (TensorSpec("t", "FP32", (-1,)),), "the input t is of texts, BF16 or free axes"),
+    ],
+)
+def test_what_does_not_fit(tmp_path: Path, name: str, content: str, specs: Any, said: str) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(RowFileError, match=said) as refused:
+        read_rows(path, specs)
+    assert refused.value.exit_code == 2
+    assert str(refused.value).startswith(f"{path}: ")
+
+
+def test_arrays_that_do_not_fit(tmp_path: Path) -> None:
+    path = tmp_path / "rows.npz"
+    np.savez(path, a=np.zeros((2, 2, 2)), b=np.zeros((2, 2, 2)))
+    with pytest.raises(RowFileError, match=r"no array image; it holds a \[2, 2, 2\], b"):
+        read_rows(path, (IMAGE,))
+    np.savez(path, image=np.zeros((2, 3)))
+    with pytest.raises(RowFileError, match=r"image is float64 \[2, 3\], the model takes UINT8 \[-1, 2, 2\]"):
+        read_rows(path, (IMAGE,))
+    np.savez(path, image=np.zeros((2, 2, 2)), age=np.zeros(3))
+    with pytest.raises(RowFileError, match=r"different numbers of rows: \[2, 3\]"):
+        read_rows(path, (IMAGE, AGE))
+    with pytest.raises(OSError, match="nowhere"):
+        read_rows(tmp_path / "nowhere.npz", (IMAGE,))
