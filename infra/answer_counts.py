@@ -40,7 +40,8 @@ class TrafficCounts:
 
     def figures(self) -> AnswerFigures:
         """The sums."""
-        return AnswerFigures("traffic", self.num_rows, *self._sums, 0, tuple(self._latency))
+        ok, error, rejected, expired = self._sums
+        return AnswerFigures("traffic", self.num_rows, ok, error, rejected, expired, 0, tuple(self._latency))
 
 
 def figures_of(answers: list[Answer | IsosError], version: str) -> AnswerFigures:

@@ -26,6 +26,7 @@ LABELS: Final = "labels"
 INPUT: Final = "input."
 OUTPUT: Final = "output."
 FLOATS: Final = "f"
+NUMBERS: Final = "biuf"
 
 
 class GoldenDataError(IsosError):
@@ -62,8 +63,11 @@ class GoldenRows:
 def read_golden(path: Path, facts: ModelVersion, label_key: str = LABELS) -> GoldenRows:
     """Rows of a person's file for a version. Raises GoldenDataError, and OSError when it cannot be read."""
     arrays = _from_npz(path) if path.suffix == ".npz" else _from_jsonl(path, facts, label_key)
-    labels = arrays.pop(label_key, None)
+    labels: Array | None = arrays.pop(label_key, None)
     outputs = {spec.name: arrays.pop(spec.name) for spec in facts.outputs if labels is None and spec.name in arrays}
+    texts = [name for name, array in outputs.items() if array.dtype.kind not in NUMBERS]
+    if texts:
+        raise GoldenDataError(f"the output {texts[0]} holds no numbers, and nothing else can be compared")
     inputs = _inputs(arrays, facts.inputs)
     if labels is None and not outputs:
         names = ", ".join(spec.name for spec in facts.outputs)
@@ -84,7 +88,8 @@ def pack(rows: GoldenRows) -> bytes:
     if rows.labels is not None:
         named[LABELS] = rows.labels
     out = io.BytesIO()
-    np.savez(out, **{name: np.ascontiguousarray(named[name]) for name in sorted(named)})
+    arrays: dict[str, Any] = {name: np.ascontiguousarray(named[name]) for name in sorted(named)}
+    np.savez(out, **arrays)
     if out.tell() > MAX_GOLDEN_BYTES:
         raise GoldenDataError(f"a golden set has at most {MAX_GOLDEN_BYTES:,} bytes, this one {out.tell():,}")
     return out.getvalue()
@@ -118,17 +123,18 @@ def label_output(outputs: Sequence[TensorSpec], wanted: str = "") -> str:
 def num_right(golden: GoldenSet, rows: GoldenRows, begin: int, answer: Mapping[str, Array]) -> int:
     """How many rows from ``begin`` on an answer (outputs by name) has right."""
     if golden.kind == "labels":
-        if rows.labels is None or golden.output not in answer:
+        given = answer.get(golden.output)
+        if rows.labels is None or given is None or given.dtype.kind not in NUMBERS:
             return 0
-        found = classes_of(answer[golden.output])
-        return int(np.count_nonzero(found == rows.labels[begin : begin + len(found)]))
+        labels = rows.labels[begin : begin + len(given)]
+        return int(np.count_nonzero(classes_of(given)[: len(labels)] == labels))
     right: Any = None
     for name, expected in rows.outputs.items():
-        found = answer.get(name)
-        wanted = expected[begin : begin + (0 if found is None else len(found))]
-        if found is None or found.shape != wanted.shape:
+        given = answer.get(name)
+        wanted = expected[begin : begin + (0 if given is None else len(given))]
+        if given is None or given.shape != wanted.shape or given.dtype.kind not in NUMBERS:
             return 0
-        close = np.isclose(found, wanted, rtol=golden.tolerance, atol=golden.tolerance, equal_nan=True)
+        close = np.isclose(given, wanted, rtol=golden.tolerance, atol=golden.tolerance, equal_nan=True)
         same = close.reshape(len(wanted), -1).all(axis=1)
         right = same if right is None else right & same
     return int(np.count_nonzero(right))

@@ -17,7 +17,7 @@ import onnx.helper as oh
 import onnx.numpy_helper as nh
 import pytest
 
-from executors.model_store import ModelStore
+from executors.model_store import ModelStore, digest_of
 from infra.log_reader import LogReader
 from infra.registration import Registrar
 from schemas.model import ModelVersion, TensorSpec
@@ -114,7 +114,7 @@ async def test_a_golden_set_tells_a_good_version_from_a_bad_one(whole_stack: Run
 
 async def test_a_flipped_byte_in_the_store_is_found(whole_stack: RunningStack) -> None:
     model = await registered(whole_stack, {GOOD: shifting(1)})
-    path = ModelStore(whole_stack.settings.data_dir).path(models.digest_of(shifting(1)))
+    path = ModelStore(whole_stack.settings.data_dir).path(digest_of(shifting(1)))
     blob = path.read_bytes()
     code, rows = await asyncio.to_thread(run, whole_stack, model, "--check", "integrity")
     assert (code, rows[0]["outcome"]) == (0, "passed"), rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.support.samples import RESULT
 T = 1_700_000_000_000_000
 
 
-def answer(status: str = "OK", code: str = "", took_us: int = 4_500, version: str = "v1.0.0") -> Answer:
+def answer(status: Any = "OK", code: str = "", took_us: int = 4_500, version: str = "v1.0.0") -> Answer:
     error = ResultError(code, "why", 0) if code else None
     timing = Timing(T, T, T, T + took_us)
     result: InferenceResult = replace(
@@ -26,7 +27,7 @@ def answer(status: str = "OK", code: str = "", took_us: int = 4_500, version: st
 
 
 def test_each_answer_counts_as_what_it_is() -> None:
-    answers = [
+    answers: list[Any] = [
         answer(),
         answer(took_us=5_001),
         answer("ERROR", "internal"),

@@ -117,8 +117,9 @@ def failed(number: int, answer: Answer) -> Answer:
     """The second request failed, the third was refused."""
     if number not in (1, 2):
         return answer
-    status, code = ("ERROR", "internal") if number == 1 else ("REJECTED", "overloaded")
-    return Answer({}, replace(answer.result, status=status, error=ResultError(code, "", 0)), 0)
+    if number == 1:
+        return Answer({}, replace(answer.result, status="ERROR", error=ResultError("internal", "", 0)), 0)
+    return Answer({}, replace(answer.result, status="REJECTED", error=ResultError("overloaded", "", 0)), 0)
 
 
 def test_golden_rows_go_out_in_few_requests_behind_everybodys(tmp_path: Path, client: type[AnsweringClient]) -> None:

@@ -50,7 +50,8 @@ def test_rows_with_labels_from_both_kinds_of_file(tmp_path: Path) -> None:
         assert rows.inputs["image"].dtype == np.uint8
         assert rows.labels is not None
         np.testing.assert_array_equal(rows.labels, LABELS)
-        assert (rows.labels.dtype, rows.outputs, rows.num_rows) == (np.int64, {}, 3)
+        assert rows.labels.dtype == np.int64
+        assert (rows.outputs, rows.num_rows) == ({}, 3)
 
 
 def test_rows_with_outputs(tmp_path: Path) -> None:
@@ -74,6 +75,7 @@ def test_rows_with_outputs(tmp_path: Path) -> None:
         ({"image": IMAGES[:0], "labels": LABELS[:0]}, "a golden set has 1 to 2,000 rows, this one 0"),
         ({"image": IMAGES, "labels": LABELS / 2}, "labels is float64 [3], not one integer a row"),
         ({"image": np.zeros((2_001, 4), np.uint8), "labels": np.zeros(2_001, int)}, "a golden set has 1 to 2,000"),
+        ({"image": IMAGES, "scores": np.array(["a", "b", "c"])}, "the output scores holds no numbers, and"),
         ({"image": np.array([{}], object), "labels": LABELS[:1]}, "it is no .npz without objects"),
     ],
 )  # fmt: skip
@@ -165,6 +167,8 @@ def test_right_outputs() -> None:
     assert num_right(replace(BY_OUTPUTS, tolerance=0.0), ROWS, 0, {"scores": scores + np.float32(0.009)}) == 0
     assert num_right(BY_OUTPUTS, ROWS, 0, {"scores": scores[:, :2]}) == 0
     assert num_right(BY_OUTPUTS, ROWS, 0, {}) == 0
+    assert num_right(BY_OUTPUTS, ROWS, 0, {"scores": scores.astype(str)}) == 0
+    assert num_right(BY_LABELS, ROWS, 0, {"classes": np.array(["2", "0", "1"])}) == 0
     nan = np.where(scores == 1, np.nan, scores)
     assert num_right(BY_OUTPUTS, replace(ROWS, outputs={"scores": nan}), 0, {"scores": nan}) == 3
     both = replace(ROWS, outputs={"scores": scores, "classes": LABELS[:, None]})
