@@ -13,9 +13,11 @@ Rules. It decides, the prober (``infra.prober``) measures; nothing is judged but
 - Another version is activated, and the model has a golden set: golden set and integrity.
 - ``settle_us`` after its cause a check is asked for, so that plans have arrived and the incident is known; the same
   check of a version once in ``quiet_us`` for causes of one kind. What is older than ``stale_us`` causes nothing.
+- What did not pass for an open roll-back incident is run again, up to ``MAX_ATTEMPTS`` in all: right after a roll-back
+  the bad version's backlog may still stand. A check without what it needs is not.
 - Each check ends in one ``Validation``, ``not_run`` where nobody measured it ``late_us`` after its deadline.
 
-Ids: ``<alert, incident or cause>/<check>``; an operator chooses the first part.
+Ids: ``<alert, incident or cause>/<check>``, a second attempt's with ``/2`` behind; an operator chooses the first part.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ NAME: Final = "validations"
 ROLLBACK: Final = "rollback/"
 MAX_OPEN: Final = 64
 REMEMBERED: Final = 1_000
+MAX_ATTEMPTS: Final = 3
 OF_ROLLBACK: Final = (SERVING, LATENCY, GOLDEN_SET, INTEGRITY)
 OF_ACTIVATION: Final = (GOLDEN_SET, INTEGRITY)
 OF_ALERT: Final[Mapping[str, tuple[str, ...]]] = {
@@ -57,6 +60,7 @@ class Params:
     settle_us: int = 1_000_000
     deadline_us: int = 30_000_000
     late_us: int = 5_000_000
+    again_us: int = 15_000_000
     quiet_us: int = 60_000_000
     stale_us: int = 120_000_000
     check: CheckParams = field(default_factory=CheckParams)
@@ -64,7 +68,7 @@ class Params:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Checks to ask for; ``version`` "" is the one that is active then, ``since_us`` when the cause was met."""
+    """Checks to ask for, ``settle_us`` after ``since_us``; ``version`` "" is the one that is active then."""
 
     model: str
     version: str
@@ -73,6 +77,7 @@ class Due:
     reason: str
     since_us: int
     causes: tuple[RecordCoordinate, ...]
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +185,25 @@ def _close(state: State, observation: Observation, event: Event, params: Params)
     if request.request_id in state.done:
         return state, NO_EFFECTS
     judged = judge(observation, state.models.get(request.model), params.check)
-    return _done(state, request, judged, event.now_us, event.coordinate)
+    state, effects = _done(state, request, judged, event.now_us, event.coordinate)
+    return _again(state, request, judged, event.now_us, params), effects
+
+
+def _again(state: State, request: CheckRequest, judged: Judged, now_us: int, params: Params) -> State:
+    """Have what did not pass for an open roll-back incident run once more, later."""
+    is_open = request.alert_id != "" and state.incidents.get(request.model) == request.alert_id
+    may_pass = judged.outcome == "failed" or (judged.outcome == "not_run" and request.check in (SERVING, LATENCY))
+    attempt = _attempt(request) + 1
+    if not (is_open and may_pass and request.requester == NAME) or attempt > MAX_ATTEMPTS:
+        return state
+    later_us, reason = now_us + params.again_us, f"{request.reason}, attempt {attempt}"
+    due = Due(request.model, request.version, "rollback", (request.check,), reason, later_us, request.causes, attempt)
+    return replace(state, due={**state.due, f"{request.request_id}/again": due})
+
+
+def _attempt(request: CheckRequest) -> int:
+    last = request.request_id.rpartition("/")[2]
+    return int(last) if last.isdecimal() else 1
 
 
 def _ask(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
@@ -193,6 +216,8 @@ def _ask(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
         facts = state.models[due.model]
         version = due.version if due.version in facts.digests else facts.active
         answers = _answered(state, cause, due)
+        if due.attempt > 1 and (not answers or version != facts.active):
+            continue  # the incident is over, or about another version by now
         for check in due.checks:
             mark = f"{due.kind}/{check}/{due.model}/{version}"
             is_quiet = now_us - state.asked.get(mark, -params.quiet_us) < params.quiet_us
@@ -200,7 +225,8 @@ def _ask(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
                 continue
             times = now_us, now_us + params.deadline_us
             who = due.model, version, due.reason, answers, NAME
-            request = CheckRequest(f"{answers or cause}/{check}", check, *who, *times, due.causes)
+            name = check if due.attempt == 1 else f"{check}/{due.attempt}"
+            request = CheckRequest(f"{answers or cause}/{name}", check, *who, *times, due.causes)
             if request.request_id in state.open or request.request_id in state.done:
                 continue
             effects.append(Publish("control.validation-requests", due.model.encode(), request))

@@ -105,6 +105,52 @@ def test_checks_after_a_rollback_answer_its_incident(incident_first: bool) -> No
     assert agent.state.incidents == {}
 
 
+def rolled_back() -> tuple[Agent, dict[str, CheckRequest]]:
+    agent = made()
+    incident = Incident("rollback/digits/7", "rollback", "digits", "critical", "", "")
+    agent.memory("VersionRolledBack", "active/digits", ActiveVersion("digits", "v1.0.0"))
+    agent.memory("IncidentRaised", "incident/rollback/digits/7", incident)
+    return agent, {each.check: each for each in agent.give(tick(NOW + 2 * SECOND))}
+
+
+def test_what_did_not_pass_after_a_rollback_is_run_again_and_no_more_than_three_times() -> None:
+    agent, asked = rolled_back()
+    again = asked[INTEGRITY]
+    now_us = NOW + 3 * SECOND
+    for attempt in (2, 3):
+        agent.give(at(observed(again, "cd" * 32), now_us))
+        assert agent.give(tick(now_us + PARAMS.again_us)) == []
+        now_us += PARAMS.again_us + PARAMS.settle_us
+        (again,) = agent.give(tick(now_us))
+        assert again.request_id == f"rollback/digits/7/integrity/{attempt}"
+        assert (again.alert_id, again.version, again.check) == ("rollback/digits/7", "v1.0.0", INTEGRITY)
+    agent.give(at(observed(again, "cd" * 32), now_us))
+    assert agent.state.due == {}
+
+
+@pytest.mark.parametrize(
+    ("check", "has_run", "outcome"), [(SERVING, False, "again"), (INTEGRITY, False, "once"), (INTEGRITY, True, "once")]
+)
+def test_what_lacks_something_or_passed_is_not_run_again(check: str, has_run: bool, outcome: str) -> None:
+    agent, asked = rolled_back()
+    agent.give(at(replace(observed(asked[check]), has_run=has_run, problem="No traffic."), NOW + 3 * SECOND))
+    assert list(agent.state.due) == ([f"rollback/digits/7/{check}/again"] if outcome == "again" else [])
+
+
+@pytest.mark.parametrize("over", ["resolved", "moved"])
+def test_nothing_is_run_again_for_an_incident_that_is_over(over: str) -> None:
+    agent, asked = rolled_back()
+    agent.give(at(observed(asked[INTEGRITY], "cd" * 32), NOW + 3 * SECOND))
+    if over == "resolved":
+        agent.memory("IncidentResolved", "incident/rollback/digits/7", None, NOW + 4 * SECOND)
+    else:
+        later_us = NOW + PARAMS.again_us
+        agent.memory("VersionActivated", "active/digits", ActiveVersion("digits", "v2.0.0"), later_us)
+    asked_later = agent.give(tick(NOW + 5 * SECOND + PARAMS.again_us))
+    assert [each for each in asked_later if each.request_id.endswith("/2")] == []
+    assert agent.state.due == {}
+
+
 @pytest.mark.parametrize("kind", sorted(OF_ALERT))
 def test_an_alert_is_answered_by_its_checks(kind: str) -> None:
     agent = made()
