@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class Day:
         self.tell(f"$ isos {' '.join(arguments)}" + (f"   # as {person}" if person else ""))
         environment = child_environment(self.settings, os.environ)
         if person:
-            environment |= {"ISOS_KEY": str(self.key(person)), "ISOS_USER": person}
+            environment["ISOS_REVIEW_KEY_FILE"] = str(self.key(person))
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "infra.cli", *arguments),
             env=environment,
@@ -114,8 +114,10 @@ def said(lines: Sequence[Line], what: str, subject: str = "", after_us: int = 0)
 async def people(day: Day) -> None:
     """Two people get keys; the second one's is vouched for by the first."""
     await day.isos("reviews", "keygen", "--name", "ana", person="ana")
-    await day.isos("reviews", "keygen", "--name", "ben", "--no-wait", person="ben")
-    await approve(day, "RegisterSigner signer/ben", "ana", "I know Ben")
+    await asyncio.gather(
+        day.isos("reviews", "keygen", "--name", "ben", person="ben"),
+        approve(day, "RegisterSigner signer/ben", "ana", "I know Ben"),
+    )
     await day.until("Ben's key", lambda lines: bool(said(lines, "SignerRegistered", "signer/ben")), 20)
 
 
@@ -133,11 +135,17 @@ async def approve(day: Day, subject: str, person: str, reason: str) -> None:
 async def first_version(day: Day) -> None:
     """A classifier with a golden set and a reference, and a heavy model; the first version serves at once."""
     files = day.files
-    await day.isos("models", "register", digits.MODEL, str(files.model), "--manifest", str(files.manifest))
+    await register(day, files.model, digits.VERSION)
     await day.isos("models", "golden", digits.MODEL, "--data", str(golden_file(day)), "--min-accuracy", "0.95")
     await day.isos("models", "reference", digits.MODEL, digits.VERSION, "--data", str(files.heldout))
     await register_reader(day)
     day.digits_flow.rate, day.reader_flow.rate = DIGITS_RATE, BASE_RATE
+
+
+async def register(day: Day, file: Path, version: str) -> None:
+    """A version of the classifier from a file."""
+    named = ("--name", digits.MODEL, "--version", version, "--manifest", str(day.files.manifest))
+    await day.isos("models", "register", str(file), *named)
 
 
 def golden_file(day: Day) -> Path:
@@ -162,16 +170,12 @@ async def register_reader(day: Day) -> None:
 
 async def next_version(day: Day) -> None:
     """A second version is registered; Ana asks for it to serve, Ben approves."""
-    blob, images, labels = await asyncio.to_thread(digits.train, digits.SEED + 1)
+    blob, _, _ = await asyncio.to_thread(digits.train, digits.SEED + 1)
     file = day.folder / "digits-next.onnx"
     file.write_bytes(blob)
-    np.savez(day.folder / "next.npz", images=images, labels=labels)
-    await day.isos(
-        "models", "register", digits.MODEL, str(file), "--manifest", str(day.files.manifest), "--version", NEXT
-    )
+    await register(day, file, NEXT)
     await day.isos("models", "reference", digits.MODEL, NEXT, "--data", str(day.files.heldout))
-    await day.isos("models", "activate", digits.MODEL, NEXT, "--no-wait", person="ana")
-    await approve(day, "ActivateVersion active/digits", "ben", "golden set and figures look right")
+    await activate(day, NEXT, "ana", "ben", "golden set and figures look right")
     await day.until(
         "the new version's plan",
         lambda lines: any(NEXT in line.reason for line in said(lines, "PlanMadeEffective", "plan/digits")),
@@ -179,10 +183,18 @@ async def next_version(day: Day) -> None:
     )
 
 
+async def activate(day: Day, version: str, author: str, approver: str, reason: str) -> None:
+    """One person asks for a version to serve; the command waits until another has approved it."""
+    await asyncio.gather(
+        day.isos("models", "activate", digits.MODEL, version, person=author),
+        approve(day, f"ActivateVersion active/{digits.MODEL}", approver, reason),
+    )
+
+
 async def ten_times(day: Day) -> None:
     """Ten times the load for the heavy model: executors are added, and taken away when it is over."""
     await day.isos(
-        *("scaling", "set", "executors", "--min-replicas", "1", "--max-replicas", str(day.settings.max_executors)),
+        *("scaling", "set", "--min-replicas", "1", "--max-replicas", str(day.settings.max_executors)),
         *("--upscale-delay-s", "2", "--downscale-delay-s", "10", "--cooldown-s", "5"),
     )
     day.tell(f"  {READER}: {BASE_RATE:.0f} -> {BASE_RATE * STEP:.0f} requests/s")
@@ -214,14 +226,13 @@ async def drift(day: Day) -> None:
         90,
     )
     images, _ = day.files.read_heldout()
-    turned = spoilt(images)
+    turned = digits.noisy(digits.rotated(images))
     day.tell("  digits: rotated and noisy images from now on")
     day.digits_flow.inputs = lambda number: {"image": turned[number % len(turned)][np.newaxis]}
     since_us = time.time_ns() // 1000
     await day.until("the drift alert", lambda lines: bool(said(lines, "alert: drift", "digits", since_us)), 60)
     await day.until("a failed check", lambda lines: bool(failed_checks(lines, since_us)), 60)
-    await day.isos("models", "activate", digits.MODEL, digits.VERSION, "--no-wait", person="ben")
-    await approve(day, "ActivateVersion active/digits", "ana", "back until the camera is mended")
+    await activate(day, digits.VERSION, "ben", "ana", "back until the camera is mended")
     await day.until(
         "the roll-back", lambda lines: bool(said(lines, "VersionRolledBack", "active/digits", since_us)), 20
     )
@@ -235,15 +246,6 @@ async def drift(day: Day) -> None:
 def failed_checks(lines: Sequence[Line], after_us: int) -> list[Line]:
     """Checks that failed after a time."""
     return [line for line in said(lines, "check ", after_us=after_us) if line.what.endswith("failed")]
-
-
-def spoilt(images: np.ndarray[Any, Any], seed: int = digits.SEED) -> np.ndarray[Any, Any]:
-    """Images uint8 [n, 64] turned by a quarter, with noise of up to 5 of 16 shades."""
-    side = 8
-    turned = np.rot90(images.reshape(-1, side, side), axes=(1, 2)).reshape(len(images), -1).astype(np.int16)
-    noise = np.random.default_rng(seed).integers(-5, 6, turned.shape)
-    spoilt_images: np.ndarray[Any, Any] = np.clip(turned + noise, 0, digits.DARKEST).astype(np.uint8)
-    return spoilt_images
 
 
 async def killed_agent(day: Day) -> None:

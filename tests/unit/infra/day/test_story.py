@@ -1,10 +1,8 @@
-"""What the day's chapters wait for in the log, and the images that it spoils."""
+"""What the day's chapters wait for in the log."""
 
 from __future__ import annotations
 
-import numpy as np
-
-from infra.day.story import done, failed_checks, said, spoilt
+from infra.day.story import done, failed_checks, said
 from infra.timeline import Line
 
 
@@ -34,13 +32,3 @@ def test_only_confirmed_steps_count() -> None:
 def test_checks_that_passed_or_could_not_be_run_did_not_fail() -> None:
     lines = [line("validator", f"check drift {outcome}") for outcome in ("passed", "failed", "not_run")]
     assert failed_checks(lines, 0) == lines[1:2]
-
-
-def test_spoilt_images_are_images_of_the_same_shape_that_look_otherwise() -> None:
-    images = np.zeros((4, 64), np.uint8)
-    images[:, :8] = 16  # a bar at the top
-    found = spoilt(images)
-    assert (found.shape, found.dtype, int(found.max()) <= 16) == ((4, 64), np.uint8, True)
-    bars = found.reshape(4, 8, 8).astype(int)
-    assert (bars[:, :, 0].mean(axis=1) > 10).all()  # turned to the left side
-    assert (spoilt(images) == found).all()
