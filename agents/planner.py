@@ -1,14 +1,16 @@
 """Planner: a plan for every registered model.
 
-Watches ``memory.events``; consumes ``control.context`` (constraints) and ``control.heartbeats`` (how long batches of
-the loaded models take); emits ``control.plans`` (key = model). State: what memory says about models, active versions
-and plans, the known rules, which models are slow, and the proposals under way.
+Watches ``memory.events``; consumes ``control.context`` (constraints), ``control.heartbeats`` (how long batches of the
+loaded models take) and ``control.load`` (rates); emits ``control.plans`` (key = model). State: what memory says about
+models, active versions and plans, the known rules, which models are slow, what they take, and the proposals under way.
 
 Rule: the active version serves 100 %, batch size and time-out as registered and set, lowered to the strictest
 constraint. A model whose full batch takes over ``SLOW_US`` is served by the slow lanes, so that it holds nobody up; it
 comes back below ``FAST_US``, and in between it stays where it is. What the serving policy in memory says of fallbacks,
-tries and hedging goes into the plan, less fallbacks that take other inputs than the active version. Where the effective
-plan differs, it is proposed with the version it is to replace; one proposal per model is under way at a time.
+tries, hedging and the SLO goes into the plan, less fallbacks that take other inputs than the active version, or inputs
+that a rule bans; so does the capacity that the model takes (``agents.sizing``), where that is more than one executor.
+Where the effective plan differs, it is proposed with the version it is to replace; one proposal per model is under way
+at a time.
 Unanswered, the same one is sent again after ``retry_us``; refused for a stale version, it is made anew at once; refused
 otherwise, after ``retry_us``.
 """
@@ -19,14 +21,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from agents.constraint import KIND, Rule, bounded_by, rule_of
+from agents.constraint import KIND, Rule, banned, bounded_by, rule_of
+from agents.sizing import Sizing, is_new_profile, is_sample, judged, loaded, profiled
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryEvent
 from schemas.model import ModelVersion
 from schemas.plan import HASHED, SLOW, Plan, PlanProposal, VersionWeight
 from schemas.review import ContextSignal
+from schemas.scaling import ScalingPolicy
 from schemas.serving import ServingPolicy
-from schemas.telemetry import Heartbeat
+from schemas.telemetry import Heartbeat, LoadedModel, RouterLoad
 from streams.agent import NO_EFFECTS, AgentSpec, Effects, Event, Publish, Tick
 from streams.canonical import digest, from_json, to_json
 from streams.errors import PoisonRecordError
@@ -58,7 +62,7 @@ class Served:
     """What is known of a model: batch limit per version, active version, effective plan and its memory version.
 
     ``is_slow``: whether full batches of its active version were heard to take long. ``inputs``: a digest of what each
-    version takes.
+    version takes, ``features``: the names of that. ``sizing``: what serving it takes.
     """
 
     max_batch_sizes: Mapping[str, int] = field(default_factory=dict)
@@ -71,15 +75,18 @@ class Served:
     is_slow: bool = False
     inputs: Mapping[str, str] = field(default_factory=dict)
     policy: ServingPolicy | None = None
+    features: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sizing: Sizing = field(default_factory=Sizing)
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """``head``: the end of the accepted chain of memory."""
+    """``head``: the end of the accepted chain of memory. ``scaling``: the policy of the pool that serves."""
 
     head: MemoryHead = field(default_factory=MemoryHead)
     models: Mapping[str, Served] = field(default_factory=dict)
     rules: Mapping[str, Rule] = field(default_factory=dict)
+    scaling: ScalingPolicy | None = None
 
 
 def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
@@ -94,8 +101,12 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
             state = _constrain(state, signal, event.coordinate)
         case Heartbeat() as heartbeat:
             state = _time(state, heartbeat, event.coordinate)
+        case RouterLoad(model=model) as load if model in state.models:
+            served = state.models[model]
+            state = _with(state, model, replace(served, sizing=loaded(served.sizing, load, event.now_us)))
+            state = _size(state, event.now_us, params, event.coordinate)
         case Tick():
-            state = _expire(state, event.now_us, params)
+            state = _size(_expire(state, event.now_us, params), event.now_us, params)
         case _:
             return state, NO_EFFECTS
     return propose(state, event.now_us, params)
@@ -109,7 +120,12 @@ def _learn(state: State, change: MemoryEvent, cause: RecordCoordinate) -> State:
             served = state.models.get(model.model, Served())
             sizes = {**served.max_batch_sizes, model.version: model.max_batch_size}
             inputs = {**served.inputs, model.version: digest(model.inputs).hex()[:16]}
-            return _with(state, model.model, replace(served, max_batch_sizes=sizes, inputs=inputs))
+            features = {**served.features, model.version: tuple(spec.name for spec in model.inputs)}
+            sizing = replace(served.sizing, file_bytes={**served.sizing.file_bytes, model.version: model.size_bytes})
+            served = replace(served, max_batch_sizes=sizes, inputs=inputs, features=features, sizing=sizing)
+            return _with(state, model.model, served)
+        if kind == "ScalingPolicySet":
+            return replace(state, scaling=from_json(ScalingPolicy, body, newer=True))
         if kind == "ServingPolicySet":
             policy = from_json(ServingPolicy, body, newer=True)
             served = state.models.get(policy.model, Served())
@@ -149,28 +165,60 @@ def _constrain(state: State, signal: ContextSignal, cause: RecordCoordinate) -> 
 
 
 def _time(state: State, heartbeat: Heartbeat, cause: RecordCoordinate) -> State:
-    """Learn from an executor which models are slow."""
+    """Learn from an executor which models are slow, and how long batches take."""
     for name, is_slow in _moves(state, heartbeat):
         state = _with(state, name, replace(state.models[name], is_slow=is_slow, cause=cause))
+    for found in _profiles(state, heartbeat):
+        served = state.models[found.model]
+        state = _with(state, found.model, replace(served, sizing=profiled(served.sizing, found)))
     return state
 
 
 def _moves(state: State, heartbeat: Heartbeat) -> list[tuple[str, bool]]:
     """Models whose class a heartbeat changes, with the new one."""
     moves: list[tuple[str, bool]] = []
-    for loaded in heartbeat.models:
-        served = state.models.get(loaded.model)
-        if served is None or loaded.version != served.active or served.active not in served.max_batch_sizes:
+    for found in heartbeat.models:
+        served = state.models.get(found.model)
+        if served is None or found.version != served.active or served.active not in served.max_batch_sizes:
             continue
-        full_us = loaded.fixed_us + loaded.per_item_us * served.max_batch_sizes[served.active]
+        full_us = found.fixed_us + found.per_item_us * served.max_batch_sizes[served.active]
         if full_us > SLOW_US if not served.is_slow else full_us < FAST_US:
-            moves.append((loaded.model, not served.is_slow))
+            moves.append((found.model, not served.is_slow))
     return moves
 
 
+def _profiles(state: State, heartbeat: Heartbeat) -> list[LoadedModel]:
+    """Versions of known models whose times are new."""
+    return [
+        found
+        for found in heartbeat.models
+        if found.version in (served := state.models.get(found.model, Served())).max_batch_sizes
+        and is_new_profile(served.sizing, found)
+    ]
+
+
 def ignores(state: State, record: Any) -> bool:
-    """Whether a record is a heartbeat that tells nothing new: nearly every one."""
-    return isinstance(record, Heartbeat) and not _moves(state, record)
+    """Whether a record tells nothing new: nearly every heartbeat, and most of what Routers say of their load."""
+    match record:
+        case Heartbeat():
+            return not _moves(state, record) and not _profiles(state, record)
+        case RouterLoad():
+            return record.model not in state.models or not is_sample(state.models[record.model].sizing, record)
+    return False
+
+
+def _size(state: State, now_us: int, params: Params, cause: RecordCoordinate | None = None) -> State:
+    """Reckon anew what models take; only what has been needed for long enough changes a plan."""
+    for name, served in sorted(state.models.items()):
+        plan = None if served.sizing.rate is None else wanted_plan(state, name, params)
+        if plan is None:
+            continue
+        sizing = judged(served.sizing, plan, state.scaling, now_us)
+        if sizing is not served.sizing:
+            changed = sizing.capacity != served.sizing.capacity
+            because = (cause or served.cause) if changed else served.cause
+            state = _with(state, name, replace(served, sizing=sizing, cause=because))
+    return state
 
 
 def _expire(state: State, now_us: int, params: Params) -> State:
@@ -201,21 +249,26 @@ def wanted_plan(state: State, name: str, params: Params) -> Plan | None:
         return None
     rules = [state.rules[key] for key in sorted(state.rules)]
     policy = served.policy or ServingPolicy(name)
+    out = banned(rules, name, "features_not_used")
     return Plan(
         model=name,
         versions=(VersionWeight(served.active, 100),),
         max_batch_size=bounded_by(rules, name, "max_batch_size", served.max_batch_sizes[served.active]),
         timeout_ms=bounded_by(rules, name, "timeout_ms", params.timeout_ms),
         lane=SLOW if served.is_slow else HASHED,
-        fallbacks=tuple(version for version in policy.fallbacks if _may_stand_in(served, version)),
+        fallbacks=tuple(version for version in policy.fallbacks if _may_stand_in(served, version, out)),
         max_attempts=policy.max_attempts,
         hedge=policy.hedge,
+        slo=policy.slo,
+        capacity=served.sizing.capacity,
     )
 
 
-def _may_stand_in(served: Served, version: str) -> bool:
-    """Whether a version is another one than the active and takes the same inputs."""
+def _may_stand_in(served: Served, version: str, out: Mapping[str, Rule]) -> bool:
+    """Whether a version is another one than the active, takes the same inputs, and none that is ``out``."""
     if version == served.active or version not in served.max_batch_sizes:
+        return False
+    if any(name in out for name in served.features.get(version, ())):
         return False
     mine, active = served.inputs.get(version, ""), served.inputs.get(served.active, "")
     return mine == active or not (mine and active)  # unknown of what an older release noted; checked when it was set
@@ -232,6 +285,11 @@ def _proposal(served: Served, plan: Plan, now_us: int) -> PlanProposal:
         reason += f", falls back to {', '.join(plan.fallbacks)}"
     if plan.hedge:
         reason += ", hedged"
+    if plan.slo is not None:
+        reason += f", SLO {plan.slo}"
+    if plan.capacity is not None:
+        taken = plan.capacity
+        reason += f", takes {taken.replicas} executors ({taken.items_per_s} items/s, {taken.forecast_per_s} foreseen)"
     causes = () if served.cause is None else (served.cause,)
     return PlanProposal(identity, plan, served.plan_version, reason, causes, now_us)
 
@@ -242,7 +300,7 @@ def _with(state: State, name: str, served: Served) -> State:
 
 PLANNER: Final = AgentSpec(
     name="planner",
-    consumes=("control.context", "control.heartbeats"),
+    consumes=("control.context", "control.heartbeats", "control.load"),
     watches=("memory.events",),
     emits=("control.plans",),
     tick_ms=1_000,

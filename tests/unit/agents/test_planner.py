@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from hypothesis import given
@@ -13,10 +14,11 @@ from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.model import TensorSpec
 from schemas.plan import HASHED, SLOW, Plan, PlanProposal, VersionWeight
 from schemas.review import ContextSignal
-from schemas.serving import ServingPolicy
-from schemas.telemetry import Heartbeat, LoadedModel
+from schemas.scaling import ScalingPolicy
+from schemas.serving import ServingPolicy, Slo
+from schemas.telemetry import Heartbeat, LoadedModel, RouterLoad
 from streams.agent import Effects, Publish
-from streams.canonical import digest, to_json
+from streams.canonical import digest, from_json, to_json
 from streams.memory_view import ActiveVersion, MemoryHead, StoredEvent
 from tests.support.control import HERE, SECOND, at, chained, model_version, tick
 from tests.unit.agents.test_orchestrator import register
@@ -170,7 +172,8 @@ def test_a_model_that_is_heard_to_be_slow_gets_the_slow_lane_and_comes_back_when
     assert proposal.reason.endswith("slow lane")
     state, _ = learn(state, [following(events, "PlanMadeEffective", "plan/digits", to_json(proposal.plan), 2)])
     for full_us in (5_001.0, 4_999.0, 3_001.0):
-        assert decide(state, at(heard(full_us)), PARAMS) == (state, ())
+        state, effects = decide(state, at(heard(full_us)), PARAMS)
+        assert effects == ()
     _, effects = decide(state, at(heard(2_999.0)), PARAMS)
     (proposal,) = proposals(effects)
     assert (proposal.plan.lane, proposal.expected_version) == (HASHED, 2)
@@ -178,6 +181,8 @@ def test_a_model_that_is_heard_to_be_slow_gets_the_slow_lane_and_comes_back_when
 
 def test_heartbeats_that_tell_nothing_new_are_ignored_and_change_nothing() -> None:
     state, _ = standing()
+    assert not ignores(state, heard(4_000.0))  # its times are new
+    state, _ = decide(state, at(heard(4_000.0)), PARAMS)
     dull = (
         heard(4_999.0),
         heard(9_999.0, version="v9.0.0"),  # not the active version
@@ -188,6 +193,7 @@ def test_heartbeats_that_tell_nothing_new_are_ignored_and_change_nothing() -> No
         assert ignores(state, record)
         assert decide(state, at(record), PARAMS) == (state, ())
     assert not ignores(state, heard(5_001.0))
+    assert not ignores(state, heard(1_000.0))
     assert not ignores(state, TIGHT)
 
 
@@ -241,3 +247,82 @@ def test_a_fallback_that_takes_other_inputs_than_the_active_version_is_left_out(
     plan = planner.wanted_plan(state, "digits", PARAMS)
     assert plan is not None
     assert (plan.versions[0].version, plan.fallbacks) == ("v3.0.0", ())
+
+
+def test_the_slo_goes_into_the_plan_and_its_reason() -> None:
+    slo = Slo(250, 10_000, 1_000)
+    events = chain_of(register(model_version()), serving(ServingPolicy("digits", slo=slo)))
+    state, _ = learn(State(), events)
+    assert planner.wanted_plan(state, "digits", PARAMS) == replace(PLAN, slo=slo)
+    state, _ = learn(state, [following(events, "PlanMadeEffective", "plan/digits", to_json(PLAN))])
+    (proposal,) = proposals(decide(state, tick(100 * SECOND), PARAMS)[1])
+    assert proposal.reason.endswith("SLO 99 % within 250 ms, errors up to 0.1 %")
+
+
+def test_a_fallback_that_takes_a_banned_input_is_left_out() -> None:
+    inputs = (TensorSpec("age", "FP32", (4,)),)
+    v1, v2 = replace(model_version(), inputs=inputs), replace(V2, inputs=inputs)
+    policy = serving(ServingPolicy("digits", ("v2.0.0",)))
+    state, _ = learn(State(), chain_of(register(v1), register(v2, "r2"), policy))
+    plan = planner.wanted_plan(state, "digits", PARAMS)
+    assert plan is not None
+    assert plan.fallbacks == ("v2.0.0",)
+    ban = ContextSignal("b", "constraint", "model/digits", '{"field":"features_not_used","names":["age"]}', "law", 1)
+    state, _ = decide(state, at(ban), PARAMS)
+    plan = planner.wanted_plan(state, "digits", PARAMS)
+    assert plan is not None
+    assert plan.fallbacks == ()
+
+
+def loads(state: State, rate: float, seconds: range) -> tuple[State, list[PlanProposal]]:
+    """A load of so many items a second, told each second, with ticks between."""
+    made: list[PlanProposal] = []
+    for second in seconds:
+        told = RouterLoad("digits", rate, 0, second * SECOND, 0, rate)
+        if not ignores(state, told):
+            state, effects = decide(state, at(told, second * SECOND), PARAMS)
+            made += proposals(effects)
+        state, effects = decide(state, tick(second * SECOND), PARAMS)
+        made += proposals(effects)
+    return state, made
+
+
+def test_a_load_that_lasts_changes_the_capacity_once_and_one_that_does_not_never() -> None:
+    state, events = standing()
+    state, _ = decide(state, at(heard(4_000.0)), PARAMS)  # 62.5 us an item
+    priced = to_json(ScalingPolicy("executors", 1, 8, cost_per_replica_milli=350))
+    events.append(following(events, "ScalingPolicySet", "scaling/executors", priced))
+    state, _ = learn(state, events[-1:])
+    state, made = loads(state, 20_000.0, range(10, 36))
+    state, quiet = loads(state, 500.0, range(36, 60))
+    assert made == quiet == []
+    state, made = loads(state, 20_000.0, range(200, 300))
+    assert len({each.proposal_id for each in made}) == 1  # sent again, since nobody answers
+    proposal = made[0]
+    capacity = proposal.plan.capacity
+    assert capacity is not None
+    assert (capacity.device, capacity.memory_bytes, capacity.items_per_s) == ("CPU", 10, 20_000.0)
+    assert (capacity.replicas, capacity.cost_milli) == (3, 1_050)  # 20,000 x (62.5 + 12) us = 1.49, of 60 %
+    assert f"takes 3 executors (20000.0 items/s, {capacity.forecast_per_s} foreseen)" in proposal.reason
+    assert proposal.causes == (HERE,)
+    events.append(following(events, "PlanMadeEffective", "plan/digits", to_json(proposal.plan), 2))
+    state, _ = learn(state, events[-1:])
+    state, made = loads(state, 20_000.0, range(300, 500))
+    assert made == []
+    state, made = loads(state, 0.0, range(500, 700))
+    assert {each.plan.capacity for each in made} == {None}
+
+
+def test_a_load_of_a_model_that_nobody_registered_is_ignored() -> None:
+    assert ignores(State(), RouterLoad("digits", 5.0, 0, SECOND))
+    assert decide(State(), at(RouterLoad("digits", 5.0, 0, SECOND)), PARAMS) == (State(), ())
+
+
+def test_a_snapshot_of_an_older_release_is_read() -> None:
+    state, _ = standing()
+    plain = json.loads(to_json(state))
+    assert from_json(State, json.dumps(plain)) == state
+    for name in ("features", "sizing"):
+        del plain["models"]["digits"][name]
+    del plain["scaling"]
+    assert from_json(State, json.dumps(plain)).models["digits"].plan == state.models["digits"].plan

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from infra.commands.scaling import app, milli, policy_row, table_row, too_many
-from infra.settings import Settings
+from infra.settings import load_settings
 from schemas.memory import MemoryEntry
 from schemas.scaling import Replicas, ScalingPolicy
 from streams.canonical import to_json
@@ -69,7 +69,7 @@ def test_money_is_kept_in_thousandths() -> None:
 
 
 def test_more_than_the_stack_can_start_is_said() -> None:
-    assert too_many(POLICY, Settings(executors=1, max_executors=4)) == ""
-    assert too_many(POLICY, Settings(executors=2)) == (
+    assert too_many(POLICY, load_settings(executors=1, max_executors=4)) == ""
+    assert too_many(POLICY, load_settings(executors=2)) == (
         "The stack starts at most 2 executors: for 4, start it with --set max_executors=4 (each has a lane of its own)."
     )
