@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents import orchestrator, planner
+from agents import orchestrator, planner, verdict
 from agents.planner import Params, Pending, State, decide, ignores
 from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.model import TensorSpec
@@ -19,7 +19,7 @@ from schemas.serving import ServingPolicy, Slo
 from schemas.telemetry import Heartbeat, LoadedModel, RouterLoad
 from streams.agent import Effects, Publish
 from streams.canonical import digest, from_json, to_json
-from streams.memory_view import ActiveVersion, MemoryHead, StoredEvent
+from streams.memory_view import ActiveVersion, MemoryHead, Rejection, StoredEvent
 from tests.support.control import HERE, SECOND, at, chained, model_version, tick
 from tests.unit.agents.test_orchestrator import register
 
@@ -29,7 +29,7 @@ TIGHT = ContextSignal("tight", "constraint", "model/*", '{"field":"max_batch_siz
 
 
 def registered() -> list[StoredEvent]:
-    _, effects = orchestrator.decide(orchestrator.State(), at(register(model_version())), None)
+    _, effects = orchestrator.decide(verdict.State(), at(register(model_version())), None)
     return chained(effects)
 
 
@@ -84,7 +84,7 @@ def test_an_unanswered_proposal_is_the_same_again() -> None:
 
 
 def refusal(events: list[StoredEvent], proposal: PlanProposal, code: str) -> StoredEvent:
-    body = to_json(orchestrator.Rejection(proposal.proposal_id, code, "No."))
+    body = to_json(Rejection(proposal.proposal_id, code, "No."))
     return following(events, "CommandRejected", f"rejections/{proposal.proposal_id}", body)
 
 
@@ -131,7 +131,7 @@ def test_void_memory_events_are_ignored() -> None:
 @given(st.permutations(["a-model", "b-model", "c-model"]), st.integers(0, 6))
 def test_planner_and_orchestrator_agree(names: list[str], repeats: int) -> None:
     """Whatever the order and however often proposals are delivered, every model ends with its plan and peace."""
-    memory, state, head = orchestrator.State(), State(), MemoryHead()
+    memory, state, head = verdict.State(), State(), MemoryHead()
     inbox: list[object] = [register(model_version(name), f"r-{name}") for name in names]
     for _ in range(20):
         if not inbox:
@@ -202,7 +202,7 @@ V2 = replace(model_version(version="v2.0.0", digest="cd" * 32), max_batch_size=3
 
 def chain_of(*commands: object) -> list[StoredEvent]:
     """Memory after commands to the Orchestrator."""
-    memory, effects = orchestrator.State(), []
+    memory, effects = verdict.State(), []
     for command in commands:
         memory, made = orchestrator.decide(memory, at(command), None)
         effects += made
