@@ -10,7 +10,8 @@ Rules. It decides, the prober (``infra.prober``) measures; nothing is judged but
 - A roll-back: serving, latency, golden set and integrity of the version that is active then.
 - An alert ``drift``: whether later rows drift too, what comes by the schema, and the golden set; ``data_quality``:
   what comes; ``slo_burn``: what comes, golden set and integrity. Of the version to blame, else of the active one.
-- Another version is activated, and the model has a golden set: golden set and integrity.
+- Another version is activated, and the model has a golden set: golden set and integrity. They are rehearsed while the
+  activation waits for people.
 - ``settle_us`` after its cause a check is asked for, so that plans have arrived and the incident is known; the same
   check of a version once in ``quiet_us`` for causes of one kind. What is older than ``stale_us`` causes nothing.
 - What did not pass for an open roll-back incident is run again, up to ``MAX_ATTEMPTS`` in all: right after a roll-back
@@ -27,9 +28,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from agents.check_rules import CheckParams, Facts, Judged, not_run
+from agents.check_triggers import OF_ALERT, REVIEW, ROLLBACK, Due, due_of_alert, due_of_move, due_of_review
 from agents.check_verdict import judge
 from agents.model_facts import fold_facts
-from schemas.check import DRIFT, GOLDEN_SET, INTEGRITY, LATENCY, SERVING, STATISTICS, CheckRequest, Observation
+from schemas.check import LATENCY, SERVING, CheckRequest, Observation
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryEvent
 from schemas.review import Validation
@@ -37,20 +39,13 @@ from schemas.telemetry import Alert
 from streams.agent import NO_EFFECTS, AgentSpec, Effects, Event, Publish, Tick
 from streams.canonical import from_json
 from streams.errors import PoisonRecordError
-from streams.memory_view import ActiveVersion, Incident, MemoryHead, void_reason
+from streams.memory_view import Incident, MemoryHead, void_reason
 
 NAME: Final = "validations"
-ROLLBACK: Final = "rollback/"
+INCIDENT: Final = "incident/rollback/"
 MAX_OPEN: Final = 64
 REMEMBERED: Final = 1_000
 MAX_ATTEMPTS: Final = 3
-OF_ROLLBACK: Final = (SERVING, LATENCY, GOLDEN_SET, INTEGRITY)
-OF_ACTIVATION: Final = (GOLDEN_SET, INTEGRITY)
-OF_ALERT: Final[Mapping[str, tuple[str, ...]]] = {
-    "drift": (DRIFT, STATISTICS, GOLDEN_SET),
-    "data_quality": (STATISTICS,),
-    "slo_burn": (STATISTICS, GOLDEN_SET, INTEGRITY),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +59,6 @@ class Params:
     quiet_us: int = 60_000_000
     stale_us: int = 120_000_000
     check: CheckParams = field(default_factory=CheckParams)
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """Checks to ask for, ``settle_us`` after ``since_us``; ``version`` "" is the one that is active then."""
-
-    model: str
-    version: str
-    kind: str
-    checks: tuple[str, ...]
-    reason: str
-    since_us: int
-    causes: tuple[RecordCoordinate, ...]
-    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,47 +108,53 @@ def ignores(state: State, record: Any) -> bool:
 def _learn(state: State, change: MemoryEvent, event: Event, params: Params) -> State:
     state = replace(state, models=fold_facts(state.models, change))
     try:
-        if change.kind == "IncidentRaised" and change.key.startswith(f"incident/{ROLLBACK}"):
-            incident = from_json(Incident, change.body or "", newer=True)
-            return replace(state, incidents={**state.incidents, incident.subject: incident.incident_id})
-        if change.kind == "IncidentResolved" and change.key.startswith(f"incident/{ROLLBACK}"):
-            ended = change.key.removeprefix("incident/")
-            return replace(state, incidents={name: each for name, each in state.incidents.items() if each != ended})
+        if change.key.startswith(INCIDENT):
+            return _incident(state, change)
+        if change.key.startswith(f"{REVIEW}/") and change.body is None:
+            return _without(state, change.key)
+        if event.now_us - change.time_us > params.stale_us:
+            return state
         if change.kind in ("VersionActivated", "VersionRolledBack"):
-            model = from_json(ActiveVersion, change.body or "", newer=True).model
-            return _moved(state, model, change, event, params)
+            return _moved(state, change, event)
+        if change.kind == "ReviewOpened" and (found := due_of_review(state.models, change, event)) is not None:
+            return replace(state, due={**state.due, found[0]: found[1]})
     except PoisonRecordError:
         return state  # the Orchestrator writes no such body; whatever it is, it is nothing to check by
     return state
 
 
-def _moved(state: State, model: str, change: MemoryEvent, event: Event, params: Params) -> State:
-    """Another version is active: what a roll-back promised is verified, what was activated is looked at."""
-    is_rollback = change.kind == "VersionRolledBack"
-    if not is_rollback and state.models[model].golden is None:
+def _incident(state: State, change: MemoryEvent) -> State:
+    """Follow the open roll-back incidents."""
+    if change.body is None:
+        ended = change.key.removeprefix("incident/")
+        return replace(state, incidents={name: each for name, each in state.incidents.items() if each != ended})
+    incident = from_json(Incident, change.body, newer=True)
+    return replace(state, incidents={**state.incidents, incident.subject: incident.incident_id})
+
+
+def _moved(state: State, change: MemoryEvent, event: Event) -> State:
+    """Another version is active; of two moves in one breath the last one stands, and it alone is looked at."""
+    found = due_of_move(state.models, change, event)
+    if found is None:
         return state
-    if event.now_us - change.time_us > params.stale_us:
-        return state
-    kind = "rollback" if is_rollback else "activation"
-    what = "was rolled back" if is_rollback else "has another active version"
-    checks = OF_ROLLBACK if is_rollback else OF_ACTIVATION
-    due = Due(model, "", kind, checks, f"{model} {what}", event.now_us, (event.coordinate,))
-    # Of two moves in one breath the last one stands, and it alone is looked at.
-    others = {key: each for key, each in state.due.items() if (each.model, each.version) != (model, "")}
-    return replace(state, due={**others, f"{kind}/{model}/{change.sequence}": due})
+    cause, due = found
+    others = {key: each for key, each in state.due.items() if (each.model, each.version) != (due.model, "")}
+    return replace(state, due={**others, cause: due})
+
+
+def _without(state: State, cause: str) -> State:
+    """What is over before it was looked at."""
+    return replace(state, due={key: each for key, each in state.due.items() if key != cause})
 
 
 def _alerted(state: State, alert: Alert, event: Event, params: Params) -> State:
-    model = alert.model or alert.subject
-    if alert.kind not in OF_ALERT or model not in state.models:
+    if alert.kind not in OF_ALERT or (alert.model or alert.subject) not in state.models:
         return state
     if alert.resolved:
-        return replace(state, due={key: each for key, each in state.due.items() if key != alert.alert_id})
+        return _without(state, alert.alert_id)
     if alert.alert_id in state.due or event.now_us - alert.time_us > params.stale_us:
         return state
-    causes = (event.coordinate,)
-    due = Due(model, alert.version, alert.kind, OF_ALERT[alert.kind], alert.message, event.now_us, causes)
-    return replace(state, due={**state.due, alert.alert_id: due})
+    return replace(state, due={**state.due, alert.alert_id: due_of_alert(alert, event)})
 
 
 def _take(state: State, request: CheckRequest, event: Event) -> tuple[State, Effects]:
@@ -197,7 +184,8 @@ def _again(state: State, request: CheckRequest, judged: Judged, now_us: int, par
     if not (is_open and may_pass and request.requester == NAME) or attempt > MAX_ATTEMPTS:
         return state
     later_us, reason = now_us + params.again_us, f"{request.reason}, attempt {attempt}"
-    due = Due(request.model, request.version, "rollback", (request.check,), reason, later_us, request.causes, attempt)
+    what = request.model, request.version, ROLLBACK, (request.check,), reason
+    due = Due(*what, later_us, request.causes, request.alert_id, attempt)
     return replace(state, due={**state.due, f"{request.request_id}/again": due})
 
 
@@ -212,16 +200,16 @@ def _ask(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
     for cause, due in sorted(state.due.items()):
         if now_us - due.since_us < params.settle_us:
             continue
-        state = replace(state, due={key: each for key, each in state.due.items() if key != cause})
+        state = _without(state, cause)
         facts = state.models[due.model]
         version = due.version if due.version in facts.digests else facts.active
-        answers = _answered(state, cause, due)
+        answers = state.incidents.get(due.model, "") if due.kind == ROLLBACK else due.alert_id
         if due.attempt > 1 and (not answers or version != facts.active):
             continue  # the incident is over, or about another version by now
         for check in due.checks:
             mark = f"{due.kind}/{check}/{due.model}/{version}"
             is_quiet = now_us - state.asked.get(mark, -params.quiet_us) < params.quiet_us
-            if (is_quiet and due.kind != "rollback") or len(state.open) >= MAX_OPEN:
+            if (is_quiet and due.kind not in (ROLLBACK, REVIEW)) or len(state.open) >= MAX_OPEN:
                 continue
             times = now_us, now_us + params.deadline_us
             who = due.model, version, due.reason, answers, NAME
@@ -235,13 +223,6 @@ def _ask(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
             )
     asked = {mark: since for mark, since in state.asked.items() if now_us - since < params.quiet_us}
     return (state if asked == state.asked else replace(state, asked=asked)), tuple(effects)
-
-
-def _answered(state: State, cause: str, due: Due) -> str:
-    """The alert or incident that the checks answer."""
-    if due.kind == "rollback":
-        return state.incidents.get(due.model, "")
-    return "" if due.kind == "activation" else cause
 
 
 def _expire(state: State, now_us: int, params: Params) -> tuple[State, Effects]:

@@ -9,16 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.validations import MAX_OPEN, OF_ACTIVATION, OF_ALERT, OF_ROLLBACK, Params, State, decide, ignores
+from agents.check_triggers import OF_ACTIVATION, OF_ALERT, OF_ROLLBACK
+from agents.validations import MAX_OPEN, Params, State, decide, ignores
 from schemas.check import CHECKS, INTEGRITY, SERVING, CheckRequest, GoldenSet, Observation
+from schemas.environment import OpenReview
 from schemas.figures import HeldArtefact, IntegrityFigures
-from schemas.memory import MemoryEvent
+from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.review import Validation
 from schemas.telemetry import Alert
 from streams.agent import Effects, Event
 from streams.canonical import from_json, to_json
 from streams.memory_view import ActiveVersion, Incident
 from tests.support.control import HERE, SECOND, at, model_version, tick
+from tests.support.samples import SAMPLES
 
 PARAMS = Params()
 DIGEST = "ab" * 32
@@ -213,6 +216,40 @@ def test_another_active_version_is_checked_where_there_is_a_golden_set() -> None
         agent.memory("VersionActivated", "active/digits", ActiveVersion("digits", "v1.0.0"))
         asked = agent.give(tick(NOW + 2 * SECOND))
         assert [each.check for each in asked] == (list(OF_ACTIVATION) if golden else [])
+
+
+def opened(kind: str = "ActivateVersion", policy: str = "people", model: str = "digits") -> OpenReview:
+    body = to_json(ActiveVersion(model, "v1.0.0"))
+    command = MemoryCommand("c", "cli", kind, f"active/{model}", 1, body, "", (), NOW)
+    request = replace(SAMPLES["ReviewRequest"], review_id="r7", policy=policy)
+    return OpenReview(request, command)
+
+
+@pytest.mark.parametrize("golden", [True, False])
+def test_an_activation_that_waits_for_people_is_rehearsed(golden: bool) -> None:
+    agent = made(golden=golden)
+    agent.memory("ReviewOpened", "review/r7", opened())
+    asked = agent.give(tick(NOW + 2 * SECOND))
+    assert ids(asked) == [f"review/r7/{check}" for check in (OF_ACTIVATION if golden else (INTEGRITY,))]
+    assert {(each.version, each.alert_id) for each in asked} == {("v1.0.0", "review/r7")}
+
+
+@pytest.mark.parametrize(
+    "review",
+    [opened("SetServingPolicy"), opened(policy="development"), opened(model="others")],
+    ids=["kind", "policy", "model"],
+)
+def test_reviews_that_nothing_rehearses(review: OpenReview) -> None:
+    agent = made()
+    agent.memory("ReviewOpened", "review/r7", review)
+    assert agent.give(tick(NOW + 2 * SECOND)) == []
+
+
+def test_a_review_that_is_over_at_once_is_not_rehearsed() -> None:
+    agent = made()
+    agent.memory("ReviewOpened", "review/r7", opened())
+    agent.memory("ReviewRejected", "review/r7", None)
+    assert agent.give(tick(NOW + 2 * SECOND)) == []
 
 
 def test_of_two_moves_in_one_breath_the_last_is_checked() -> None:
