@@ -16,7 +16,7 @@ from typing import Final
 from infra.settings import Settings, StartError
 from streams.link_check import head_text, parse_head
 from streams.memory_view import MemoryHead
-from streams.signing import SEED_BYTES
+from streams.signing import SEED_BYTES, public_key_of
 
 KEY_FILE: Final = "audit.ed25519"
 HEAD_FILE: Final = "audit.head"
@@ -40,6 +40,11 @@ def audit_key(settings: Settings) -> bytes:
         if len(seed) == SEED_BYTES:
             return seed
     raise StartError(f"The audit log's key {path} is no key: it has 64 hexadecimal digits.")
+
+
+def public_key_here(settings: Settings) -> str:
+    """The public key of the private one in this data directory; empty where there is none."""
+    return public_key_of(audit_key(settings)) if (settings.data_dir / "keys" / KEY_FILE).exists() else ""
 
 
 def note_head(settings: Settings, head: MemoryHead) -> None:

@@ -6,7 +6,7 @@ Memory may change meanwhile: what differs in ``memory.state`` counts only when a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -28,13 +28,16 @@ EVENTS_PLACE: Final = TopicPartition(full_name(EVENTS), 0)
 STATE_PLACE: Final = TopicPartition(full_name(STATE), 0)
 
 
-async def check_memory(connection: Connection, noted: MemoryHead | None, progress: Progress) -> Report:
-    """Check memory as of now. Raises RetriableError when the broker is away."""
+async def check_memory(
+    connection: Connection, noted: MemoryHead | None, progress: Progress, signed: Sequence[Anchor] = ()
+) -> Report:
+    """Check memory as of now, with ``signed`` heads that were read before. Raises RetriableError."""
     codec = Codec(await read_schema_ids(connection))
-    first = await look(connection, codec, noted, progress)
+    anchors = [*([] if noted is None else [Anchor(noted)]), *signed]
+    first = await look(connection, codec, anchors, progress)
     if not any(fault.topic == STATE for fault in first.faults):
         return first
-    return settled(first, await look(connection, codec, noted, progress))
+    return settled(first, await look(connection, codec, anchors, progress))
 
 
 def settled(first: Report, second: Report) -> Report:
@@ -43,11 +46,11 @@ def settled(first: Report, second: Report) -> Report:
     return dataclasses.replace(second, faults=faults)
 
 
-async def look(connection: Connection, codec: Codec, noted: MemoryHead | None, progress: Progress) -> Report:
+async def look(connection: Connection, codec: Codec, anchors: Sequence[Anchor], progress: Progress) -> Report:
     """Read both topics once, events first: an event stands before the state that it makes."""
     async with LogScan(connection, markers=True) as scan:
         first, end = await scan.bounds(EVENTS_PLACE)
-        check = ChainCheck(partial(codec.decode, EVENTS), first, [] if noted is None else [Anchor(noted)])
+        check = ChainCheck(partial(codec.decode, EVENTS), first, anchors)
 
         def take(record: Any) -> bool:
             if isinstance(record, Marker):

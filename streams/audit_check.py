@@ -58,7 +58,10 @@ class AuditReport:
 
 
 class AuditCheck(LinkCheck[AuditEntry]):
-    """Takes the records and markers of ``audit.log`` by offset; ``public_keys``: all that were ever the signer's."""
+    """Takes the records and markers of ``audit.log`` by offset; ``public_keys``: all that were ever the signer's.
+
+    ``on_entry`` gets each entry of the chain.
+    """
 
     def __init__(
         self,
@@ -66,8 +69,10 @@ class AuditCheck(LinkCheck[AuditEntry]):
         public_keys: Sequence[str],
         first: int = 0,
         anchors: Iterable[Anchor] = (),
+        on_entry: Callable[[int, AuditEntry], None] = lambda offset, entry: None,
     ) -> None:
         super().__init__(LOG, decode, first, anchors)
+        self._on_entry = on_entry
         self._keys = public_keys
         self._first_entry: AuditEntry | None = None
         self._previous: AuditPoint = AuditPoint()
@@ -144,6 +149,7 @@ class AuditCheck(LinkCheck[AuditEntry]):
         problem = self._head_problem(point, link) if link.head is not None else self._problem(point, link)
         if problem:
             self._found.append(Finding(LOG, offset, link.sequence, problem))
+        self._on_entry(offset, link)
 
     def _head_problem(self, point: AuditPoint, link: AuditEntry) -> str:
         head = link.head

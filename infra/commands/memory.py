@@ -96,13 +96,14 @@ def verify(
     """Check that memory is what its one writer wrote, and print its head, to be kept somewhere else.
 
     Checked are the chain of memory.events, that each record can be read, that no offset is empty but for transaction
-    markers, and that memory.state says what the events say. Records that somebody else wrote, and readers refuse, are
-    listed as void; they break nothing. A change of the last record, or a log that was cut off at its end, has no later
-    record that would show it: memory.state does until the Orchestrator starts again, and --head does for good.
+    markers, that memory.state says what the events say, and that the heads which the Orchestrator signed in the audit
+    log stand in it (signed: the last sequence that one says). Records that somebody else wrote, and readers refuse, are
+    listed as void; they break nothing. What was changed or cut off behind the last signed head, of the last minute,
+    shows by memory.state until the Orchestrator starts again, and by --head for good.
 
     Exit code 7 when something is broken, with the first bad record; 3 when there is no such topic.
     """
-    report = check(ctx, _noted(head))
+    report = check(ctx, noted(head))
     document = verified(report)
     write([{name: document[name] for name in VERIFIED}], output, document)
     for kind, findings in (("broken", report.faults), ("void", report.voids)):
@@ -114,12 +115,14 @@ def verify(
         raise typer.Exit(7)
 
 
-VERIFIED = ("sound", "head", "offset", "records", "markers", "keys", "num_faults", "num_voids")
+VERIFIED = ("sound", "head", "offset", "signed", "records", "markers", "keys", "num_faults", "num_voids")
 
 
 def check(ctx: typer.Context, noted: MemoryHead | None) -> Report:
     """Check the memory of this process's settings; exit code 6 when the broker does not answer, 3 without topics."""
+    from infra.audit_check import signed_memory_heads
     from infra.memory_check import check_memory
+    from streams.audit_chain import LOG
     from streams.chain_check import EVENTS, STATE
     from streams.connection import Connection
     from streams.provision import topic_partitions
@@ -127,9 +130,11 @@ def check(ctx: typer.Context, noted: MemoryHead | None) -> Report:
     connection = Connection(settings_of(ctx).bootstrap)
 
     async def run() -> Report | None:
-        if len(await topic_partitions(connection, [EVENTS, STATE])) < 2:
+        found = await topic_partitions(connection, [EVENTS, STATE, LOG])
+        if not {EVENTS, STATE} <= found.keys():
             return None
-        return await check_memory(connection, noted, progress)
+        signed = await signed_memory_heads(connection) if LOG in found else ()
+        return await check_memory(connection, noted, progress, signed)
 
     with broker_answers(), shown_progress() as progress:
         report = asyncio.run(run())
@@ -149,14 +154,15 @@ def verified(report: Report) -> dict[str, Any]:
         "sequence": report.head.sequence,
         "hash": report.head.last_hash.hex(),
         "offset": report.head_offset,
+        "signed": report.signed,
         "end": report.end,
         "records": report.num_records,
         "markers": report.num_markers,
         "keys": report.num_keys,
         "num_faults": len(report.faults),
         "num_voids": len(report.voids),
-        "faults": [_finding(each) for each in report.faults],
-        "voids": [_finding(each) for each in report.voids],
+        "faults": [finding_document(each) for each in report.faults],
+        "voids": [finding_document(each) for each in report.voids],
     }
 
 
@@ -167,7 +173,8 @@ def sentence(finding: Finding) -> str:
     return f"{finding.topic}/0, {at}{of}: {finding.what}."
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def finding_document(finding: Finding) -> dict[str, Any]:
+    """A finding as JSON."""
     from streams.topics import full_name
 
     return {
@@ -179,7 +186,8 @@ def _finding(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _noted(head: str) -> MemoryHead | None:
+def noted(head: str) -> MemoryHead | None:
+    """The head of ``--head``; None where none is given. Exit code 2 for what is none."""
     from streams.link_check import parse_head
 
     try:

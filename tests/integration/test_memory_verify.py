@@ -95,7 +95,7 @@ async def test_a_log_that_lost_its_beginning_and_a_state_of_somebody_else(
         for number in range(first, first + 3):
             await store.append(event(number, f"k{number % 2}", version=(number + 1) // 2))
         await store.stop()
-    whole = await memory_check.look(connection, CODEC, None, lambda *_: None)
+    whole = await memory_check.look(connection, CODEC, (), lambda *_: None)
     assert (whole.faults, whole.voids, whole.num_records, whole.head) == ((), (), 6, store.view.head)
     assert whole.num_records + whole.num_markers == whole.end
     assert whole.num_markers >= 2
@@ -104,12 +104,12 @@ async def test_a_log_that_lost_its_beginning_and_a_state_of_somebody_else(
     await client.start()
     written = await client.send_and_wait(place.state, b"forged", key=b"k1", partition=0)
     await client.stop()
-    (fault,) = (await memory_check.look(connection, CODEC, None, lambda *_: None)).faults
+    (fault,) = (await memory_check.look(connection, CODEC, (), lambda *_: None)).faults
     assert (fault.topic, fault.offset) == ("memory.state", written.offset)
 
     cut = whole.head_offset - 1
     admin = AdminClient({"bootstrap.servers": bootstrap})
     for future in admin.delete_records([Place(place.events, 0, cut)]).values():
         future.result(20)
-    broken = await memory_check.look(connection, CODEC, None, lambda *_: None)
+    broken = await memory_check.look(connection, CODEC, (), lambda *_: None)
     assert [(each.topic, each.offset, each.sequence) for each in broken.faults] == [(SHORT, cut, 1), (SHORT, cut, 0)]

@@ -106,7 +106,7 @@ async def test_a_state_that_is_wrong_in_both_looks_is(scans: Any) -> None:
 
 async def test_a_look_takes_the_newest_state_and_says_of_what_it_cannot_read(scans: Any) -> None:
     made = scans((EVENT_LOG, records((b"x", b"old"), (b"x", None), (b"y", b"?"))))
-    report = await look(NOWHERE, CODEC, None, lambda *_: None)
+    report = await look(NOWHERE, CODEC, (), lambda *_: None)
     found = {each.what.partition(":")[0] for each in report.faults}
     assert found == {*GOOD, "y"}
     assert not made.looks
