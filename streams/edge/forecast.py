@@ -84,7 +84,7 @@ class _Sent:
 class _Executor:
     """An executor's newest report: when it was made by this process's clock, when it came, what it says.
 
-    ``num_taken``: rows of each version, by the newest report that names it.
+    ``counted``: rows of each version taken, and late, by the newest report that names it.
     """
 
     at_us: int
@@ -92,7 +92,7 @@ class _Executor:
     load: ExecutorLoad
     is_idle: bool
     versions: dict[Version, VersionLoad]
-    num_taken: dict[Version, int]
+    counted: dict[Version, tuple[int, int]]
 
     def drained_us(self, now_us: int) -> float:
         """Work that is done since the report."""
@@ -125,8 +125,6 @@ class Service:
     executor: _Executor
     sent: dict[int, _Sent] = field(default_factory=dict)
     queues: dict[int, _Queue] = field(default_factory=dict)
-    num_taken: int = 0
-    num_late: int = 0
     caution: float = 0.0
     rows_taken: float = PRIOR_ROWS
     rows_sent: float = PRIOR_ROWS
@@ -199,14 +197,14 @@ class Service:
             found = self.queues[priority] = _queue_of(self.load, self.executor, priority)
         return found
 
-    def renew(self, load: VersionLoad, executor: _Executor, *, counts: bool) -> None:
-        """Take a newer report; ``counts``: it follows the last one closely, so that rows taken say something."""
+    def renew(self, load: VersionLoad, executor: _Executor, before: tuple[int, int] | None) -> None:
+        """Take a newer report; ``before``: rows taken and late by the executor's last one, None if it is long ago."""
         num_sent = sum([sent.taken_until(executor.load.newest_us) for sent in self.sent.values()])
-        num_taken, self.num_taken = load.num_taken - self.num_taken, load.num_taken
-        num_late, self.num_late = load.num_late - self.num_late, load.num_late
-        if counts and num_taken >= 0:
-            self._learn(num_taken, num_late)
-            says_something = num_sent > 0  # else they are other edges' alone, or what was sent before this one's start
+        num_taken = -1 if before is None else load.num_taken - before[0]
+        if before is not None and num_taken >= 0:
+            self._learn(num_taken, load.num_late - before[1])
+            # else they are other edges' alone, or what was sent before this one's start
+            says_something = num_sent > 0 or len(self.takers) > 1
             self.rows_taken = DECAY * self.rows_taken + (1 - DECAY) * PRIOR_ROWS + num_taken * says_something
             self.rows_sent = DECAY * self.rows_sent + (1 - DECAY) * PRIOR_ROWS + num_sent
         self.load, self.executor = load, executor
@@ -257,25 +255,26 @@ class Forecast:
         """Take a report that has just come."""
         last = self._executors.get(load.executor)
         versions = {(each.model, each.version): each for each in load.versions}
-        before = {} if last is None else last.num_taken
+        before = {} if last is None else last.counted
         made_us = min(max(load.sent_us, now_us - MAX_LAG_US), now_us)
         is_idle = not any(each.running_us or any(each.waiting_items) for each in load.versions)
-        num_taken = before | {version: each.num_taken for version, each in versions.items()}
-        executor = self._executors[load.executor] = _Executor(made_us, now_us, load, is_idle, versions, num_taken)
-        counts = last is not None and now_us - last.came_us < FORGET_US
+        counted = before | {version: (each.num_taken, each.num_late) for version, each in versions.items()}
+        executor = self._executors[load.executor] = _Executor(made_us, now_us, load, is_idle, versions, counted)
+        recent = before if last is not None and now_us - last.came_us < FORGET_US else {}
         for version, service in list(self._services.items()):
             if service.executor is last and version not in versions:
-                service.renew(_empty(service.load), executor, counts=counts)
+                service.renew(_empty(service.load), executor, recent.get(version))
                 if service.is_forgotten:
                     self._forget(version, service)
         for version, each in versions.items():
             known = self._services.get(version)
-            if known is not None and known.executor is not last and each.num_taken == before.get(version, 0):
+            is_new = each.num_taken != before.get(version, (0, 0))[0]
+            if known is not None and known.executor is not last and not is_new:
                 continue  # only copies of its rows are here
             service = self._services.setdefault(version, known or Service(each, executor))
-            if each.num_taken != before.get(version, 0):
+            if is_new:
                 service.took(load.executor, now_us)
-            service.renew(each, executor, counts=counts and service is known and service.executor is last)
+            service.renew(each, executor, recent.get(version) if service is known else None)
             main = self._main.get(each.model)
             if main is None or main.rows_taken <= service.rows_taken or main.executor.came_us + FORGET_US < now_us:
                 self._main[each.model] = service

@@ -184,6 +184,20 @@ def test_a_version_that_moved_is_known_where_it_is_served_now() -> None:
     assert wait_ms(service(made)) == 0.0, "only what it had before is there"
 
 
+def test_what_is_learned_is_learned_of_all_that_take_turns() -> None:
+    made = forecast(version())
+    late = {"executor-0": 0, "executor-1": 0}
+    for number in range(1, 60):
+        service(made).admitted(5, 40, 40, T + number)
+        for name in late:
+            late[name] += 2 if number < 10 else 0
+            made.take(load(version(num_taken=10 * number, num_late=late[name]), executor=name, newest_us=T + number), T)
+        if number == 9:
+            assert service(made).caution > 3.0
+    assert service(made).caution < 0.1
+    assert service(made).ratio == pytest.approx(0.25, abs=0.1)  # each takes a quarter: the cache answers half
+
+
 def test_executors_that_take_turns_share_what_was_admitted_since() -> None:
     made = forecast(version())
     for number in range(1, 9):
