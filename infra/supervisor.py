@@ -27,9 +27,9 @@ from streams.lane_class import POOL
 
 log = logging.getLogger(__name__)
 
-START_S: Final = 60.0
-"""An executor loads and warms every planned model before it is ready."""
-STOP_S: Final = 30.0
+START_S: Final = 45.0
+"""An executor loads and warms every planned model before it is ready. With ``STOP_S`` less than the Scaler waits."""
+STOP_S: Final = 12.0
 LOOK_S: Final = 0.05
 LAUNCHER_LOOK_S: Final = 1.0
 MAX_AGE_US: Final = 60_000_000
