@@ -204,6 +204,8 @@ def _plain(body: str | None) -> Any:
 
 def outcome(state: State, decision: ReviewDecision, now_us: int, judge: Judge) -> tuple[Steps, Effects]:
     """What a decision does to memory, and who is told: the review closes and its command is judged, or a refusal."""
+    if decision.decision == "expired" and not REVIEW_ID.fullmatch(decision.review_id):
+        return (), NO_EFFECTS  # of somebody else's request
     review = _accepted(state, decision, now_us)
     if isinstance(review, Refusal):
         return _refused(decision, review, now_us)

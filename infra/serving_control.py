@@ -87,7 +87,10 @@ class ServingControl(MemoryControl):
         return wanted
 
     async def activate(self, model: str, version: str, *, wait_for_plan: bool = True) -> None:
-        """Have another version serve a model, and wait until the plan says so. Raises as ``set_policy``."""
+        """Have another version serve a model, and wait until the plan says so. Raises as ``propose``.
+
+        Without waiting, ReviewWaitsError tells at once that a person is to approve it.
+        """
         standing(self.view, model)
         if model_version(self.view, model, version) is None:
             sentence = f"{model} has no version {version}"
@@ -95,7 +98,9 @@ class ServingControl(MemoryControl):
         if active_version(self.view, model) != version:
             command = activation_command(model, version, self.view, time.time_ns() // 1000)
             remedy = f"`isos models show {model}` shows what stands."
-            await self.propose(command, lambda view: active_version(view, model) == version, remedy)
+            await self.propose(
+                command, lambda view: active_version(view, model) == version, remedy, wait_for_review=wait_for_plan
+            )
         if wait_for_plan:
             what = f"A plan of {model} with {version}"
             await self.wait_for(lambda view: _is_planned(view, model, version), what)

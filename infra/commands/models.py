@@ -114,19 +114,30 @@ def activate(
 ) -> None:
     """Have another registered version serve a model; a lower one than now is noted as a roll-back.
 
-    Exit code 3 for an unknown model or version, 4 when the Orchestrator refuses, 5 when nobody answers in time.
+    Outside a sandbox it waits for the approval of a second person, whom it names a command for; with --no-wait the
+    review's id is all that is said. Exit code 3 for an unknown model or version, 4 when the Orchestrator or a person
+    refuses, 5 when nobody answers, or approves, in time: the review stays open.
     """
     from infra.serving_control import ServingControl
+    from infra.signatory import ReviewWaitsError
+    from streams.memory_view import active_version
 
-    async def run(control: ServingControl) -> int:
-        await control.activate(name, version, wait_for_plan=wait)
-        return control.view.sequence
+    async def run(control: ServingControl) -> tuple[str | None, int, str | None]:
+        review = None
+        try:
+            await control.activate(name, version, wait_for_plan=wait)
+        except ReviewWaitsError as waiting:
+            if waiting.exit_code:
+                raise
+            review = waiting.review.request.review_id
+            typer.echo(f"{waiting}.", err=True)
+        return active_version(control.view, name), control.view.sequence, review
 
-    sequence = controlled(settings_of(ctx), ServingControl, run)
+    active, sequence, review = controlled(settings_of(ctx), ServingControl, run)
     if output is Output.TABLE:
-        typer.echo(f"{name} is served by {version} (memory {sequence}).")
+        typer.echo(f"{name} is served by {active} (memory {sequence}).")
         return
-    document = {"model": name, "active_version": version, "memory_sequence": sequence}
+    document = {"model": name, "active_version": active, "memory_sequence": sequence, "waits_for_review": review}
     write([document], output, document)
 
 

@@ -1,22 +1,42 @@
-"""``isos reviews``: what waits for a person, by the Reviewer's own rules."""
+"""``isos reviews``: what waits for a person, and the votes on it; who may sign."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infra.commands.controlled import controlled
 from infra.commands.output import Output, OutputOption, broker_answers, examples, new_app, settings_of, write
 
 if TYPE_CHECKING:
-    from schemas.review import ReviewDecision, ReviewRequest
+    from infra.review_control import ReviewControl
+    from schemas.environment import Signer
+    from schemas.review import ReviewDecision, ReviewRequest, Validation
+    from streams.memory_view import MemoryView
 
 app = new_app(has_verbs=True)
+
+IdArgument = Annotated[str, typer.Argument(help="Id of the review, as `isos reviews list` shows it.")]
+ReasonOption = Annotated[str, typer.Option(help="Why, in one sentence; it is signed and kept.")]
+KeyOption = Annotated[
+    Path | None, typer.Option("--key", help="Your private key; default: setting review_key_file.", show_default=False)
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was read: memory, and the topics of requests, decisions and checks."""
+
+    view: MemoryView
+    requests: list[ReviewRequest]
+    decisions: list[ReviewDecision]
+    validations: list[Validation]
 
 
 @app.command("list", epilog=examples("isos reviews list", "isos reviews list --all --output jsonl"))
@@ -26,65 +46,193 @@ def list_(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List the open requests, the nearest deadline first."""
-    rows = [row for row in review_rows(*_read(ctx), time.time_ns() // 1000) if decided or row["state"] == "waiting"]
+    found = _read(ctx)
+    rows = [row for row in _rows(found) if decided or row["state"] == "waiting"]
     if not rows and output is Output.TABLE:
         typer.echo("Nothing waits for a review.", err=True)
         return
     if output is Output.TABLE:
-        rows = [{name: row[name] for name in ("review_id", "author", "subject", "state", "deadline")} for row in rows]
+        names = ("review_id", "author", "subject", "state", "decided_by", "deadline")
+        rows = [{name: row[name] or None for name in names} for row in rows]
     write(rows, output)
 
 
-@app.command(epilog=examples("isos reviews show 41-0"))
-def show(
-    ctx: typer.Context,
-    review_id: Annotated[str, typer.Argument(help="Id of the review.")],
-    output: OutputOption = Output.YAML,
-) -> None:
+@app.command(epilog=examples("isos reviews show r41"))
+def show(ctx: typer.Context, review_id: IdArgument, output: OutputOption = Output.YAML) -> None:
     """Show one request with its evidence and decision. Exit code 3 when there is none."""
-    rows = [row for row in review_rows(*_read(ctx), time.time_ns() // 1000) if row["review_id"] == review_id]
+    from infra.review_list import document
+
+    found = _read(ctx)
+    rows = [row for row in _rows(found) if row["review_id"] == review_id]
     if not rows:
         typer.echo(f"There is no review {review_id}. `isos reviews list --all` shows what there is.", err=True)
         raise typer.Exit(3)
+    if output is not Output.TABLE:
+        rows = [document(rows[0], found.view, found.validations)]
     write(rows, output, rows[0])
 
 
-def review_rows(
-    requests: Iterable[ReviewRequest], decisions: Iterable[ReviewDecision], now_us: int
-) -> list[dict[str, Any]]:
-    """One row per request: waiting, or how it was decided; past its deadline and undecided it counts as expired."""
-    from agents.reviewer import State, open_requests, take
+@app.command(
+    epilog=examples(
+        'isos reviews approve r41 --reason "accuracy 0.97"',
+        "isos reviews approve r41 --reason ok --key bob.pem -o json",
+    )
+)
+def approve(
+    ctx: typer.Context,
+    review_id: IdArgument,
+    reason: ReasonOption,
+    key: KeyOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Sign an approval of what somebody else asked for, and wait for what becomes of it.
 
-    state = State()
-    for request in requests:
-        state = take(state, request)
-    outcome = {decision.review_id: decision for decision in reversed(list(decisions))}
-    rows = []
-    for request in open_requests(state):
-        decision = outcome.get(request.review_id)
-        undecided = "waiting" if request.deadline_us > now_us else "expired"
-        rows.append(
-            {
-                **asdict(request),
-                "state": undecided if decision is None else decision.decision,
-                "deadline": datetime.fromtimestamp(request.deadline_us / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-                "decided_by": "" if decision is None else decision.decided_by,
-                "reason": "" if decision is None else decision.reason,
-            }
-        )
-    return rows
+    Exit code 3 for an unknown review or key file, 4 when the approval does not count (by its own author, not
+    registered, too late, used) or the command is refused all the same, 5 when nobody answers in time.
+    """
+    _vote(ctx, review_id, "approved", reason, key, output)
 
 
-def _read(ctx: typer.Context) -> tuple[list[ReviewRequest], list[ReviewDecision]]:
+@app.command(epilog=examples('isos reviews reject r41 --reason "drift is not explained"'))
+def reject(
+    ctx: typer.Context,
+    review_id: IdArgument,
+    reason: ReasonOption,
+    key: KeyOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Sign a rejection; an author may withdraw so. Exit codes as of `approve`."""
+    _vote(ctx, review_id, "rejected", reason, key, output)
+
+
+@app.command(epilog=examples("isos reviews keygen --name alice", "isos reviews keygen --name bob --key bob.pem"))
+def keygen(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Option(help="Your name: letters, digits, _, . and -.")],
+    key: KeyOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Make a key pair, unless the file holds one, and register its public key under your name.
+
+    Outside a sandbox all but the first registration wait for the approval of somebody who is registered already.
+    Exit code 4 when the name or the key is taken, 5 when nobody answers in time; the key stays, repeat the command.
+    """
+    from infra.review_control import ReviewControl
+    from infra.review_keys import key_path, read_or_make_key
+    from streams.signing import key_id
+
+    settings = settings_of(ctx)
+    path = key_path(key or settings.review_key_file)
+    private_key = read_or_make_key(path)
+
+    async def run(control: ReviewControl) -> Signer:
+        return await control.register(name, private_key)
+
+    signer = controlled(settings, ReviewControl, run)
+    if output is Output.TABLE:
+        typer.echo(f"{name} may sign with {path} (key {key_id(signer.public_key)}).")
+        return
+    row = {**signer_row(signer), "file": str(path)}
+    write([row], output, row)
+
+
+@app.command(epilog=examples("isos reviews revoke alice"))
+def revoke(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="A registered signer.")],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """End a person's key at once; what it signed stays.
+
+    Exit code 4 for an unknown name, or the last key outside a sandbox.
+    """
+    from infra.review_control import ReviewControl
+
+    async def run(control: ReviewControl) -> Signer:
+        return await control.revoke(name)
+
+    signer = controlled(settings_of(ctx), ReviewControl, run)
+    if output is Output.TABLE:
+        typer.echo(f"{name} signs no more. `isos reviews keygen --name {name}` registers another key.")
+        return
+    write([signer_row(signer)], output, signer_row(signer))
+
+
+@app.command(epilog=examples("isos reviews signers", "isos reviews signers --output json"))
+def signers(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
+    """List who may sign."""
+    from infra.review_control import ReviewControl
+    from streams.review_view import signers as all_signers
+
+    async def run(control: ReviewControl) -> list[Signer]:
+        return list(all_signers(control.view).values())
+
+    rows = [signer_row(each) for each in controlled(settings_of(ctx), ReviewControl, run)]
+    if not rows and output is Output.TABLE:
+        typer.echo("Nobody is registered. `isos reviews keygen --name NAME` registers you.", err=True)
+        return
+    write(rows, output)
+
+
+def signer_row(signer: Signer) -> dict[str, Any]:
+    """A signer as a row; the key by its short id."""
+    from streams.signing import key_id
+
+    revoked = datetime.fromtimestamp(signer.revoked_us / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "name": signer.name, "kind": signer.kind, "key_id": key_id(signer.public_key),
+        "public_key": signer.public_key, "revoked": revoked if signer.revoked_us else None,
+    }  # fmt: skip
+
+
+def _vote(ctx: typer.Context, review_id: str, decision: str, reason: str, key: Path | None, output: Output) -> None:
+    from agents.approval import MAX_REASON
+    from infra.review_control import ReviewControl, VoteOutcome
+    from infra.review_keys import key_path, read_key
+
+    if not 1 <= len(reason.strip()) <= MAX_REASON:
+        raise typer.BadParameter(f"say why in 1 to {MAX_REASON} characters", param_hint="--reason")
+    settings = settings_of(ctx)
+    private_key = read_key(key_path(key or settings.review_key_file))
+
+    async def run(control: ReviewControl) -> VoteOutcome:
+        return await control.vote(review_id, decision, reason.strip(), private_key)
+
+    done = controlled(settings, ReviewControl, run)
+    subject = done.review.request.subject
+    if output is Output.TABLE:
+        what = f"{review_id} is {decision} by {done.vote.signer}"
+        end = f"{subject} is done" if decision == "approved" else f"{subject} is dropped"
+        typer.echo(f"{what}; {done.refusal or end} (memory {done.memory_sequence}).", err=bool(done.refusal))
+    else:
+        row = {
+            "review_id": review_id, "decision": decision, "signer": done.vote.signer, "subject": subject,
+            "refused": done.refusal or None, "memory_sequence": done.memory_sequence,
+        }  # fmt: skip
+        write([row], output, row)
+    if done.refusal:
+        raise typer.Exit(4)
+
+
+def _rows(found: Found) -> list[dict[str, Any]]:
+    from infra.review_list import review_rows
+
+    return review_rows(found.view, found.requests, found.decisions, time.time_ns() // 1000)
+
+
+def _read(ctx: typer.Context) -> Found:
     from infra.log_reader import LogReader
     from streams.connection import Connection
+    from streams.memory_view import MemoryView, extend
 
     settings = settings_of(ctx)
 
-    async def read() -> tuple[list[ReviewRequest], list[ReviewDecision]]:
+    async def read() -> Found:
         reader = await LogReader.connect(Connection(settings.bootstrap))
-        requests = [each.record for each in await reader.read("control.review-requests")]
-        return requests, [each.record for each in await reader.read("control.review-decisions")]
+        topics = ("control.review-requests", "control.review-decisions", "control.validations")
+        requests, decisions, validations = [[each.record for each in await reader.read(topic)] for topic in topics]
+        view, _ = extend(MemoryView(), await reader.memory_events())
+        return Found(view, requests, decisions, validations)
 
     with broker_answers():
         return asyncio.run(read())

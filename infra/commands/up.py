@@ -19,16 +19,28 @@ app = new_app()
 _DETACH_S = 240.0
 
 
-@app.command(epilog=examples("isos up", "isos up --detach", "isos --set executors=2 --set broker_port=29092 up"))
+@app.command(
+    epilog=examples(
+        "isos up",
+        "isos up --detach",
+        "isos up --environment production",
+        "isos --set executors=2 --set broker_port=29092 up",
+    )
+)
 def up(
     ctx: typer.Context,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when everything is ready.")] = False,
+    environment: Annotated[
+        str | None,
+        typer.Option(help="sandbox (nobody need approve), staging or production; memory's own is never lowered."),
+    ] = None,
 ) -> None:
     """Start the local stack; Ctrl-C stops it cleanly, a second Ctrl-C at once.
 
     Exit code 6 when something it needs is missing: a free port, Java, disk, a folder to write to.
     """
-    settings = settings_of(ctx)
+    settings = settings_of(ctx, environment=environment)
+    print(f"Started as {settings.environment}; `isos environment show` says what holds.", file=sys.stderr, flush=True)
     if detach:
         up_detached(settings)
     else:

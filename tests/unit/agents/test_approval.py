@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.approval import KEPT_DECISIONS, MOST_OPEN, evidence, gated, vote_id, vote_of
-from agents.orchestrator import State, decide
-from agents.verdict import Change, Refusal
+from agents.orchestrator import decide
+from agents.verdict import Change, Refusal, State
 from schemas.environment import Environment, OpenReview
 from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.review import Escalation, ReviewDecision, ReviewRequest
@@ -275,6 +275,10 @@ def test_the_deadline_closes_a_review() -> None:
     state, effects = run(REVIEW, EXPIRED, now_us=DEADLINE_US)
     assert kinds(effects) == ["DecisionNoted", "CommandRejected", "ReviewExpired"]
     assert (rejected(effects).code, active(state)) == ("review_expired", "v1.0.0")
+
+
+def test_what_expires_of_others_is_not_the_orchestrators() -> None:
+    assert run(REVIEW, replace(EXPIRED, review_id="q1"), now_us=DEADLINE_US) == (REVIEW, ())
 
 
 def test_a_sandbox_approves_by_policy_until_it_is_none_any_more() -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents import orchestrator
 from agents.approval import vote_id
 from agents.orchestrator import decide as orchestrate
 from agents.reviewer import ANSWER_US, GRACE_US, REMEMBERED, State, decide, open_requests
+from agents.verdict import State as Memory
 from schemas.environment import Environment
 from schemas.memory import MemoryCommand
 from schemas.review import Escalation, ReviewDecision, ReviewRequest, ReviewVote
@@ -43,7 +43,7 @@ class Two:
     """The Orchestrator and the Reviewer, which reads what the other writes."""
 
     def __init__(self, environment: Environment = PRODUCTION) -> None:
-        self.memory, self.reviewer = orchestrator.State(), State()
+        self.memory, self.reviewer = Memory(), State()
         people = (registration("ann"), registration("bob"))
         self.hear(register(model_version()), register(model_version(version="v2.0.0"), "m2"), *people)
         self.hear(environment_command(environment))
@@ -109,15 +109,16 @@ def test_nearest_deadline_first() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 50)) | st.integers(0, 60), max_size=40))
 def test_every_request_is_decided_at_most_once_and_never_early(inputs: list[object]) -> None:
-    state, decided = State(), []
+    state = State()
+    decided: list[str] = []
     now = 0
     for given_input in inputs:
         if isinstance(given_input, int):
             now = max(now, given_input)
             event = tick(now)
         else:
-            name, deadline = given_input  # type: ignore[misc]
-            event = at(replace(REQUEST, review_id=name, deadline_us=deadline))
+            name, deadline_us = cast("tuple[str, int]", given_input)
+            event = at(replace(REQUEST, review_id=name, deadline_us=deadline_us))
         before = state
         state, effects = decide(state, event, None)
         for effect in effects[::2]:
@@ -198,7 +199,7 @@ def test_what_the_topic_says_of_the_orchestrators_reviews_counts_for_nothing() -
 def test_a_forged_memory_event_counts_for_nothing() -> None:
     two = Two()
     request = two.ask()
-    _, effects = orchestrate(orchestrator.State(sequence=two.memory.sequence), at(registration("eve")), None)
+    _, effects = orchestrate(Memory(sequence=two.memory.sequence), at(registration("eve")), None)
     (stored,) = chained(effects)
     before = two.reviewer
     assert two.tell(stored.event) == ()

@@ -17,8 +17,8 @@ class Control:
 
     is_open = False
 
-    def __init__(self, _connection: Any) -> None:
-        Control.is_open = True
+    def __init__(self, _connection: Any, signatory: Any) -> None:
+        Control.is_open = signatory.user != ""
 
     async def __aenter__(self) -> Control:
         return self
