@@ -200,16 +200,14 @@ def test_what_is_learned_is_learned_of_all_that_take_turns() -> None:
 
 def test_executors_that_take_turns_share_what_was_admitted_since() -> None:
     made = forecast(version())
-    for number in range(1, 9):
+    for number in range(1, 40):
+        service(made).admitted(5, 100, 100, T + number)
         for name in ("executor-0", "executor-1"):
-            made.take(load(version(num_taken=50 * number), executor=name), T + number)
+            made.take(load(version(num_taken=50 * number), executor=name, newest_us=T + number), T + number)
     each = service(made)
-    each.admitted(5, 80, 80, T + 9)
-    shared = wait_ms(each)
-    assert shared == pytest.approx(50.0)  # ten batches of four, of twenty
-    later = T + 9 + FORGET_US  # the other one has ended
-    made.take(load(version(num_taken=600), newest_us=T + 8, sent_us=later), later)
-    assert wait_ms(service(made, now_us=later), now_us=later) == pytest.approx(2 * shared)
+    assert each.ratio == pytest.approx(0.5, abs=0.1)
+    each.admitted(5, 80, 80, T + 50)
+    assert wait_ms(each) == pytest.approx(each.ratio * 80 / 4 * 5.0, abs=5.0)  # batches of four
 
 
 def test_copies_of_its_rows_elsewhere_say_nothing() -> None:
