@@ -1,18 +1,18 @@
 """Planner: a plan for every registered model.
 
 Watches ``memory.events``; consumes ``control.context`` (constraints), ``control.heartbeats`` (how long batches of the
-loaded models take) and ``control.load`` (rates); emits ``control.plans`` (key = model). State: what memory says about
-models, active versions and plans, the known rules, which models are slow, what they take, and the proposals under way.
+loaded models take), ``control.load`` (rates) and ``control.validations``; emits ``control.plans`` (key = model).
+State: what memory says about models, active versions and plans, the known rules, which models are slow, what they take,
+which versions failed a check, and the proposals under way.
 
 Rule: the active version serves 100 %, batch size and time-out as registered and set, lowered to the strictest
 constraint. A model whose full batch takes over ``SLOW_US`` is served by the slow lanes, so that it holds nobody up; it
 comes back below ``FAST_US``, and in between it stays where it is. What the serving policy in memory says of fallbacks,
 tries, hedging and the SLO goes into the plan, less fallbacks that take other inputs than the active version, or inputs
-that a rule bans; so does the capacity that the model takes (``agents.sizing``), where that is more than one executor.
-Where the effective plan differs, it is proposed with the version it is to replace; one proposal per model is under way
-at a time.
-Unanswered, the same one is sent again after ``retry_us``; refused for a stale version, it is made anew at once; refused
-otherwise, after ``retry_us``.
+that a rule bans, or that failed a check (``agents.unfit``); so does the capacity that the model takes
+(``agents.sizing``), where that is more than one executor. Where the effective plan differs, it is proposed with the
+version it is to replace; one proposal per model is under way at a time. Unanswered, the same one is sent again after
+``retry_us``; refused for a stale version, it is made anew at once; refused otherwise, after ``retry_us``.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from typing import Any, Final
 
 from agents.constraint import KIND, Rule, banned, bounded_by, rule_of
 from agents.sizing import Sizing, is_new_profile, is_sample, judged, loaded, profiled
+from agents.unfit import Unfit, is_unfit, note
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryEvent
 from schemas.model import ModelVersion
 from schemas.plan import HASHED, SLOW, Plan, PlanProposal, VersionWeight
-from schemas.review import ContextSignal
+from schemas.review import ContextSignal, Validation
 from schemas.scaling import ScalingPolicy
 from schemas.serving import ServingPolicy
 from schemas.telemetry import Heartbeat, LoadedModel, RouterLoad
@@ -81,12 +82,16 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """``head``: the end of the accepted chain of memory. ``scaling``: the policy of the pool that serves."""
+    """``head``: the end of the accepted chain of memory. ``scaling``: the policy of the pool that serves.
+
+    ``unfit``: versions that failed a check.
+    """
 
     head: MemoryHead = field(default_factory=MemoryHead)
     models: Mapping[str, Served] = field(default_factory=dict)
     rules: Mapping[str, Rule] = field(default_factory=dict)
     scaling: ScalingPolicy | None = None
+    unfit: Unfit = field(default_factory=dict)
 
 
 def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
@@ -105,6 +110,12 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
             served = state.models[model]
             state = _with(state, model, replace(served, sizing=loaded(served.sizing, load, event.now_us)))
             state = _size(state, event.now_us, params, event.coordinate)
+        case Validation(model=model) as validation if model in state.models:
+            unfit = note(state.unfit, validation)
+            if unfit is state.unfit:
+                return state, NO_EFFECTS
+            served = replace(state.models[model], cause=event.coordinate)
+            state = _with(replace(state, unfit=unfit), model, served)
         case Tick():
             state = _size(_expire(state, event.now_us, params), event.now_us, params)
         case _:
@@ -256,7 +267,11 @@ def wanted_plan(state: State, name: str, params: Params) -> Plan | None:
         max_batch_size=bounded_by(rules, name, "max_batch_size", served.max_batch_sizes[served.active]),
         timeout_ms=bounded_by(rules, name, "timeout_ms", params.timeout_ms),
         lane=SLOW if served.is_slow else HASHED,
-        fallbacks=tuple(version for version in policy.fallbacks if _may_stand_in(served, version, out)),
+        fallbacks=tuple(
+            version
+            for version in policy.fallbacks
+            if _may_stand_in(served, version, out) and not is_unfit(state.unfit, name, version)
+        ),
         max_attempts=policy.max_attempts,
         hedge=policy.hedge,
         slo=policy.slo,
@@ -300,7 +315,7 @@ def _with(state: State, name: str, served: Served) -> State:
 
 PLANNER: Final = AgentSpec(
     name="planner",
-    consumes=("control.context", "control.heartbeats", "control.load"),
+    consumes=("control.context", "control.heartbeats", "control.load", "control.validations"),
     watches=("memory.events",),
     emits=("control.plans",),
     tick_ms=1_000,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import uuid
+from dataclasses import replace
 
 import pytest
 from confluent_kafka import TopicCollection
@@ -70,6 +71,22 @@ async def test_a_difference_is_named_and_nothing_is_altered(servers: Servers) ->
     sentence = f"topic isos.inference.requests.v1 has {settings.partitions} partitions"
     assert caught.value.differences[0].startswith(sentence)
     assert (await topic_partitions(connection, ["inference.requests"]))["inference.requests"] == settings.partitions
+
+
+async def test_an_agent_more_gets_its_journal_and_one_less_is_no_difference(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection, settings = Connection(servers.bootstrap), servers.settings
+    given = {"partitions": settings.partitions, "lanes": settings.num_lanes}
+    await provision(connection, **given)
+    before = (await topic_partitions(connection, ["control.journal"]))["control.journal"]
+    monkeypatch.setitem(ALL, "control.journal", replace(ALL["control.journal"], partitions=before + 1))
+    for _ in range(2):
+        assert (await provision(connection, **given)).created == ()
+        counts = await bounded(topic_partitions(connection, ["control.journal"]), 20, "asking for partitions")
+        assert counts == {"control.journal": before + 1}
+    monkeypatch.undo()
+    assert (await provision(connection, **given)).created == ()
 
 
 async def test_no_broker_is_a_sentence_at_once() -> None:

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from agents import orchestrator, planner, verdict
 from agents.planner import Params, Pending, State, decide, ignores
+from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.model import TensorSpec
 from schemas.plan import HASHED, SLOW, Plan, PlanProposal, VersionWeight
-from schemas.review import ContextSignal
+from schemas.review import ContextSignal, Validation
 from schemas.scaling import ScalingPolicy
 from schemas.serving import ServingPolicy, Slo
 from schemas.telemetry import Heartbeat, LoadedModel, RouterLoad
@@ -236,6 +237,22 @@ def test_an_activated_version_is_planned_also_after_a_roll_back_and_never_falls_
     )
     rolled_back, _ = learn(State(), events)
     assert planner.wanted_plan(rolled_back, "digits", PARAMS) == replace(PLAN, fallbacks=("v2.0.0",))
+
+
+def test_a_fallback_that_failed_a_check_is_left_out_until_it_passes() -> None:
+    policy = serving(ServingPolicy("digits", ("v2.0.0",)))
+    state, _ = learn(State(), chain_of(register(model_version()), register(V2, "r2"), policy))
+    there = RecordCoordinate("control.validations", 0, 3)
+    for outcome, fallbacks in (("passed", ("v2.0.0",)), ("failed", ()), ("not_run", ()), ("passed", ("v2.0.0",))):
+        said = Validation("v", "golden_set", "digits", "v2.0.0", outcome == "passed", "", 5, outcome)
+        before = state
+        state, _ = decide(state, at(said, coordinate=there), PARAMS)
+        plan = planner.wanted_plan(state, "digits", PARAMS)
+        assert plan is not None
+        assert plan.fallbacks == fallbacks, outcome
+        is_news = state.unfit != before.unfit
+        assert (state.models["digits"].cause == there) if is_news else (state is before)
+    assert decide(State(), at(replace(said, outcome="failed")), PARAMS) == (State(), ())
 
 
 def test_a_fallback_that_takes_other_inputs_than_the_active_version_is_left_out() -> None:
