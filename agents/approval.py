@@ -117,8 +117,10 @@ def refused_vote(request: ReviewRequest, vote: ReviewVote, signer: Signer | None
 
 def gated(state: State, command: MemoryCommand, verdict: Verdict, now_us: int) -> tuple[Verdict, Effects]:
     """What becomes of a judged command: the verdict itself, or a review that is opened in its place and told."""
+    if isinstance(verdict, Refusal) or not verdict or command.agent not in PEOPLE:
+        return verdict, NO_EFFECTS
     environment = environment_of(state)
-    if isinstance(verdict, Refusal) or not verdict or environment is None or not _is_gated(state, command, environment):
+    if environment is None or not _is_gated(state, command, environment):
         return verdict, NO_EFFECTS
     by_policy = not must_be_signed(state, command)
     refusal = None if by_policy else _refused_author(state, command)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.orchestrator import COMMANDS, State, decide
+from agents.orchestrator import COMMANDS, decide
+from agents.verdict import State
 from infra.declaration import AGENT, KIND, declaration, environment_of
 from infra.settings import load_settings
 from schemas.environment import Environment

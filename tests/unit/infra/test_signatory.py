@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from agents.approval import command_message
-from infra import signatory
 from infra.review_keys import KeyFileError
 from infra.settings import load_settings
 from infra.signatory import ReviewWaitsError, Signatory, user_name, waiting_review, waits
@@ -67,7 +66,7 @@ def test_the_settings_name_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def nobody() -> Any:
         raise KeyError("uid not found")
 
-    monkeypatch.setattr(signatory.getpass, "getuser", nobody)
+    monkeypatch.setattr("getpass.getuser", nobody)
     assert user_name() == "unknown"
 
 
