@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from agents.door import CODE, barred
 from schemas.model import ModelVersion, TensorSpec
 from schemas.request import BlobRef, InferenceRequest, Tensor
 from streams.columns import DATATYPE_BYTES, NUMPY_DTYPES
@@ -31,10 +32,11 @@ _TENANT: Final = re.compile(r"[a-zA-Z0-9_.\-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class AdmissionPolicy:
-    """Limits of the door, in milliseconds."""
+    """Limits of the door, in milliseconds; ``region``: where this stack stands, for rules."""
 
     default_timeout_ms: int = 30_000
     max_timeout_ms: int = 120_000
+    region: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ def admit(request: InferenceRequest, memory: MemoryView, policy: AdmissionPolicy
     target = signature_of(request, memory)
     if isinstance(target, Refusal):
         return target
+    if why := barred(request.tenant, target, memory, policy.region):
+        return Refusal(CODE, why)
     timeout_ms = request.timeout_ms or policy.default_timeout_ms
     return check_tensors(request.inputs, target, timeout_ms, request.blob)
 

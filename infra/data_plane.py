@@ -105,7 +105,7 @@ async def edge(context: RoleContext) -> None:
     from infra.edge import EdgeInputs, open_edge
 
     settings = context.settings
-    policy = AdmissionPolicy(settings.default_timeout_ms, settings.max_timeout_ms)
+    policy = AdmissionPolicy(settings.default_timeout_ms, settings.max_timeout_ms, settings.region)
     async with _parts(context) as parts:
         group = edge_group(parts.topic_id)
         reader = _group(context, group, isolation_level="read_committed", max_poll_records=5_000)

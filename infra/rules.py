@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -22,9 +22,23 @@ class _RuleEntry(BaseModel):
 
     id: str = Field(pattern=r"^[a-zA-Z0-9_\-]{1,64}$")
     subject: str = Field(pattern=r"^model/(\*|[a-zA-Z0-9_\-]{3,64})$")
-    field: Literal["max_batch_size", "timeout_ms"]
-    maximum: int = Field(ge=1)
+    field: Literal[
+        "max_batch_size", "timeout_ms", "retention_s", "not_allowed_tenant", "not_allowed_region", "features_not_used"
+    ]
+    maximum: int = Field(0, ge=0)
+    names: list[Annotated[str, Field(min_length=1, max_length=64)]] = []
     source: str = "rules file"
+
+    @property
+    def constraint(self) -> Constraint:
+        """The rule's bound or ban."""
+        return Constraint(self.field, self.maximum, tuple(self.names))
+
+    @model_validator(mode="after")
+    def _sound(self) -> _RuleEntry:
+        if self.constraint.problem:
+            raise ValueError(self.constraint.problem)
+        return self
 
 
 class _RulesFile(BaseModel):
@@ -57,5 +71,6 @@ def load_rules(data_dir: Path) -> tuple[Rule, ...]:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise StartError(f"The rules file {name} is wrong at {where}: {first['msg']}.") from error
-    return tuple(Rule(e.id, e.subject, Constraint(e.field, e.maximum), e.source) for e in entries)
+        reason = first["msg"].removeprefix("Value error, ")
+        raise StartError(f"The rules file {name} is wrong at {where}: {reason}.") from error
+    return tuple(Rule(e.id, e.subject, e.constraint, e.source) for e in entries)

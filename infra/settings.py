@@ -144,6 +144,12 @@ class Settings(BaseSettings):
     alert_webhook_url: str = Field(
         "", description="Address that alerts and escalations are posted to as JSON, http(s)://...; empty: only the log."
     )
+    user: Annotated[str, Field(max_length=64)] = Field(
+        "", description="Who runs a command, for the audit log; empty: the account of the operating system."
+    )
+    change_ticket: Annotated[str, Field(max_length=64)] = Field(
+        "", description="Number of the change that a command belongs to, for the audit log."
+    )
     environment: Literal["sandbox", "staging", "production"] = Field(
         "sandbox", description="What the stack is started as; memory's own is raised by it, never lowered."
     )
@@ -158,6 +164,9 @@ class Settings(BaseSettings):
     )
     device: Literal["auto", "cuda", "cpu"] = Field(
         "auto", description="Where models run: cuda fails without a GPU, auto says when it falls back to the CPU."
+    )
+    region: str = Field(
+        "", pattern=r"^[a-zA-Z0-9_\-]{0,64}$", description="Where this stack stands, for the rules file."
     )
     fence: bool = Field(True, description="Shut out a frozen predecessor's writes; off only to show that tests see it.")
     restart_frozen: bool = Field(False, description="Restart a process that stands stopped (SIGSTOP) for 10 s.")

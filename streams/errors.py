@@ -114,6 +114,12 @@ _TABLE: Final = (
         "Register it with `isos models register`, or correct the name.",
     ),
     Code(
+        "not_allowed",
+        "REJECTED",
+        "A rule forbids the model for the tenant, in this region, or for an input that it takes.",
+        "The message names the rule; whoever is responsible for the rules file can change it.",
+    ),
+    Code(
         "unknown_version",
         "REJECTED",
         "The model is registered, the pinned version is not.",

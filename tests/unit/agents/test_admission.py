@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
 
 from agents.admission import MAX_TENSOR_BYTES, MAX_TEXTS, AdmissionPolicy, Admitted, Refusal, admit
+from schemas.memory import MemoryEntry
 from schemas.model import ModelVersion, TensorSpec
 from schemas.request import BlobRef, InferenceRequest, Tensor
+from schemas.review import ContextSignal
+from streams.canonical import to_json
 from streams.errors import CODES
 from streams.memory_view import ActiveVersion
 from tests.support.frames import MODEL, memory
@@ -28,7 +32,12 @@ PAIR = ModelVersion(
 LOOSE = replace(MODEL, model="loose", inputs=(TensorSpec("x", "FP32", (2,), allow_nan=True),))
 WORDS = replace(MODEL, model="words", inputs=(TensorSpec("x", "BYTES", (-1,)),))
 HALVES = replace(MODEL, model="halves", inputs=(TensorSpec("x", "BF16", (-1, -1)),))
-VIEW = memory(MODEL, PAIR, LOOSE, WORDS, HALVES)
+BAN = ContextSignal(
+    "no-acme", "constraint", "model/digits", '{"field":"not_allowed_tenant","names":["acme"]}', "rules file", 1
+)
+PLAIN = memory(MODEL, PAIR, LOOSE, WORDS, HALVES)
+RULES = {"context/no-acme": MemoryEntry("context/no-acme", 1, 41, to_json(BAN), 1)}
+VIEW = replace(PLAIN, entries=MappingProxyType({**PLAIN.entries, **RULES}))
 
 
 def tensor(*shape: int, name: str = "x", datatype: str = "FP32", width: int = 4) -> Tensor:
@@ -79,6 +88,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("payload_too_large", {"blob": BlobRef("ab" * 32, MAX_TENSOR_BYTES + 1), "inputs": (NO_DATA,)}),
     ("payload_too_large", {"inputs": (Tensor("x", "FP32", (1, 2), bytes(MAX_TENSOR_BYTES + 1)),)}),
     ("unknown_model", {"model": "nobody"}),
+    ("not_allowed", {"tenant": "acme"}),
     ("unknown_version", {"version": "v9.9.9"}),
     ("wrong_inputs", {"inputs": ()}),
     ("wrong_inputs", {"inputs": (tensor(1, 2, name="z"),)}),
