@@ -14,6 +14,8 @@ import typer
 
 from infra.commands import golden as golden_set
 from infra.commands.controlled import answered, controlled
+from infra.commands.drift import EPILOG as DRIFT_EPILOG
+from infra.commands.drift import drift
 from infra.commands.output import Output, OutputOption, examples, new_app, settings_of, write
 from infra.commands.reference import EPILOG as REFERENCE_EPILOG
 from infra.commands.reference import reference
@@ -142,6 +144,7 @@ def activate(
 
 
 app.command(epilog=REFERENCE_EPILOG)(reference)
+app.command(epilog=DRIFT_EPILOG)(drift)
 
 
 def _register(
@@ -167,7 +170,7 @@ async def _propose(
         say("checking the model in a process of its own")
         version, findings = checked_version(blob, *facts)
         say("reading memory")
-        async with Registrar(Connection(settings.bootstrap), ModelStore(settings.data_dir), timeout_s) as registrar:
+        async with Registrar(*where, timeout_s, audit=CommandAudit(settings)) as registrar:
             done = await registrar.register(blob, version, wait_for_plan=wait, progress=say)
     return replace(done, findings=findings)
 
