@@ -65,6 +65,8 @@ def own_folder(settings: Settings) -> Settings:
 def _one(scenario: Scenario, settings: Settings) -> tuple[dict[str, Any], Report]:
     if "broker_jit" not in settings.model_fields_set:
         settings = settings.model_copy(update={"broker_jit": scenario.broker_jit})
+    needed = {name: value for name, value in scenario.needs if name not in settings.model_fields_set}
+    settings = settings.model_copy(update=needed)
     bench = Workbench(settings, Console(stderr=True))
     with running_stack(settings):
         extra = scenario.run(bench)

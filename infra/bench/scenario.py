@@ -10,6 +10,7 @@ from infra.bench.capacity import capacity
 from infra.bench.fixed import headline, idle, images, payload, smoke, tenfold
 from infra.bench.overload import overload, step
 from infra.bench.ratios import cache, garbage, growth, isolation, priority
+from infra.bench.scaling import scaling
 from infra.bench.workbench import Workbench
 
 Run = Callable[[Workbench], dict[str, Any]]
@@ -35,7 +36,7 @@ class Target:
 class Scenario:
     """``all_ok``: a request that does not end OK makes the run invalid; refusals are part of what others measure.
 
-    ``key``: the figure that repeated runs are ordered by.
+    ``key``: the figure that repeated runs are ordered by. ``needs``: settings that its stack has, if nobody set them.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Scenario:
     all_ok: bool = True
     key: str = "p99_ms"
     broker_jit: Literal["quick", "steady"] = "steady"
+    needs: tuple[tuple[str, int], ...] = ()
 
 
 _TABLE: Final = (
@@ -90,6 +92,11 @@ _TABLE: Final = (
     Scenario(
         "cache", "half of the requests repeated", cache, (Target("executor_rows_ratio", 0.55),),
         key="executor_rows_ratio",
+    ),
+    Scenario(
+        "scaling", "replicas under ten times the load and under a sine, of an executor-bound model", scaling,
+        (Target("slo_again_s", 30), Target("num_reversals", 3)), all_ok=False, key="slo_again_s",
+        needs=(("executors", 1), ("max_executors", 3), ("slow_executors", 0)),
     ),
     Scenario("idle", "twelve models at 20/s", idle, (Target("p50_ms", 12),), key="p50_ms"),
 )  # fmt: skip

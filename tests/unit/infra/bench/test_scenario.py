@@ -1,10 +1,11 @@
 """The table of scenarios, and how a target is judged."""
 
 from infra.bench.scenario import SCENARIOS, Target
+from infra.settings import load_settings
 
 NAMES = (
     *("smoke", "headline", "tenfold", "capacity", "step", "overload", "growth", "payload", "images", "priority"),
-    *("isolation", "garbage", "cache", "idle"),
+    *("isolation", "garbage", "cache", "scaling", "idle"),
 )
 
 
@@ -17,7 +18,13 @@ def test_scenarios_and_their_keys():
 
 def test_only_where_more_is_offered_than_carried_may_requests_be_refused():
     refused = {name for name, scenario in SCENARIOS.items() if not scenario.all_ok}
-    assert refused == {"tenfold", "capacity", "step", "overload", "priority", "garbage"}
+    assert refused == {"tenfold", "capacity", "step", "overload", "priority", "garbage", "scaling"}
+
+
+def test_what_a_scenario_needs_are_settings():
+    for scenario in SCENARIOS.values():
+        settings = load_settings(**dict(scenario.needs))
+        assert all(getattr(settings, name) == value for name, value in scenario.needs)
 
 
 def test_targets():
