@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from agents.approval import environment_of
 from agents.verdict import Change, Refusal, State, Verdict, keys_below
 from schemas.cache import CachePolicy
 from schemas.memory import MemoryCommand
@@ -48,12 +49,25 @@ def propose_plan(state: State, command: MemoryCommand) -> Verdict:
     weights = [share.weight_percent for share in plan.versions]
     if sum(weights) != 100 or min(weights) < 0 or len({share.version for share in plan.versions}) != len(weights):
         return Refusal("invalid_weights", f"The weights {weights} of {plan.model} are not 100 percent in all.")
+    refusal = _refused_shares(state, plan)
+    if refusal is not None:
+        return refusal
     for version in plan.fallbacks:
         if f"model/{plan.model}/{version}" not in state.values:
             return Refusal("unknown_version", f"{plan.model} has no version {version}.")
     if plan.max_batch_size < 1 or plan.timeout_ms < 1 or plan.max_attempts < 1:
         return Refusal("invalid_plan", f"Batch size, time-out and tries of {plan.model} must be positive.")
     return (Change("PlanMadeEffective", command.key, to_json(plan)),)
+
+
+def _refused_shares(state: State, plan: Plan) -> Refusal | None:
+    """Where activations wait for an approval, no plan goes around it."""
+    environment = environment_of(state)
+    if environment is None or environment.is_sandbox or "ActivateVersion" not in environment.gated:
+        return None
+    active = from_json(ActiveVersion, state.values[f"active/{plan.model}"].body, newer=True).version
+    others = [share.version for share in plan.versions if share.weight_percent and share.version != active]
+    return Refusal("not_active", f"{plan.model} {others[0]} is not active in {environment.name}.") if others else None
 
 
 def set_cache_policy(state: State, command: MemoryCommand) -> Verdict:

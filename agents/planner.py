@@ -160,7 +160,7 @@ def _learn(state: State, change: MemoryEvent, cause: RecordCoordinate) -> State:
 def _refused(state: State, rejection: Rejection) -> State:
     for name, served in sorted(state.models.items()):
         if served.pending is not None and served.pending.proposal_id == rejection.command_id:
-            stale = rejection.code == "version_mismatch"
+            stale = rejection.code in ("version_mismatch", "not_active")
             pending = None if stale else replace(served.pending, refused=True)
             return _with(state, name, replace(served, pending=pending, attempt=served.attempt + 1))
     return state

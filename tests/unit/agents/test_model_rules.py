@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agents.model_rules import MAX_CACHE_TTL_S, propose_plan, register_model, set_cache_policy
 from agents.verdict import Change, Refusal, State, Value
 from schemas.cache import CachePolicy
+from schemas.environment import Environment
 from schemas.memory import MemoryCommand
 from schemas.plan import Plan, VersionWeight
 from streams.canonical import to_json
 from streams.memory_view import ActiveVersion
 from tests.support.control import model_version
+from tests.support.signers import PRODUCTION
 
 FACTS = model_version()
 ACTIVE = to_json(ActiveVersion("digits", "v1.0.0"))
@@ -42,6 +46,23 @@ def test_a_plan_for_what_is_registered() -> None:
     refused = propose_plan(State(), given)
     assert isinstance(refused, Refusal)
     assert refused.code == "unknown_model"
+
+
+@pytest.mark.parametrize(
+    ("environment", "code"),
+    [(PRODUCTION, "not_active"), (replace(PRODUCTION, gated=()), ""), (Environment(), ""), (None, "")],
+)
+def test_no_plan_goes_around_an_approval(environment: Environment | None, code: str) -> None:
+    values = {**KNOWN.values, "model/digits/v2.0.0": KNOWN.values["model/digits/v1.0.0"]}
+    if environment is not None:
+        values["environment"] = Value(1, to_json(environment))
+    shares = (VersionWeight("v1.0.0", 90), VersionWeight("v2.0.0", 10))
+    given = command("plan/digits", to_json(replace(PLAN, versions=shares)))
+    verdict = propose_plan(replace(KNOWN, values=values), given)
+    assert (verdict.code if isinstance(verdict, Refusal) else "") == code
+    shares = (VersionWeight("v1.0.0", 100), VersionWeight("v2.0.0", 0))
+    given = command("plan/digits", to_json(replace(PLAN, versions=shares)))
+    assert not isinstance(propose_plan(replace(KNOWN, values=values), given), Refusal)
 
 
 @pytest.mark.parametrize(("ttl_s", "code"), [(1, ""), (MAX_CACHE_TTL_S, ""), (0, "invalid_policy")])
