@@ -89,10 +89,11 @@ def refusal(events: list[StoredEvent], proposal: PlanProposal, code: str) -> Sto
     return following(events, "CommandRejected", f"rejections/{proposal.proposal_id}", body)
 
 
-def test_a_stale_version_is_proposed_anew_at_once() -> None:
+@pytest.mark.parametrize("code", ["version_mismatch", "not_active"])
+def test_a_stale_version_is_proposed_anew_at_once(code: str) -> None:
     events = registered()
     state, effects = learn(State(), events)
-    state, again = learn(state, [refusal(events, *proposals(effects), "version_mismatch")])
+    state, again = learn(state, [refusal(events, *proposals(effects), code)])
     assert [p.proposal_id.split("/")[:4] for p in proposals(again)] == [["plan", "digits", "0", "1"]]
 
 
