@@ -13,7 +13,8 @@ from streams.errors import CODES
 from streams.ledger import REAPED_HEADER
 from streams.letters.letter import Letter
 from streams.memory_point import LoggedEvent, MemoryPoint
-from streams.memory_view import active_version, breakers, incidents, model_version, plan
+from streams.memory_view import MemoryView, active_version, breakers, incidents, model_version, plan
+from streams.review_view import review_decisions
 from streams.topics import full_name
 
 STAGES: Final = ("edge", "router", "executor", "validator")
@@ -124,6 +125,7 @@ def _memory(result: InferenceResult, point: MemoryPoint) -> dict[str, Any]:
         "plan": _key(point, f"plan/{model}"),
         "active_version": {"version": active_version(view, model), **_key(point, f"active/{model}", body=False)},
         "registered": _key(point, f"model/{model}/{version}") if version else None,
+        "approvals": _approvals(point, view, (f"active/{model}", f"serving/{model}")),
         "breakers": [
             {"version": each.version, "state": each.state, **_key(point, f"breaker/{model}/{each.version}", body=False)}
             for each in open_ones
@@ -140,6 +142,18 @@ def _memory(result: InferenceResult, point: MemoryPoint) -> dict[str, Any]:
             for each in incidents(view)
         ],
     }
+
+
+def _approvals(point: MemoryPoint, view: MemoryView, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """The decisions by which keys came to hold what they hold; memory keeps the newest of them."""
+    made = {logged.event.command_id for key in keys if (logged := point.made_by(key)) is not None}
+    found = []
+    for review_id, decision in review_decisions(view).items():
+        noted = point.made_by(f"decision/{review_id}")
+        if noted is not None and noted.event.command_id in made:
+            said = {"review_id": review_id, "decision": decision.decision, "decided_by": decision.decided_by}
+            found.append({**said, "reason": decision.reason, "event": _event(noted)})
+    return found
 
 
 def _key(point: MemoryPoint, key: str, *, body: bool = True) -> dict[str, Any]:

@@ -48,7 +48,12 @@ def review_of(view: MemoryView, command_id: str) -> OpenReview | None:
 
 def review_decision(view: MemoryView, review_id: str) -> ReviewDecision | None:
     """How a review was decided, or None while it is open (or so long ago that it was forgotten)."""
-    return _below(view, "decision/", ReviewDecision).get(review_id)
+    return review_decisions(view).get(review_id)
+
+
+def review_decisions(view: MemoryView) -> Mapping[str, ReviewDecision]:
+    """How reviews were decided, by review id, oldest first."""
+    return _below(view, "decision/", ReviewDecision)
 
 
 def _below(view: MemoryView, prefix: str, cls: type[_T]) -> Mapping[str, _T]:

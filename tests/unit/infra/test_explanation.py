@@ -10,6 +10,7 @@ from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryEvent
 from schemas.plan import Plan, VersionWeight
 from schemas.result import InferenceResult, Provenance, ResultError, Source, Timing
+from schemas.review import ReviewDecision
 from schemas.serving import Breaker
 from streams.canonical import to_json
 from streams.codec import Codec, SchemaIds
@@ -37,14 +38,17 @@ RESULT = InferenceResult(
 )
 
 
-def memory_at(sequence: int) -> MemoryPoint:
+DECISION = ReviewDecision("r1", "approved", "bob", "looks right", "ab" * 32, T)
+
+
+def memory_at(sequence: int, changes: list[tuple[str, str, Any]] = CHANGES, command_id: str = "") -> MemoryPoint:
     point = MemoryPoint(lambda value: CODEC.decode("memory.events", value), sequence)
     last = bytes(32)
-    for number, (kind, key, body) in enumerate(CHANGES, start=1):
+    for number, (kind, key, body) in enumerate(changes, start=1):
         causes = (RecordCoordinate("memory.commands", 0, number),)
         text = None if body is None else to_json(body)
         event = MemoryEvent(
-            number, last, f"c{number}", "planner", kind, key, 1, text, f"why {number}", causes, T + number
+            number, last, command_id or f"c{number}", "planner", kind, key, 1, text, f"why {number}", causes, T + number
         )
         value = CODEC.encode("memory.events", event)
         last = StoredEvent.of(event, value).value_hash
@@ -101,6 +105,18 @@ def test_breakers_and_incidents_are_those_of_the_sequence() -> None:
     assert explained(evidence(with_(RESULT, memory_sequence=6)))["memory"]["incidents"] == []
     before = explained(evidence(with_(RESULT, memory_sequence=3)))["memory"]
     assert (before["breakers"], before["incidents"]) == ([], [])
+
+
+def test_the_approval_by_which_a_version_serves() -> None:
+    changes = [("DecisionNoted", "decision/r1", DECISION), *CHANGES[:2]]
+    (approval,) = explained(evidence(with_(RESULT, memory_sequence=3), memory_at(3, changes, "one")))["memory"][
+        "approvals"
+    ]
+    said = {name: approval[name] for name in ("review_id", "decision", "decided_by", "reason")}
+    assert said == {"review_id": "r1", "decision": "approved", "decided_by": "bob", "reason": "looks right"}
+    assert approval["event"]["kind"] == "DecisionNoted"
+    other = explained(evidence(with_(RESULT, memory_sequence=3), memory_at(3, changes)))
+    assert other["memory"]["approvals"] == []
 
 
 def test_stages_that_were_not_reached_take_no_time() -> None:
