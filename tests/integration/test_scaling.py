@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.faults import chaos_seed, traffic, two_of_each
-from tests.support.scaling import act, alerts, confirmed, executors, scaled, served_by
-from tests.support.stack import RunningStack
+from tests.support.scaling import act, actions, alerts, confirmed, executors, replicas, scaled, served_by
+from tests.support.stack import RunningStack, wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -49,3 +49,21 @@ def test_status_says_how_many_there_should_be(stack: RunningStack) -> None:
     document = stack.isos_json("status")
     assert document["pools"] == [{"pool": "executors", "wanted": 1, "most": 3, "running": 1, "ready": 1}]
     assert "executors" in stack.isos("status").stdout
+
+
+def test_the_scaler_moves_them_within_its_policy(stack: RunningStack) -> None:
+    """Up to the least that a policy asks for and down again when it asks for less; each step says why."""
+    quick = ("--upscale-delay-s", "0", "--downscale-delay-s", "2", "--cooldown-s", "0")
+    document = stack.isos_json("scaling", "set", "--min-replicas", "2", "--max-replicas", "3", *quick)
+    assert (document["min_replicas"], document["max_replicas"], document["is_set"]) == (2, 3, True)
+    wait_until(lambda: replicas(stack) == 2, 30, "a second executor")
+    assert executors(stack) == ["executor-0", "executor-1"]
+    stack.isos("scaling", "set", "--min-replicas", "1")
+    wait_until(lambda: replicas(stack) == 1, 30, "one executor again")
+    up, down = [each for each in actions(stack) if each.decision != "hold"][-2:]
+    assert (up.decision, up.current_replicas, up.target_replicas) == ("scale_up", 1, 2)
+    assert up.reason.endswith("at least 2 stay.")
+    assert (down.decision, down.current_replicas, down.target_replicas) == ("scale_down", 2, 1)
+    assert "executors busy" in down.reason
+    shown = stack.isos_json("scaling", "show")
+    assert (shown["replicas"], shown["is_set"], shown["downscale_delay_s"]) == (1, True, 2)

@@ -44,6 +44,11 @@ async def _write(bootstrap: str, action: ScaleAction) -> None:
         await client.stop()
 
 
+def actions(stack: RunningStack) -> list[ScaleAction]:
+    """Every scale action so far."""
+    return asyncio.run(_records(stack.settings.bootstrap, ACTIONS))
+
+
 def confirmed(stack: RunningStack, action_id: str) -> ScaleConfirmation:
     """The only confirmation of an action, once it is there."""
     end = time.monotonic() + PATIENCE_S
