@@ -29,8 +29,8 @@ TOPICS: Final[tuple[str, ...]] = (
 )
 """Read in this order; records of one time stand in it."""
 
-QUIET_KINDS: Final = frozenset({"RejectionForgotten"})
-"""Housekeeping of memory, left out unless everything is asked for."""
+QUIET_KINDS: Final = frozenset({"RejectionForgotten", "DecisionNoted", "DecisionForgotten", "ReplicasNoted"})
+"""Housekeeping of memory, and what another record says as well; left out unless everything is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +110,20 @@ TELL: Final[Mapping[type, Callable[[Any], Told]]] = {
 
 
 def lines_of(records: Mapping[str, Iterable[TypedRecord]]) -> list[Line]:
-    """Lines of the records by topic, in the order of their times and, at one time, of topic and offset."""
+    """Lines of the records by topic, in the order of their times and, at one time, of topic and offset.
+
+    An agent that starts anew sends its last effects once more; what stands twice on a topic is one line.
+    """
     ranked: list[tuple[int, int, int, Line]] = []
     for rank, topic in enumerate(TOPICS):
+        told: set[Told] = set()
         for each in records.get(topic, ()):
-            time_us, who, what, subject, reason = TELL[type(each.record)](each.record)
-            line = Line(time_us, who, what, subject, reason, topic, each.offset, _is_quiet(each.record))
-            ranked.append((time_us, rank, each.offset, line))
+            what_it_says = TELL[type(each.record)](each.record)
+            if what_it_says in told:
+                continue
+            told.add(what_it_says)
+            line = Line(*what_it_says, topic, each.offset, _is_quiet(each.record))
+            ranked.append((line.time_us, rank, each.offset, line))
     return [line for *_, line in sorted(ranked, key=lambda each: each[:3])]
 
 

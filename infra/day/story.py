@@ -22,9 +22,9 @@ from infra.timeline import Line, read_timeline
 from streams.connection import Connection
 
 READER: Final = "reader"
-READER_MS: Final = 2.5
+READER_MS: Final = 3.0
 """What a row of the heavy model takes, in ms of a core."""
-BASE_RATE: Final = 25.0
+BASE_RATE: Final = 20.0
 DIGITS_RATE: Final = 60.0
 STEP: Final = 10
 NEXT: Final = "v1.1.0"
@@ -195,7 +195,7 @@ async def ten_times(day: Day) -> None:
     """Ten times the load for the heavy model: executors are added, and taken away when it is over."""
     await day.isos(
         *("scaling", "set", "--min-replicas", "1", "--max-replicas", str(day.settings.max_executors)),
-        *("--upscale-delay-s", "2", "--downscale-delay-s", "10", "--cooldown-s", "5"),
+        *("--target-utilization", "50", "--upscale-delay-s", "2", "--downscale-delay-s", "10", "--cooldown-s", "5"),
     )
     day.tell(f"  {READER}: {BASE_RATE:.0f} -> {BASE_RATE * STEP:.0f} requests/s")
     since_us = time.time_ns() // 1000
@@ -238,6 +238,11 @@ async def drift(day: Day) -> None:
     )
     day.tell("  digits: the camera is mended")
     day.digits_flow.inputs = lambda number: {"image": images[number % len(images)][np.newaxis]}
+    await day.until(
+        "the check of the version gone back to",
+        lambda lines: bool(said(lines, "check serving", digits.VERSION, since_us)),
+        60,
+    )
     await day.until(
         "the end of the drift alert", lambda lines: bool(said(lines, "alert resolved: drift", "digits", since_us)), 90
     )

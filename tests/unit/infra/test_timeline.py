@@ -40,7 +40,7 @@ def test_records_of_one_time_stand_in_the_order_of_topics_and_offsets() -> None:
     event = replace(sample(type_of(MEMORY)), time_us=30)
     lines = lines_of(
         {
-            "control.scale-actions": [TypedRecord(4, 0, ACTION), TypedRecord(3, 0, ACTION)],
+            "control.scale-actions": [TypedRecord(4, 0, ACTION), TypedRecord(3, 0, replace(ACTION, pool="other"))],
             MEMORY: [TypedRecord(9, 0, event)],
         }
     )
@@ -63,3 +63,8 @@ def test_an_action_that_changes_nothing_is_quiet() -> None:
 def test_a_line_is_about_what_its_subject_names(name: str, found: bool) -> None:
     (line,) = lines_of({"control.scale-actions": [TypedRecord(0, 0, ACTION)]})
     assert about(replace(line, subject="model/digits/v1.0.0"), name) is found
+
+
+def test_what_an_agent_sent_again_is_one_line() -> None:
+    lines = lines_of({"control.scale-actions": [TypedRecord(0, 0, ACTION), TypedRecord(1, 0, ACTION)]})
+    assert [line.place for line in lines] == [0]
