@@ -107,9 +107,9 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
         case Heartbeat() as heartbeat:
             state = _time(state, heartbeat, event.coordinate)
         case RouterLoad(model=model) as load if model in state.models:
-            served = state.models[model]
-            state = _with(state, model, replace(served, sizing=loaded(served.sizing, load, event.now_us)))
-            state = _size(state, event.now_us, params, event.coordinate)
+            before, state = state.models[model].sizing.capacity, _load(state, load, event, params)
+            if state.models[model].sizing.capacity == before:
+                return state, NO_EFFECTS
         case Validation(model=model) as validation if model in state.models:
             unfit = note(state.unfit, validation)
             if unfit is state.unfit:
@@ -117,7 +117,7 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
             served = replace(state.models[model], cause=event.coordinate)
             state = _with(replace(state, unfit=unfit), model, served)
         case Tick():
-            state = _size(_expire(state, event.now_us, params), event.now_us, params)
+            state = _size_waiting(_expire(state, event.now_us, params), event.now_us, params)
         case _:
             return state, NO_EFFECTS
     return propose(state, event.now_us, params)
@@ -218,17 +218,30 @@ def ignores(state: State, record: Any) -> bool:
     return False
 
 
-def _size(state: State, now_us: int, params: Params, cause: RecordCoordinate | None = None) -> State:
-    """Reckon anew what models take; only what has been needed for long enough changes a plan."""
+def _load(state: State, load: RouterLoad, event: Event, params: Params) -> State:
+    """Learn from a Router how much of a model is asked for."""
+    served = state.models[load.model]
+    served = replace(served, sizing=loaded(served.sizing, load, event.now_us))
+    return _size(_with(state, load.model, served), load.model, event.now_us, params, event.coordinate)
+
+
+def _size(state: State, name: str, now_us: int, params: Params, cause: RecordCoordinate | None = None) -> State:
+    """Reckon anew what a model takes; only what has been needed for long enough changes its plan."""
+    served, plan = state.models[name], wanted_plan(state, name, params)
+    sizing = served.sizing if plan is None else judged(served.sizing, plan, state.scaling, now_us)
+    if sizing is served.sizing:
+        return state
+    changed = sizing.capacity != served.sizing.capacity
+    return _with(
+        state, name, replace(served, sizing=sizing, cause=(cause or served.cause) if changed else served.cause)
+    )
+
+
+def _size_waiting(state: State, now_us: int, params: Params) -> State:
+    """Look whether another number of executors has been needed for long enough, where one is."""
     for name, served in sorted(state.models.items()):
-        plan = None if served.sizing.rate is None else wanted_plan(state, name, params)
-        if plan is None:
-            continue
-        sizing = judged(served.sizing, plan, state.scaling, now_us)
-        if sizing is not served.sizing:
-            changed = sizing.capacity != served.sizing.capacity
-            because = (cause or served.cause) if changed else served.cause
-            state = _with(state, name, replace(served, sizing=sizing, cause=because))
+        if served.sizing.since_us:
+            state = _size(state, name, now_us, params)
     return state
 
 
