@@ -103,13 +103,20 @@ def root(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set one setting; may be repeated.")
     ] = None,
+    user: Annotated[
+        str | None, typer.Option(help="Who does this, for the audit log (setting user); else the account.")
+    ] = None,
+    change_ticket: Annotated[
+        str | None, typer.Option(help="Number of the change it belongs to, for the audit log (setting change_ticket).")
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """ML-ISOS: inference over Kafka, planned, routed, executed, checked and accounted for."""
     del version
-    flags: dict[str, str | Path] = {} if data_dir is None else {"data_dir": data_dir}
+    given = {"data_dir": data_dir, "user": user, "change_ticket": change_ticket}
+    flags: dict[str, str | Path] = {name: value for name, value in given.items() if value is not None}
     for pair in settings or ():
         name, separator, value = pair.partition("=")
         if not separator:

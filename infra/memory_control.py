@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Final, Self
 
 from aiokafka import AIOKafkaProducer
 
+from infra.audit_trail import CommandAudit
 from infra.signatory import ReviewWaitsError, Signatory, waiting_review, waits
 from schemas.memory import MemoryCommand
+from streams.audit_facts import environment_name, facts_of
+from streams.audit_operation import Actor, Facts, Operation
 from streams.codec import Codec
 from streams.connection import Connection, bounded, producer, start, stop_quietly
 from streams.errors import IsosError
@@ -46,8 +50,16 @@ def require_model(view: MemoryView, model: str) -> None:
 class MemoryControl:
     """An open connection to memory. Use ``async with``."""
 
-    def __init__(self, connection: Connection, timeout_s: float = 30.0, *, signatory: Signatory | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        timeout_s: float = 30.0,
+        *,
+        signatory: Signatory | None = None,
+        audit: CommandAudit | None = None,
+    ) -> None:
         self._signatory = signatory
+        self._audit = audit
         self._connection = connection
         self._timeout_s = timeout_s
         self._producer: AIOKafkaProducer | None = None
@@ -87,13 +99,35 @@ class MemoryControl:
         Raises ChangeRefusedError with the ``remedy``, WatchTimeoutError when nobody answers in time, and
         ReviewWaitsError when a person is to approve it and has not yet: at once without ``wait_for_review``.
         """
-        if self._signatory is not None:
-            command = self._signatory.signed(command, self.view)
+        facts = facts_of(self.view, command.key, command.body, command.command_id)
+        async with self.audited(f"command.{command.kind}", facts) as operation:
+            await self._propose(command, stands, remedy, wait_for_review=wait_for_review)
+            operation.affected(command.key)
+
+    @contextlib.asynccontextmanager
+    async def audited(self, name: str, facts: Facts) -> AsyncIterator[Operation]:
+        """Around a change: the audit log hears of it before and after, where this connection has one to tell."""
+        if self._audit is None:
+            yield Operation(Actor("", ""), name, "", 0, facts)
+            return
+        client = await self._connected()
+        async with self._audit.operation(name, facts, client, self._codec, environment_name(self.view)) as operation:
+            yield operation
+
+    async def _connected(self) -> AIOKafkaProducer:
         if self._producer is None:
             self._producer = producer(self._connection, enable_idempotence=True)
             await start(self._producer, "connecting to write")
+        return self._producer
+
+    async def _propose(
+        self, command: MemoryCommand, stands: Callable[[MemoryView], bool], remedy: str, *, wait_for_review: bool
+    ) -> None:
+        if self._signatory is not None:
+            command = self._signatory.signed(command, self.view)
+        client = await self._connected()
         value = self._codec.encode(COMMANDS_TOPIC, command)
-        sent = self._producer.send_and_wait(full_name(COMMANDS_TOPIC), value, key=command.key.encode())
+        sent = client.send_and_wait(full_name(COMMANDS_TOPIC), value, key=command.key.encode())
         await bounded(sent, SEND_TIMEOUT_S, "sending the command")
 
         def is_answered(view: MemoryView) -> bool:

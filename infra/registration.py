@@ -15,8 +15,10 @@ from typing import Final, Literal
 from executors.manifest import Manifest
 from executors.model_check import Finding, checked_model
 from executors.model_store import ModelStore
+from infra.audit_trail import CommandAudit
 from schemas.memory import MemoryCommand
 from schemas.model import ModelVersion
+from streams.audit_facts import environment_name, facts_of
 from streams.canonical import to_json
 from streams.codec import Codec
 from streams.connection import Connection, bounded, producer, start, stop_quietly
@@ -118,7 +120,15 @@ def is_registered(view: MemoryView, facts: ModelVersion) -> bool:
 class Registrar:
     """An open connection to memory for registering one or many models. Use ``async with``."""
 
-    def __init__(self, connection: Connection, store: ModelStore, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        store: ModelStore,
+        timeout_s: float = 30.0,
+        *,
+        audit: CommandAudit | None = None,
+    ) -> None:
+        self._audit = audit
         self._connection = connection
         self._store = store
         self._timeout_s = timeout_s
@@ -154,7 +164,7 @@ class Registrar:
         self._store.put(blob)
         if not already:
             progress("waiting for the Orchestrator")
-            await self._propose(facts)
+            await self._audited(facts)
         if wait_for_plan:
             progress("waiting for a plan")
             await self.wait_for_plan(facts.model)
@@ -166,8 +176,20 @@ class Registrar:
         what = f"A plan for {model}"
         await self._memory.wait_for(lambda view: plan(view, model) is not None, self._timeout_s, what)
 
-    async def _propose(self, facts: ModelVersion) -> None:
+    async def _audited(self, facts: ModelVersion) -> None:
+        """Propose it; the audit log hears of it before and after, where there is one to tell."""
         command = command_for(facts, self.view, time.time_ns() // 1000)
+        if self._audit is None:
+            await self._propose(facts, command)
+            return
+        known = facts_of(self.view, command.key, command.body, command.command_id)
+        where = environment_name(self.view)
+        async with self._audit.operation(f"command.{KIND}", known, self._producer, self._codec, where) as operation:
+            await self._propose(facts, command)
+            operation.affected(command.key)
+            operation.metric("size_bytes", facts.size_bytes)
+
+    async def _propose(self, facts: ModelVersion, command: MemoryCommand) -> None:
         value = self._codec.encode(COMMANDS_TOPIC, command)
         sent = self._producer.send_and_wait(full_name(COMMANDS_TOPIC), value, key=command.key.encode())
         await bounded(sent, SEND_TIMEOUT_S, "sending the command")

@@ -15,6 +15,7 @@ from infra.memory_control import SEND_TIMEOUT_S, ChangeRefusedError, MemoryContr
 from infra.signatory import signed_by
 from schemas.environment import Environment, OpenReview, Signer
 from schemas.review import Escalation, ReviewVote
+from streams.audit_facts import facts_of
 from streams.canonical import to_json
 from streams.connection import bounded, producer, start, stop_quietly
 from streams.errors import PoisonRecordError
@@ -114,7 +115,11 @@ class ReviewControl(MemoryControl):
             raise ChangeRefusedError("unknown_signer", sentence, "`isos reviews keygen --name NAME` registers one.")
         now_us = time.time_ns() // 1000
         vote = signed_vote(review, decision, reason, person.name, private_key, now_us)
-        await self._send_and_wait(vote)
+        asked = review.command
+        facts = facts_of(self.view, asked.key, asked.body, asked.command_id)
+        async with self.audited(f"reviews.{decision}", facts) as operation:
+            await self._send_and_wait(vote)
+            operation.affected(f"review/{review_id}")
         decided = review_decision(self.view, review_id)
         if decided is not None and decided.signature != vote.signature:
             sentence = f"{review_id} was {decided.decision} by {decided.decided_by} before"

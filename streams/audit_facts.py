@@ -40,9 +40,8 @@ def audited(before: MemoryView, event: MemoryEvent) -> tuple[AuditRecord, AuditR
     environment = environment_name(before)
     command = f"{event.kind} {event.key}: {event.reason}"
     actor = Actor(event.agent, SOURCE, environment, command=command[:MAX_TEXT])
-    operation = Operation(
-        actor, f"memory.{event.kind}", f"memory-{event.sequence}", event.time_us, _facts(before, event)
-    )
+    facts = facts_of(before, event.key, event.body, event.command_id)
+    operation = Operation(actor, f"memory.{event.kind}", f"memory-{event.sequence}", event.time_us, facts)
     if event.kind == REJECTED:
         body = _plain(event.body)
         operation.ends(REFUSED, f"{body.get('code', '')}: {body.get('message', event.reason)}")
@@ -116,15 +115,16 @@ def environment_name(view: MemoryView) -> str:
     return SANDBOX if entry is None else str(_plain(entry.body).get("name", SANDBOX))
 
 
-def _facts(before: MemoryView, event: MemoryEvent) -> Facts:
-    facts = Facts(command_id=event.command_id)
-    body = _plain(event.body)
-    kind, *parts = _subject(event.key, body).split("/")
+def facts_of(before: MemoryView, key: str, text: str | None, command_id: str) -> Facts:
+    """What a change of ``key`` to ``text`` (its body) says of the model it is about, given memory before it."""
+    facts = Facts(command_id=command_id)
+    body = _plain(text)
+    kind, *parts = _subject(key, body).split("/")
     if kind not in OF_A_MODEL or not parts:
         return facts
     model = parts[0]
     version = parts[1] if len(parts) > 1 else _version(body)
-    standing = before.entries.get(event.key)
+    standing = before.entries.get(key)
     previous = _version(_plain(standing.body)) if kind == "plan" and standing is not None else ""
     previous = previous or active_version(before, model) or ""
     strategy = ""

@@ -16,6 +16,8 @@ UNKNOWN: Final = "unknown"
 MAX_TEXT: Final = 2_000
 REFUSING: Final = (3, 4)
 """Exit codes of errors that say: it was asked, and it was not done."""
+OPEN: Final = (0, 5)
+"""Exit codes of errors that say: it may be done yet, by somebody who approves it say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +118,9 @@ def outcome_of(error: BaseException) -> tuple[str, str]:
     sentence = str(error) or type(error).__name__
     if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
         return UNKNOWN, "it was interrupted"
-    if isinstance(error, RetriableError):
+    exit_code = getattr(error, "exit_code", 1) if isinstance(error, IsosError) else 1
+    if isinstance(error, RetriableError) or exit_code in OPEN:
         return UNKNOWN, sentence
-    if isinstance(error, IsosError) and getattr(error, "exit_code", 1) in REFUSING:
+    if exit_code in REFUSING:
         return REFUSED, sentence
     return FAILED, sentence

@@ -21,11 +21,13 @@ _C = TypeVar("_C", bound="MemoryControl")
 
 def controlled(settings: Settings, kind: type[_C], work: Callable[[_C], Awaitable[_T]]) -> _T:
     """What ``work`` gives with a connection of a ``kind``."""
+    from infra.audit_trail import CommandAudit
     from infra.signatory import Signatory
     from streams.connection import Connection
 
     async def run() -> _T:
-        async with kind(Connection(settings.bootstrap), signatory=Signatory.of(settings)) as control:
+        who, audit = Signatory.of(settings), CommandAudit(settings)
+        async with kind(Connection(settings.bootstrap), signatory=who, audit=audit) as control:
             return await work(control)
 
     with answered():

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 app = new_app(has_verbs=True)
 
 MESSAGE_WIDTH: Final = 60
+MAX_NAMED: Final = 100
 UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 CodeOption = Annotated[str, typer.Option("--code", help="Only letters with this error code.")]
@@ -107,6 +108,9 @@ def redrive(
     stays. Exit code 3 for an id that is not there, 4 when a letter named by its id cannot be sent again, 1 when the
     broker refused one.
     """
+    from infra.audit_trail import audited
+    from streams.audit_operation import Facts
+
     chosen_by = (code, stage, topic, since, until)
     if bool(letter_ids) == (everything or any(chosen_by)):
         raise typer.BadParameter(
@@ -123,7 +127,14 @@ def redrive(
         for each in refused:
             typer.echo(f"{each.stored.full_id} is not sent: {each.reason}.", err=True)
         raise typer.Exit(4)
-    _finish([*refused, *_send(connection, ready, rate, dry_run=dry_run)], output, dry_run=dry_run)
+    if dry_run or not ready:
+        _finish([*refused, *_send(connection, ready, rate, dry_run=dry_run)], output, dry_run=dry_run)
+        return
+    with audited(settings_of(ctx), "dlq.redrive", Facts(resources=(f"letters={len(ready)}",))) as operation:
+        outcomes = _send(connection, ready, rate, dry_run=False)
+        operation.affected(*(each.stored.full_id for each in outcomes[:MAX_NAMED] if each.to))
+        operation.metric("num_sent", sum(bool(each.to) for each in outcomes))
+        _finish([*refused, *outcomes], output, dry_run=False)
 
 
 def _divide(

@@ -10,6 +10,7 @@ import time
 
 import typer
 
+from infra.audit_actor import audited_here
 from infra.commands.output import examples, new_app, settings_of
 from infra.settings import Settings, StartError
 from infra.stack_state import is_running, read_state
@@ -22,7 +23,11 @@ _CLEAN_S = 30.0
 def down(ctx: typer.Context) -> None:
     """Stop the local stack and wait until it is gone. Nothing running is no error. Exit code 5 when it does not end."""
     settings = settings_of(ctx)
-    print("stopped" if stop_stack(settings) else "nothing is running", file=sys.stderr)
+    if not is_running(settings):
+        print("nothing is running", file=sys.stderr)
+        return
+    with audited_here(settings, "stack.down"):
+        print("stopped" if stop_stack(settings) else "nothing is running", file=sys.stderr)
 
 
 def stop_stack(settings: Settings) -> bool:

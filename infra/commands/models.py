@@ -163,6 +163,7 @@ async def _propose(
     from dataclasses import replace
 
     from executors.model_store import ModelStore
+    from infra.audit_trail import CommandAudit
     from infra.registration import Registrar, checked_version
     from streams.connection import Connection
 
@@ -170,6 +171,7 @@ async def _propose(
         say("checking the model in a process of its own")
         version, findings = checked_version(blob, *facts)
         say("reading memory")
+        where = (Connection(settings.bootstrap), ModelStore(settings.data_dir))
         async with Registrar(*where, timeout_s, audit=CommandAudit(settings)) as registrar:
             done = await registrar.register(blob, version, wait_for_plan=wait, progress=say)
     return replace(done, findings=findings)

@@ -32,9 +32,14 @@ def restart(
     The broker and Redis are restarted only when they are named. Exit code 3 when no stack is running or a name is
     unknown, 4 while it starts or another restart is under way, 5 when a process does not come back in time.
     """
+    from infra.audit_actor import audited_here
     from infra.stack_restart import restart as run
+    from streams.audit_operation import Facts
 
-    done = run(settings_of(ctx), names or (), rolling=rolling, timeout_s=timeout, report=report)
+    settings = settings_of(ctx)
+    with audited_here(settings, "stack.restart", Facts(resources=tuple(names or ("all",)))) as operation:
+        done = run(settings, names or (), rolling=rolling, timeout_s=timeout, report=report)
+        operation.affected(*(each.process for each in done))
     write([asdict(each) for each in done], output)
 
 

@@ -50,17 +50,21 @@ def provision(
 
     Exit code 1 when a topic differs from its table; each difference is named.
     """
+    from infra.audit_trail import audited
+    from streams.audit_operation import Facts
     from streams.connection import Connection
     from streams.provision import ProvisionError
     from streams.provision import provision as run
 
     settings = settings_of(ctx)
     work = run(Connection(settings.bootstrap), partitions=settings.partitions, lanes=settings.num_lanes)
-    with broker_answers():
+    facts = Facts(resources=("repair",) if repair else ())
+    with broker_answers(), audited(settings, "topics.provision", facts, held=True) as operation:
         try:
             if repair:
                 asyncio.run(_repair(settings))
             done = asyncio.run(work)
+            operation.affected(*done.created)
         except ProvisionError as error:
             for sentence in error.differences:
                 typer.echo(sentence, err=True)
@@ -104,6 +108,8 @@ def grow(
 
     The processes notice new partitions by themselves. Exit code 4 for less than there are, 3 when a topic is missing.
     """
+    from infra.audit_trail import audited
+    from streams.audit_operation import Facts
     from streams.connection import Connection
     from streams.growth import GrowthRefusedError, TopicMissingError, steps
     from streams.growth import grow as run
@@ -117,7 +123,9 @@ def grow(
         typer.echo(f"{error}.", err=True)
         raise typer.Exit(4 if isinstance(error, GrowthRefusedError) else 3) from None
     if not dry_run:
-        with broker_answers():
+        wanted = tuple(f"{each.topic}={each.after}" for each in plan)
+        with broker_answers(), audited(settings, "topics.grow", Facts(resources=wanted)) as operation:
+            operation.affected(*(each.topic for each in plan))
             asyncio.run(run(Connection(settings.bootstrap), plan, report=lambda line: typer.echo(line, err=True)))
     write([{"topic": each.topic, "before": each.before, "after": each.after} for each in plan], output)
     for sentence in _afterwards(settings, partitions, lanes):

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from infra.audit_actor import audited_here
 from infra.commands.output import examples, new_app, settings_of
 from infra.settings import Settings, StartError, child_environment, unwritable
 from infra.stack import run_stack
@@ -41,10 +42,11 @@ def up(
     """
     settings = settings_of(ctx, environment=environment)
     print(f"Started as {settings.environment}; `isos environment show` says what holds.", file=sys.stderr, flush=True)
-    if detach:
-        up_detached(settings)
-    else:
-        run_stack(settings, report=report)
+    with audited_here(settings, "stack.up"):
+        if detach:
+            up_detached(settings)
+        else:
+            run_stack(settings, report=report)
 
 
 def report(name: str, event: str, seconds: float) -> None:

@@ -17,8 +17,8 @@ class Control:
 
     is_open = False
 
-    def __init__(self, _connection: Any, signatory: Any) -> None:
-        Control.is_open = signatory.user != ""
+    def __init__(self, _connection: Any, signatory: Any, audit: Any) -> None:
+        Control.is_open = signatory.user != "" and audit.actor.user != ""
 
     async def __aenter__(self) -> Control:
         return self
