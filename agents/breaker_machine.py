@@ -177,8 +177,11 @@ def _due(name: str, watched: Watched, now_us: int, params: BreakerParams) -> Mem
 
 
 def _opened(name: str, seen: tuple[Seen, ...], now_us: int, params: BreakerParams) -> MemoryCommand | None:
-    rows, faults = sum(each.num_rows for each in seen), sum(each.num_faults for each in seen)
-    rows = max(rows, faults)  # the gate's window may be here before the executor's
+    # The gate's window may be here before the executor's: it counts once the rows that it failed some of are told.
+    told_us = max((each.end_us for each in seen if each.num_rows), default=0)
+    rows = sum(each.num_rows for each in seen)
+    faults = sum(each.num_faults for each in seen if each.num_rows or each.end_us <= told_us)
+    rows = max(rows, faults)
     if rows < params.min_rows or faults * 100 < rows * params.faulty_percent:
         return None
     model, _, version = name.partition("/")

@@ -139,7 +139,7 @@ def _judge(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
     forged, ended = forged_memory.gone(state.forged, now_us, params.quiet_us)
     drifts, settled = drift.judge(state.drifts, now_us, params.drift)
     slos, burning = slo.judge(state.slos, now_us, params.slo)
-    goods, proved = known_good.judge(state.goods, _troubled(slos, state.breakers), now_us, params.good)
+    goods, proved = known_good.judge(state.goods, _troubled(state, slos), now_us, params.good)
     parts = {
         "processes": processes,
         "forgeries": forgeries,
@@ -154,11 +154,12 @@ def _judge(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
     return state, (*silent, *gone, *ended, *burning, *settled, *_commands(proved), *asked)
 
 
-def _troubled(slos: Slos, breakers: Breakers) -> frozenset[str]:
-    """Models against which an alert stands."""
-    burning = [model for model, judged in slos.items() if judged.raised]
-    broken = [name.partition("/")[0] for name, watched in breakers.versions.items() if watched.breaker is not None]
-    return frozenset((*burning, *broken))
+def _troubled(state: State, slos: Slos) -> frozenset[str]:
+    """Models against which, or against whose active version, an alert stands."""
+    active = {f"{model}/{known.version}": model for model, known in state.goods.items()}
+    broken = [active[name] for name, each in state.breakers.versions.items() if each.breaker and name in active]
+    drifting = [active[name] for name, each in state.drifts.versions.items() if each.drift_us and name in active]
+    return frozenset((*(model for model, judged in slos.items() if judged.raised), *broken, *drifting))
 
 
 def _move(state: State, now_us: int, params: Params) -> tuple[State, Effects]:

@@ -8,8 +8,8 @@ either way, also where nothing could be done.
 
 Never back and forth: a version that was rolled back from, by us or by a person, proved nothing any more and is no
 target until it proves itself anew; and within ``COOLDOWN_US`` of a roll-back of the model the next one is a person's.
-Verified is a roll-back once all checks of ``VERIFIED_BY`` passed, or the Monitor says that G proved itself in service
-again; and no check failed.
+Verified is a roll-back once all checks of ``VERIFIED_BY`` passed (the golden set where the model has one), or the
+Monitor says that G proved itself in service again; and no check failed.
 """
 
 from __future__ import annotations
@@ -201,7 +201,9 @@ def _checked(state: State, last: Rollback, check: Check) -> tuple[Rollback, tupl
     """The roll-back with what a check came to, and whether that verifies it."""
     checks = (*(each for each in last.checks if each.name != check.name), check)
     passed = {each.name for each in checks if each.passed}
-    is_enough = IN_SERVICE in passed or passed.issuperset(VERIFIED_BY)
+    has_golden = f"golden/{last.model}" in state.values
+    needed = [name for name in VERIFIED_BY if name != GOLDEN_SET or has_golden]
+    is_enough = IN_SERVICE in passed or passed.issuperset(needed)
     is_verified = is_enough and all(each.passed for each in checks)
     after = replace(last, checks=checks, state="verified" if is_verified else "verifying")
     key, incident = f"{KIND}/{last.model}", f"incident/{last.rollback_id}"

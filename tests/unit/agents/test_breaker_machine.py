@@ -103,7 +103,12 @@ def test_what_the_gate_tells_counts_against_rows_that_ran() -> None:
     assert bench.breaker is not None
     assert bench.breaker.reason.startswith("20 of 40 rows")
     early = Bench()
-    early.hear(window(0, 20, 20, stage="gate"))  # the executor's window is not here yet
+    early.now_s = 1
+    early.hear(window(0, 24, 24, stage="gate"))  # the executor's window is not here yet: 24 of how many?
+    assert early.ask() == []
+    early.hear(window(0, 80))
+    assert early.ask() == []
+    early.hear(window(0, 30, 30, stage="gate", instance=1))
     assert [each.kind for each in early.ask()] == ["OpenBreaker"]
 
 

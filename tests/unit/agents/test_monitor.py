@@ -21,17 +21,19 @@ from agents.monitor import (
     model_rates,
 )
 from agents.presence import Evidence, ProcessStatus
-from schemas.memory import MemoryEvent
-from schemas.serving import ServingPolicy, Slo
+from schemas.memory import MemoryCommand, MemoryEvent
+from schemas.serving import Breaker, ServingPolicy, Slo
 from schemas.telemetry import Alert, Heartbeat, ModelWindow, Telemetry
-from streams.agent import Effects, Publish
+from streams.agent import Effects, Event, Publish
 from streams.canonical import from_json, to_json
 from streams.codec import Codec, SchemaIds
 from streams.control.journal import TICK_INPUT, Input, JournaledAgent, restore
+from streams.memory_view import ActiveVersion, MemoryHead
 from tests.support.control import HERE, SECOND, at, chained, model_version, tick
 from tests.unit.agents.test_orchestrator import register
 
 PARAMS = Params()
+SERVED = ServingPolicy("digits", slo=Slo(0, 0, 1_000))
 
 
 def heartbeat(sent_us: int, pid: int = 100) -> Heartbeat:
@@ -259,3 +261,70 @@ def test_after_a_restart_the_journal_gives_the_same_slo_windows_and_alerts() -> 
     again = JournaledAgent(MONITOR, codec)
     assert again.fold(entries) == ()
     assert set(restored.state.slos["digits"].raised) == {"latency/slow", "latency/fast"}
+
+
+def served(second: int, version: str = "v1.0.0", bad: int = 0) -> Telemetry:
+    part = ModelWindow("digits", version, 100, 100 - bad, bad, 0, 0, 0, 0)
+    return Telemetry("validator", 0, (second - 1) * SECOND, SECOND, 1, 0, (part,))
+
+
+def test_a_version_that_served_well_is_asked_to_be_known_as_good_unless_its_breaker_is_open() -> None:
+    _, registered = orchestrator.decide(orchestrator.State(), at(register(model_version())), None)
+    for breaker, number in (("", 1), ("v9.0.0", 1), ("v1.0.0", 0)):
+        state = State()
+        for stored in chained(registered):
+            state, _ = decide(state, at(stored.event, SECOND, answers=stored.value_hash), PARAMS)
+        if breaker:
+            body = Breaker("digits", breaker, "open", "why", 2 * SECOND, 600 * SECOND)
+            opened = MemoryEvent(
+                3, b"", "c", "monitor", "BreakerOpened", f"breaker/digits/{breaker}", 1, to_json(body), "", (), 2
+            )
+            opened = replace(opened, prev_hash=state.breakers.head.last_hash)
+            state, _ = decide(state, at(opened, 2 * SECOND, answers=b"3"), PARAMS)
+        commands: list[str] = []
+        for second in range(3, 75):
+            state, _ = decide(state, at(served(second), second * SECOND), PARAMS)
+            state, effects = decide(state, tick(second * SECOND), PARAMS)
+            commands += [each.record.kind for each in effects if each.topic == "memory.commands"]
+        assert commands.count("MarkVersionGood") >= number
+        assert ("MarkVersionGood" in commands) == bool(number)
+        assert from_json(State, to_json(state)) == state
+
+
+def test_a_new_bad_version_is_blamed_and_gives_way_to_the_good_one() -> None:
+    """Monitor and Orchestrator side by side: what one asks for the other does, and the model ends where it began."""
+    memory, state, head = orchestrator.State(), State(), MemoryHead()
+    kinds: list[str] = []
+
+    def tell(record: object, second: int) -> None:
+        nonlocal memory, state, head
+        memory, effects = orchestrator.decide(memory, at(record, second * SECOND), None)
+        for stored in chained(effects, head):
+            head = MemoryHead(stored.event.sequence, stored.value_hash)
+            kinds.append(stored.event.kind)
+            hear(at(stored.event, second * SECOND, answers=stored.value_hash), second)
+
+    def hear(event: Event, second: int) -> None:
+        nonlocal state
+        state, effects = decide(state, event, PARAMS)
+        for effect in effects:
+            tell(effect.record, second)
+
+    tell(register(model_version()), 1)
+    tell(register(model_version(version="v2.0.0", digest="cd" * 32), "r2"), 1)
+    tell(MemoryCommand("s", "cli", "SetServingPolicy", "serving/digits", 0, to_json(SERVED), "", (), 1), 1)
+    for second in range(2, 66):
+        hear(at(served(second), second * SECOND), second)
+        hear(tick(second * SECOND), second)
+    assert kinds.count("VersionMarkedGood") == 1
+    active = to_json(ActiveVersion("digits", "v2.0.0"))
+    tell(MemoryCommand("a", "cli", "ActivateVersion", "active/digits", -1, active, "", (), 1), 66)
+    kinds.clear()
+    hear(at(served(67, "v2.0.0", 30), 67 * SECOND), 67)
+    hear(tick(67 * SECOND), 67)
+    assert kinds == ["IncidentRaised", "VersionRolledBack", "RollbackStarted", "IncidentRaised"]
+    kinds.clear()
+    for second in range(68, 132):
+        hear(at(served(second), second * SECOND), second)
+        hear(tick(second * SECOND), second)
+    assert kinds == ["IncidentResolved", "VersionMarkedGood", "RollbackVerified", "IncidentResolved"]

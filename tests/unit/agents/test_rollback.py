@@ -9,6 +9,7 @@ import pytest
 
 from agents.orchestrator import State, decide
 from agents.rollback import COOLDOWN_US, IN_SERVICE, VERIFIED_BY
+from schemas.check import GoldenSet
 from schemas.coordinate import RecordCoordinate
 from schemas.known_good import KEPT_GOOD, GoodVersion, KnownGood, Rollback
 from schemas.memory import MemoryCommand, MemoryEvent
@@ -264,8 +265,24 @@ def test_nobody_but_the_monitor_marks() -> None:
     assert "not_permitted" in (world.last[0].record.body or "")
 
 
-def test_all_checks_that_passed_verify_a_roll_back() -> None:
+def with_golden_set(world: World) -> World:
+    golden = GoldenSet("digits", "ab" * 32, 10, 10, "outputs", "", 950_000)
+    world.command("SetGoldenSet", "golden/digits", golden)
+    assert world.kinds == ["GoldenSetSet"]
+    return world
+
+
+def test_a_model_without_a_golden_set_is_verified_by_the_other_checks() -> None:
     world = ready()
+    world.burn("v2.0.0")
+    for name in ("serving", "latency", "integrity"):
+        assert world.rollback.state == "verifying"
+        world.check(name)
+    assert (world.rollback.state, world.open_incidents) == ("verified", [])
+
+
+def test_all_checks_that_passed_verify_a_roll_back() -> None:
+    world = with_golden_set(ready())
     world.burn("v2.0.0")
     for name in VERIFIED_BY[:-1]:
         world.check(name)
