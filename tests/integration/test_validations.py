@@ -141,3 +141,9 @@ async def test_serving_without_a_golden_set_is_judged_by_traffic(whole_stack: Ru
     code, rows = await asyncio.to_thread(run, whole_stack, model, "--check", "golden_set")
     assert (code, rows[0]["outcome"]) == (1, "not_run")
     assert "has no golden set" in rows[0]["message"]
+
+
+async def test_what_was_decided_is_decided_again(whole_stack: RunningStack) -> None:
+    (row,) = await asyncio.to_thread(whole_stack.isos_json, "replay", "validations")
+    assert (row["agent"], row["difference"]) == ("validations", None)
+    assert row["entries"] > 0
