@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents import orchestrator, planner, verdict
-from agents.planner import Params, Pending, State, decide, ignores
+from agents.plan_facts import Pending, State
+from agents.planner import Params, decide, ignores
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.model import TensorSpec
