@@ -17,7 +17,7 @@ from schemas.environment import Environment
 from schemas.memory import MemoryCommand
 from schemas.review import Escalation, ReviewDecision, ReviewRequest, ReviewVote
 from streams.agent import Effects, Publish
-from streams.canonical import to_json
+from streams.canonical import from_json, to_json
 from tests.support.control import SECOND, at, chained, model_version, tick
 from tests.support.signers import (
     PRODUCTION,
@@ -219,6 +219,16 @@ def test_the_deadline_of_a_review_of_memory() -> None:
     two.hear(decisions(effects)[0], now_us=now_us)
     assert two.reviewer.waiting == {}
     assert two.tick(now_us + 2 * ANSWER_US) == ()
+
+
+def test_the_state_comes_back_from_a_snapshot() -> None:
+    two = Two()
+    request = two.ask()
+    two.hear(REVOKED)
+    two.tell(vote(request.review_id, request.subject_digest, "ann", "rejected"))
+    two.tell(REQUEST)
+    assert two.reviewer.decided != {}
+    assert from_json(State, to_json(two.reviewer)) == two.reviewer
 
 
 def test_a_sandbox_approves_by_itself_and_says_what_it_skipped() -> None:
