@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents import orchestrator
+from agents.drift import Drifts
 from agents.monitor import (
     KEPT_WINDOWS,
     MONITOR,
@@ -29,6 +30,7 @@ from streams.canonical import from_json, to_json
 from streams.codec import Codec, SchemaIds
 from streams.control.journal import TICK_INPUT, Input, JournaledAgent, restore
 from streams.memory_view import ActiveVersion, MemoryHead
+from tests.support import drift
 from tests.support.control import HERE, SECOND, at, chained, model_version, tick
 from tests.unit.agents.test_orchestrator import register
 
@@ -328,3 +330,25 @@ def test_a_new_bad_version_is_blamed_and_gives_way_to_the_good_one() -> None:
         hear(at(served(second), second * SECOND), second)
         hear(tick(second * SECOND), second)
     assert kinds == ["IncidentResolved", "VersionMarkedGood", "RollbackVerified", "IncidentResolved"]
+
+
+def test_rows_of_a_version_with_a_reference_are_judged_and_the_state_comes_back() -> None:
+    reference = drift.reference()
+    state, _ = decide(State(), tick(SECOND), PARAMS)
+    body = to_json(reference)
+    change = MemoryEvent(1, bytes(32), "c", "cli", "ReferenceSet", "reference/digits/v1.0.0", 1, body, "", (), 1)
+    forged = replace(change, prev_hash=b"x" * 32)
+    assert decide(state, at(forged, 2 * SECOND, answers=b"f" * 32), PARAMS)[0].drifts == Drifts()
+    state, effects = decide(state, at(change, 2 * SECOND, answers=b"h" * 32), PARAMS)
+    assert effects == ()
+    assert list(state.drifts.versions) == ["digits/v1.0.0"]
+    told = drift.told(reference, drift.rows(400, 1, shift=2.0), 3 * SECOND)
+    state, effects = decide(state, at(told, 3 * SECOND), PARAMS)
+    assert [(effect.topic, effect.record.kind) for effect in effects] == [
+        ("control.alerts", "drift"), ("control.alerts", "data_quality"),
+    ]  # fmt: skip
+    assert from_json(State, to_json(state)) == state
+    state, effects = decide(state, tick(700 * SECOND), PARAMS)
+    assert [(effect.record.kind, effect.record.resolved) for effect in effects] == [
+        ("drift", True), ("data_quality", True),
+    ]  # fmt: skip

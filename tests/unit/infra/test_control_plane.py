@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from agents.drift_case import DriftParams
+from agents.monitor import Params
 from agents.orchestrator import ORCHESTRATOR
 from infra.control_plane import control_specs
 from infra.rules import load_rules
@@ -20,6 +23,11 @@ def test_every_control_agent_runs_once(tmp_path: Path) -> None:
 def test_settings_and_rules_reach_the_agents(tmp_path: Path) -> None:
     specs = {spec.name: spec for spec in control_specs(load_settings(data_dir=tmp_path, default_timeout_ms=1_234))}
     assert specs["planner"].params.timeout_ms == 1_234
+    assert specs["monitor"].params.drift == DriftParams()
+    other = {
+        spec.name: spec for spec in control_specs(load_settings(data_dir=tmp_path, drift_window_s=7, drift_min_rows=33))
+    }
+    assert other["monitor"].params == replace(Params(), drift=DriftParams(window_us=7_000_000, min_rows=33))
     assert specs["researcher"].params.rules == load_rules(tmp_path)
 
 
