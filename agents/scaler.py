@@ -41,12 +41,15 @@ UNKNOWN: Final = -1
 class Params:
     """``pause_us``: own silence after which it listens anew, for ``picture.silent_us``; ``repeat_us``: longest pause.
 
+    After an own silence of ``outage_us`` it listens for ``settle_us``: what was held up meanwhile comes all at once.
     ``confirm_us``: how long an action stands without an answer; ``retry_us``: rest after one that failed.
     ``most_replicas``: how many there can be, whatever a policy says: as many as there are fast lanes.
     """
 
     picture: PictureParams = field(default_factory=PictureParams)
     pause_us: int = 3_000_000
+    outage_us: int = 10_000_000
+    settle_us: int = 15_000_000
     repeat_us: int = 60_000_000
     confirm_us: int = 60_000_000
     retry_us: int = 30_000_000
@@ -67,7 +70,8 @@ class State:
     """``replicas`` as the supervisor said last (-1: never). ``ended_us``: when the last action ended.
 
     ``said``: what the last hold was about, at ``published_us``. ``work``: the work in executors, while a policy
-    foresees. ``listening_us``: since when it has listened without a pause; ``last_us``: when it did so last.
+    foresees. ``listening_us``: since when it has listened without a pause, ``last_us``: when it did so last;
+    ``blind_until_us``: till then it only listens.
     """
 
     head: MemoryHead = field(default_factory=MemoryHead)
@@ -83,6 +87,7 @@ class State:
     published_us: int = 0
     listening_us: int = 0
     last_us: int = 0
+    blind_until_us: int = 0
 
 
 def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
@@ -110,9 +115,12 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
 
 def _listen(state: State, now_us: int, params: Params, *, is_tick: bool) -> State:
     """Notice a pause of our own. Idle ticks leave the state as it is until half the pause has gone by."""
-    if now_us - state.last_us > params.pause_us:
-        return replace(state, listening_us=now_us, last_us=now_us, pressure=REST)
-    if is_tick and now_us - state.last_us < params.pause_us // 2:
+    past_us = now_us - state.last_us
+    if past_us > params.pause_us:
+        is_outage = state.last_us and past_us >= params.outage_us
+        blind_until = now_us + (params.settle_us if is_outage else params.picture.silent_us)
+        return replace(state, listening_us=now_us, last_us=now_us, blind_until_us=blind_until, pressure=REST)
+    if is_tick and past_us < params.pause_us // 2:
         return state
     return replace(state, last_us=now_us)
 
@@ -179,7 +187,7 @@ def _act(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
 
 def _blind(state: State, live: int, current: int, now_us: int, params: Params) -> str:
     """Why nothing can be judged now, or an empty string."""
-    if now_us - state.listening_us < params.picture.silent_us:
+    if now_us < state.blind_until_us:
         return "it listens again only now; without data the number of replicas stays"
     if not load_picture.live_routers(state.picture, now_us, params.picture):
         return "no Router is heard; without data the number of replicas stays"

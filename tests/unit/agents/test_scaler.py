@@ -144,9 +144,19 @@ def test_a_broker_that_is_away_changes_nothing() -> None:
     """Neither ticks nor records for twenty seconds; then all of them again."""
     made = bench(rate=1_500.0, executors=3)
     made.now_s += 20
-    assert made.steps(5) == []
+    made.rate, made.waiting = 9_000.0, 20_000  # what was held up comes all at once
+    assert made.steps(10) == []
     assert made.said[-1].reason == "It listens again only now; without data the number of replicas stays."
+    made.rate, made.waiting = 1_500.0, 0
     assert made.steps(60) == []
+
+
+def test_a_short_pause_of_its_own_costs_less() -> None:
+    made = bench(rate=300.0)
+    made.now_s += 5
+    made.rate = 1_500.0
+    assert made.steps(7) == []
+    assert made.steps(1) == [(1, 3)]
 
 
 def test_its_own_pause_breaks_the_wait_for_fewer() -> None:
@@ -154,7 +164,7 @@ def test_its_own_pause_breaks_the_wait_for_fewer() -> None:
     made.rate = 10.0
     made.steps(8)
     made.now_s += 20
-    assert made.steps(15) == []
+    assert made.steps(25) == []
     assert made.steps(2) == [(3, 1)]
 
 
