@@ -7,7 +7,8 @@ Keys: ``model/<name>/<version>`` (ModelVersion), ``active/<name>`` (ActiveVersio
 ``cache/<name>`` (CachePolicy), ``serving/<name>`` (ServingPolicy), ``breaker/<name>/<version>`` (Breaker),
 ``golden/<name>`` (GoldenSet), ``good/<name>`` (KnownGood), ``rollback/<name>`` (Rollback), ``incident/<id>``
 (Incident), ``context/<id>`` (ContextSignal), ``rejections/<command id>`` (Rejection), ``replicas/<pool>`` (Replicas),
-``scaling/<pool>`` (ScalingPolicy). Those of approvals: ``streams.review_view``.
+``scaling/<pool>`` (ScalingPolicy), ``reference/<name>/<version>`` (Reference, see ``streams.references``). Those of
+approvals: ``streams.review_view``.
 """
 
 from __future__ import annotations

@@ -113,6 +113,10 @@ async def test_rotated_digits_are_drift_and_upright_ones_are_not(stack: RunningS
             found = await traffic.alerts()
             return {each.alert_id for each in found if each.resolved} == {each.alert_id for each in found}
 
+        shown = await asyncio.to_thread(stack.isos_json, "models", "drift", "digits", "--seconds", "10")
+        assert shown["measures"][0]["drifts"]
+        assert shown["num_sampled"] >= 100
+
         began = time.monotonic()
         await traffic.ask_until(images, resolved, "the end of the drift")
         print(f"resolved {time.monotonic() - began:.1f} s after the last rotated digit")
@@ -120,6 +124,8 @@ async def test_rotated_digits_are_drift_and_upright_ones_are_not(stack: RunningS
         assert [each.resolved for each in found] == [False, True]
     kinds = stack.isos_json("memory", "history", f"incident/{alert.alert_id}")
     assert [each["kind"] for each in kinds] == ["IncidentRaised", "IncidentResolved"]
+    replayed = stack.isos_json("replay", "monitor", "researcher")
+    assert [each["differences"] for each in replayed] == [0, 0]
 
 
 def test_a_file_that_does_not_fit_is_refused(stack: RunningStack, digits: Digits, tmp_path: Path) -> None:
