@@ -31,6 +31,8 @@ DEVELOPMENT: Final = "development-policy"
 REVIEWER: Final = "reviewer"
 MOST_OPEN: Final = 64
 MAX_REASON: Final = 500
+MAX_PARKED: Final = 65_536
+"""Characters of a command as JSON: it stands in an event with its evidence, and events have a largest size."""
 KEPT_DECISIONS: Final = 256
 SECOND_US: Final = 1_000_000
 REVIEW_ID: Final = re.compile(r"r[1-9][0-9]{0,17}")
@@ -124,6 +126,8 @@ def gated(state: State, command: MemoryCommand, verdict: Verdict, now_us: int) -
         return verdict, NO_EFFECTS
     by_policy = not must_be_signed(state, command)
     refusal = None if by_policy else _refused_author(state, command)
+    if refusal is None and len(to_json(command)) > MAX_PARKED:
+        refusal = Refusal("too_large", f"A command that waits for an approval has up to {MAX_PARKED} characters.")
     if refusal is None and len(keys_below(state, "review/")) >= MOST_OPEN:
         refusal = Refusal("too_many_reviews", f"{MOST_OPEN} reviews are open; `isos reviews list` shows them.")
     if refusal is not None:
@@ -233,6 +237,8 @@ def _accepted(state: State, decision: ReviewDecision, now_us: int) -> OpenReview
     if value is None:
         return Refusal("unknown_review", f"There is no review {decision.review_id[:32]}.")
     review = from_json(OpenReview, value.body, newer=True)
+    if len(decision.reason) > MAX_REASON:
+        return Refusal("invalid_reason", f"A decision gives its reason in up to {MAX_REASON} characters.")
     if decision.subject_digest != review.request.subject_digest:
         return Refusal("digest_mismatch", f"The decision is about something else than what {decision.review_id} holds.")
     environment = environment_of(state) or Environment()

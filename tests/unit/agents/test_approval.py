@@ -137,6 +137,7 @@ def test_evidence_says_what_is_promised_and_what_is_open() -> None:
         (signed(registration("eve"), "eve", key_of("ann")), "bad_signature"),
         (environment_command(Environment(), "lower"), "unsigned_command"),
         (signed(activation("v9.0.0"), "ann"), "unknown_version"),
+        (signed(replace(activation(), reason="x" * 70_000), "ann"), "too_large"),
         (replace(signed(activation(), "ann"), expected_version=7), "version_mismatch"),
     ],
 )
@@ -225,6 +226,7 @@ BY_POLICY = replace(EXPIRED, decision="approved", decided_by="development-policy
         (GOOD_DECISION, DEADLINE_US, "approval_expired"),
         (EXPIRED, DEADLINE_US - 1, "not_expired"),
         (BY_POLICY, SECOND, "bad_signature"),
+        (replace(EXPIRED, reason="x" * 501), DEADLINE_US, "invalid_reason"),
     ],
 )
 def test_every_refusal_is_an_event_and_told(decision: ReviewDecision, now_us: int, code: str) -> None:
