@@ -140,16 +140,12 @@ def _judge(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
     drifts, settled = drift.judge(state.drifts, now_us, params.drift)
     slos, burning = slo.judge(state.slos, now_us, params.slo)
     goods, proved = known_good.judge(state.goods, _troubled(state, slos), now_us, params.good)
-    parts = {
-        "processes": processes,
-        "forgeries": forgeries,
-        "forged": forged,
-        "slos": slos,
-        "goods": goods,
-        "drifts": drifts,
-    }
-    if any(part is not getattr(state, name) for name, part in parts.items()):
-        state = replace(state, **parts)
+    before = (state.processes, state.forgeries, state.forged, state.slos, state.goods, state.drifts)
+    parts = (processes, forgeries, forged, slos, goods, drifts)
+    if any(new is not old for new, old in zip(parts, before, strict=True)):
+        state = replace(
+            state, processes=processes, forgeries=forgeries, forged=forged, slos=slos, goods=goods, drifts=drifts
+        )
     state, asked = _move(state, now_us, params)
     return state, (*silent, *gone, *ended, *burning, *settled, *_commands(proved), *asked)
 

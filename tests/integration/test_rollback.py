@@ -1,0 +1,141 @@
+"""Roll-back through a whole stack: a bad version gives way in seconds, nothing is lost, people hear of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from infra.log_reader import LogReader
+from infra.serving_control import ServingControl
+from schemas.serving import Slo
+from streams.client.client import Client
+from streams.connection import Connection
+from streams.memory_view import active_version, known_good
+from tests.support import models
+from tests.support.rollback import PATIENCE_S, Traffic, proving_settings, registered, rolled_back
+from tests.support.stack import RunningStack, wait_until
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@dataclass
+class Chat:
+    """A web server on loopback that takes what is posted to it."""
+
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    url: str = ""
+
+    def texts(self, about: str) -> list[str]:
+        """What was posted about a model, and not yet looked at."""
+        return [body["text"] for body in list(self.bodies) if about in body["text"]]
+
+
+@pytest.fixture(scope="module")
+def chat() -> Iterator[Chat]:
+    found = Chat()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            found.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        found.url = f"http://127.0.0.1:{server.server_port}/hooks/hidden"
+        yield found
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, chat: Chat) -> Iterator[RunningStack]:
+    """A stack on which versions prove themselves within seconds, and that tells the chat of alerts."""
+    settings = proving_settings(tmp_path_factory.mktemp("proving"), alert_webhook_url=chat.url)
+    with RunningStack(settings) as running:
+        running.wait_ready()
+        yield running
+
+
+async def test_a_bad_version_gives_way_in_seconds_and_nothing_is_lost(stack: RunningStack, chat: Chat) -> None:
+    async with Client(stack.settings.bootstrap) as client:
+        figures, answers = await rolled_back(stack, client)
+    print(figures)
+    assert figures.effective_ms < 5_000
+    assert {answer.result.model_version for answer in answers} == {"v1.0.0", "v2.0.0"}
+    failed = [answer.result for answer in answers if answer.result.status != "OK"]
+    assert {(each.status, each.model_version) for each in failed} == {("ERROR", "v2.0.0")}
+    ledger = await asyncio.to_thread(stack.isos_json, "ledger", "--drained")
+    assert (ledger["missing"], ledger["duplicated"]) == (0, 0)
+
+    listed = await asyncio.to_thread(stack.isos_json, "incidents", "list", "--all", "--about", figures.model)
+    (incident,) = [each for each in listed if each["kind"] == "rollback"]
+    assert incident["state"] == "resolved"
+    shown = await asyncio.to_thread(stack.isos_json, "incidents", "show", incident["incident_id"])
+    assert shown["evidence"]["from_version"] == "v2.0.0"
+    decided = [each["kind"] for each in shown["decisions"]]
+    assert decided[:2] == ["VersionRolledBack", "RollbackStarted"]
+    assert "RollbackVerified" in decided
+    assert [each["reason"] for each in shown["escalations"]] == [incident["message"]]
+    assert [cause.partition("-")[0] for cause in shown["causes"]] == ["control.telemetry", "control.alerts"]
+
+    listed = await asyncio.to_thread(stack.isos_json, "escalations", "list", "--about", figures.model)
+    assert [each["escalation_id"] for each in listed] == [incident["incident_id"]]
+    wait_until(lambda: len(chat.texts(figures.model)) >= 2, 30, "the webhook's alert and escalation")
+    texts = chat.texts(figures.model)
+    assert any(text.startswith(f"[escalation] {figures.model}: ") for text in texts)
+    assert any(text.startswith("[critical] ") for text in texts)
+    assert "hidden" not in stack.log("control")
+
+
+async def test_where_it_is_left_to_people_the_version_stays_and_they_are_told(stack: RunningStack) -> None:
+    connection = Connection(stack.settings.bootstrap)
+    model = await registered(stack, models.identity(), models.nan(), slo=Slo(0, 0, 1_000))
+    done = await asyncio.to_thread(stack.isos_json, "serving", "set", model, "--no-auto-rollback")
+    assert done["auto_rollback"] is False
+    async with Client(stack.settings.bootstrap) as client, ServingControl(connection, PATIENCE_S) as control:
+        traffic = Traffic(client, model)
+        sending = asyncio.create_task(traffic.run())
+        await control.wait_for(lambda view: known_good(view, model) is not None, f"{model} v1.0.0 known as good")
+        await control.activate(model, "v2.0.0")
+        told = await escalated(connection, model)
+        assert active_version(control.view, model) == "v2.0.0"
+        await control.set_policy(model, lambda policy: replace(policy, auto_rollback=True))
+        await control.activate(model, "v1.0.0")
+        good = known_good(control.view, model)
+        assert good is not None
+        assert [each.version for each in good.versions] == ["v1.0.0"]  # the bad one never proved itself
+        await traffic.end()
+        await sending
+    assert told.startswith(f"{model} v2.0.0 is not rolled back by itself: its serving policy leaves that to people.")
+
+
+async def escalated(connection: Connection, model: str) -> str:
+    """The reason of the first escalation about a model, once there is one."""
+    reader = await LogReader.connect(connection)
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            for each in await reader.read("control.escalations"):
+                if each.record.subject == model:
+                    reason: str = each.record.reason
+                    return reason
+            await asyncio.sleep(0.1)
+
+
+def test_commands_refuse_in_sentences(stack: RunningStack) -> None:
+    for arguments, said in (
+        (("incidents", "show", "nothing"), "There is no incident nothing"),
+        (("incidents", "close", "nothing", "--reason", "none"), "No incident nothing is open"),
+        (("escalations", "show", "nothing"), "There is no escalation nothing"),
+    ):
+        done = stack.isos(*arguments, check=False)
+        assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (3, True, False)
