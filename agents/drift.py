@@ -213,9 +213,9 @@ def _alert(watched: Watched, kind: Kind, case: Case, message: str, now_us: int, 
 
 
 def _fits(reference: Reference, measures: tuple[MeasureCounts, ...]) -> bool:
-    """Whether counts have the reference's measures and bins: anybody may write to the topic."""
+    """Whether counts are counts, of the reference's measures and bins: anybody may write to the topic."""
     wanted = [len(measure.counts) for measure in reference.measures]
-    return wanted == [len(each.bins) for each in measures]
+    return wanted == [len(each.bins) for each in measures] and all(each.is_sound for each in measures)
 
 
 def _with(slots: tuple[Slot, ...], told: Slot) -> tuple[Slot, ...]:

@@ -166,6 +166,8 @@ def hear(
     trend = state.get(name)
     if trend is None or trend.identity != told.reference or len(told.measures) != len(trend.measures):
         return state, ()
+    if not all(counts.is_sound for counts in told.measures):
+        return state, ()
     end_us = min(now_us, told.window_start_us + told.window_us)
     sums = tuple(each.plus(counts) for each, counts in zip(trend.sums, told.measures, strict=True))
     start_us = trend.start_us or end_us - told.window_us

@@ -49,11 +49,11 @@ class TensorTally:
         flat = array.reshape(len(array), -1) if array.ndim != 2 else array
         if flat.shape[1] != self.size:
             return
-        found = flat[pick]
+        found = flat[pick] if self.stride == 1 else flat[pick, :: self.stride]  # not the whole of a large item
         if self._gathered + len(found) > CAPACITY:
             self._count()
         at, self._gathered = self._gathered, self._gathered + len(found)
-        self._rows[at : self._gathered] = found if self.stride == 1 else found[:, :: self.stride]
+        self._rows[at : self._gathered] = found
 
     def take(self) -> tuple[MeasureCounts, ...]:
         """The counts since the last call."""

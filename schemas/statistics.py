@@ -20,6 +20,11 @@ class MeasureCounts:
     num_above: int
     shift_milli: int
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether no count is negative: anybody may write to the topic."""
+        return min((*self.bins, self.num_missing, self.num_below, self.num_above)) >= 0
+
 
 @dataclass(frozen=True, slots=True)
 class VersionStatistics:

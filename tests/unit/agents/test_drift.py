@@ -188,6 +188,8 @@ def test_counts_of_an_unknown_version_or_of_other_bins_change_nothing() -> None:
         replace(told, model="nobody"),
         replace(told, measures=told.measures[:-1]),
         replace(told, measures=(replace(told.measures[0], bins=(1, 2)), *told.measures[1:])),
+        replace(told, measures=(replace(told.measures[0], bins=(-9,) * 10), *told.measures[1:])),
+        replace(told, measures=(replace(told.measures[0], num_missing=-1), *told.measures[1:])),
     ):
         assert hear(world.state, wrong, at(wrong, START_S * SECOND), PARAMS) == (world.state, ())
 

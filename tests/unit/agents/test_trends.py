@@ -117,6 +117,9 @@ def test_another_reference_begins_anew_and_none_forgets() -> None:
     old = drift.told(REFERENCE, drift.rows(400), world.second * SECOND)
     assert hear(state, old, world.second * SECOND, PARAMS) == (state, ())
     assert learn(state, change(None)) == {}
+    wrong = drift.told(REFERENCE, drift.rows(400), world.second * SECOND)
+    wrong = replace(wrong, measures=(replace(wrong.measures[0], num_above=-1), *wrong.measures[1:]))
+    assert hear(world.state, wrong, world.second * SECOND, PARAMS) == (world.state, ())
 
 
 def test_the_state_comes_back_from_its_snapshot() -> None:

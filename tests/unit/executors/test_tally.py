@@ -29,6 +29,8 @@ def test_only_each_stride_th_element_is_looked_at() -> None:
     tally = TensorTally(SampledTensor("x", False, 6, 4, (LAST,)))
     tally.add(np.array([[1, 2, 3, 4, 50, 6]], np.float32), slice(None))
     assert tally.take()[0].bins == (0, 1)
+    tally.add(np.array([[1, 2, 3, 4, 50, 6], [0] * 6], np.float32), np.array([1, 0, 1]))
+    assert tally.take()[0].bins == (2, 1)
 
 
 def test_picked_items_count_as_often_as_they_are_picked() -> None:
