@@ -97,7 +97,8 @@ def rotated(images: np.ndarray[Any, Any], quarter_turns: int = 1) -> np.ndarray[
 def noisy(images: np.ndarray[Any, Any], deviation: float = 4.0, seed: int = SEED) -> np.ndarray[Any, Any]:
     """The images with normal noise of so many grey levels, within 0 to ``DARKEST``; the same seed, the same noise."""
     noise = np.random.default_rng(seed).normal(0.0, deviation, images.shape)
-    return np.clip(np.rint(images + noise), 0, DARKEST).astype(np.uint8)
+    made: np.ndarray[Any, Any] = np.clip(np.rint(images + noise), 0, DARKEST).astype(np.uint8)
+    return made
 
 
 def train(seed: int = SEED) -> tuple[bytes, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
