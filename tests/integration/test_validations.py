@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,16 @@ import pytest
 
 from executors.model_store import ModelStore, digest_of
 from infra.log_reader import LogReader
+from infra.memory_command import command_of
 from infra.registration import Registrar
+from infra.serving_control import ServingControl
+from schemas.known_good import GoodVersion, KnownGood
 from schemas.model import ModelVersion, TensorSpec
 from schemas.review import Validation
+from streams.canonical import to_json
 from streams.client.client import Client
 from streams.connection import Connection
+from streams.memory_view import active_version
 from tests.support import models
 from tests.support.broker import unique
 from tests.support.stack import RunningStack
@@ -73,6 +79,14 @@ async def validations(stack: RunningStack, model: str, count: int, kind: str) ->
         await asyncio.sleep(0.2)
 
 
+async def mark_good(stack: RunningStack, model: str, version: str) -> None:
+    """Speak as the Monitor, which would need a minute of traffic to say so."""
+    async with ServingControl(Connection(stack.settings.bootstrap), PATIENCE_S) as control:
+        body = to_json(KnownGood(model, (GoodVersion(version, "", 1, 1, 500),)))
+        command = command_of("MarkVersionGood", f"good/{model}", body, "tested", control.view, time.time_ns() // 1000)
+        await control.propose(replace(command, agent="monitor"), lambda view: f"good/{model}" in view.entries, "")
+
+
 def run(stack: RunningStack, *arguments: str) -> tuple[int, Any]:
     """Exit code and rows of ``isos validations run``."""
     done = stack.isos("validations", "run", *arguments, "--output", "json", check=False)
@@ -102,14 +116,19 @@ async def test_a_golden_set_tells_a_good_version_from_a_bad_one(whole_stack: Run
     shown = await asyncio.to_thread(whole_stack.isos_json, "validations", "show", rows[0]["validation_id"])
     assert shown == rows[0]
 
-    # Activating the bad one is noticed without being asked; going back is verified.
-    await asyncio.to_thread(isos, "models", "activate", model, BAD)
+    # That the bad one is activated is noticed; it is rolled back, which is verified, and the incident is over.
+    await mark_good(whole_stack, model, GOOD)
+    await asyncio.to_thread(isos, "models", "activate", model, BAD, "--no-wait")
     noticed = await validations(whole_stack, model, 2, "activation/")
     assert {check: each.outcome for check, each in noticed.items()} == {"golden_set": "failed", "integrity": "passed"}
-    await asyncio.to_thread(isos, "models", "activate", model, GOOD)
     verified = await validations(whole_stack, model, 4, "rollback/")
     assert {check: each.outcome for check, each in verified.items()} == dict.fromkeys(outcomes, "passed"), verified
     assert {each.version for each in verified.values()} == {GOOD}
+    (incident,) = {each.alert_id for each in verified.values()}
+    async with ServingControl(Connection(whole_stack.settings.bootstrap), PATIENCE_S) as control:
+        view = await control.wait_for(lambda view: f"incident/{incident}" not in view.entries, "The incident's end")
+    assert active_version(view, model) == GOOD
+    assert json.loads(view.entries[f"rollback/{model}"].body)["state"] == "verified"
 
 
 async def test_a_flipped_byte_in_the_store_is_found(whole_stack: RunningStack) -> None:
