@@ -1,9 +1,9 @@
 """Alerts for people: a line in the control process's log and, where ``alert_webhook_url`` is set, a POST of JSON.
 
-Follows ``control.alerts`` and ``control.escalations`` in a consumer group of its own, so the log is the queue: whatever
-happens to the webhook, no agent waits, and after a restart it goes on where it was. A POST has ``TIMEOUT_S`` and is
-tried ``TRIES`` times with growing pauses, once while the webhook is known to be down; what is older than ``STALE_S`` is
-only logged. The address may hold a secret: it is never logged.
+Follows ``control.alerts``, ``control.escalations`` and ``control.review-requests`` (of people) in a consumer group of
+its own, so the log is the queue: whatever happens to the webhook, no agent waits, and after a restart it goes on where
+it was. A POST has ``TIMEOUT_S`` and is tried ``TRIES`` times with growing pauses, once while the webhook is known to be
+down; what is older than ``STALE_S`` is only logged. The address may hold a secret: it is never logged.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from infra.settings import Settings
-from schemas.review import Escalation
+from schemas.review import Escalation, ReviewRequest
 from schemas.telemetry import Alert
+from streams.audit_operation import FAILED, Audited, Facts, unaudited
 from streams.codec import Codec
 from streams.connection import Connection, bounded, consumer, start, stop_quietly
 from streams.errors import PoisonRecordError, RetriableError
@@ -32,7 +34,7 @@ from streams.topics import PREFIX, SUFFIX, full_name
 
 log = logging.getLogger("isos.alerts")
 
-TOPICS: Final = ("control.alerts", "control.escalations")
+TOPICS: Final = ("control.alerts", "control.escalations", "control.review-requests")
 GROUP: Final = "isos-alerting"
 TIMEOUT_S: Final = 5.0
 TRIES: Final = 4
@@ -50,8 +52,10 @@ LEVELS: Final = {"critical": logging.ERROR, "warning": logging.WARNING}
 Sleep = Callable[[float], Awaitable[None]]
 
 
-def document(record: Alert | Escalation) -> dict[str, Any]:
+def document(record: Alert | Escalation | ReviewRequest) -> dict[str, Any]:
     """What is posted: flat JSON, with ``text`` in one line as chat programs show it."""
+    if isinstance(record, ReviewRequest):
+        return _request(record)
     time_of = datetime.fromtimestamp(record.time_us / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     causes = [f"{each.topic}/{each.partition}/{each.offset}" for each in record.causes]
     if isinstance(record, Escalation):
@@ -83,6 +87,22 @@ def document(record: Alert | Escalation) -> dict[str, Any]:
     }
 
 
+def _request(request: ReviewRequest) -> dict[str, Any]:
+    deadline = datetime.fromtimestamp(request.deadline_us / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    message = f"{request.author} asks for it; `isos reviews show {request.review_id}`, until {deadline}."
+    return {
+        "type": "review",
+        "id": request.review_id,
+        "text": f"[review] {request.subject}: {message}",
+        "subject": request.subject,
+        "message": message,
+        "author": request.author,
+        "evidence": _parsed(request.evidence),
+        "time": datetime.fromtimestamp(request.requested_us / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "deadline": deadline,
+    }
+
+
 def _parsed(evidence: str) -> Any:
     try:
         return json.loads(evidence)
@@ -94,8 +114,14 @@ class Webhook:
     """Posts documents to one address; ``clock_s`` in seconds, monotonic."""
 
     def __init__(
-        self, url: str, *, sleep: Sleep = asyncio.sleep, clock_s: Callable[[], float] = time.monotonic
+        self,
+        url: str,
+        *,
+        sleep: Sleep = asyncio.sleep,
+        clock_s: Callable[[], float] = time.monotonic,
+        audited: Audited = unaudited,
     ) -> None:
+        self._audited = audited
         self._url = url
         self._sleep = sleep
         self._clock_s = clock_s
@@ -105,6 +131,16 @@ class Webhook:
 
     async def post(self, body: dict[str, Any]) -> bool:
         """Post once it is taken, or give up; says which. Never raises for what the other side does."""
+        host = urlsplit(self._url).hostname or "unknown"
+        with self._audited("alerts.post", Facts(resources=(host,))) as operation:
+            operation.affected(f"{body['type']}/{body['id']}")
+            problem = await self._posted(body)
+            if problem:
+                operation.ends(FAILED, f"{host}: {problem}")
+        return not problem
+
+    async def _posted(self, body: dict[str, Any]) -> str:
+        """Why nobody took it; empty where somebody did."""
         tries = 1 if self._clock_s() < self._down_until_s else TRIES
         pause_s, problem = FIRST_PAUSE_S, ""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
@@ -117,7 +153,7 @@ class Webhook:
                         if reply.status < 300:
                             self._down_until_s = 0.0
                             self.num_posted += 1
-                            return True
+                            return ""
                         problem = f"it answers {reply.status}"
                         if reply.status < 500 and reply.status != 429:
                             break  # it will not like it better the next time
@@ -126,7 +162,7 @@ class Webhook:
         self._down_until_s = self._clock_s() + DOWN_S
         self.num_given_up += 1
         log.warning("the alert webhook did not take %s: %s", body["id"], problem)
-        return False
+        return problem
 
 
 class Announcer:
@@ -137,22 +173,25 @@ class Announcer:
         self._clock_us = clock_us
         self._told: deque[tuple[str, bool]] = deque(maxlen=REMEMBERED)
 
-    async def announce(self, record: Alert | Escalation) -> None:
-        """Log it and post it; a record that agents sent again is passed over."""
+    async def announce(self, record: Alert | Escalation | ReviewRequest) -> None:
+        """Log it and post it; a record that agents sent again is passed over, and what no person is asked for."""
+        if isinstance(record, ReviewRequest) and record.policy != "people":
+            return
         told = document(record)
         mark = (f"{told['type']}/{told['id']}", bool(told.get("resolved")))
         if mark in self._told:
             return
         self._told.append(mark)
-        is_over = told.get("resolved") or told["type"] == "escalation"
+        is_over = told.get("resolved") or told["type"] != "alert"
         log.log(logging.WARNING if is_over else LEVELS.get(told["severity"], logging.INFO), "%s", told["text"])
-        if self._webhook is not None and self._clock_us() - record.time_us < STALE_S * 1e6:
+        time_us = record.requested_us if isinstance(record, ReviewRequest) else record.time_us
+        if self._webhook is not None and self._clock_us() - time_us < STALE_S * 1e6:
             await self._webhook.post(told)
 
 
-async def announce_alerts(settings: Settings, connection: Connection) -> None:
+async def announce_alerts(settings: Settings, connection: Connection, audited: Audited = unaudited) -> None:
     """Run until cancelled; begin anew where the broker was away."""
-    webhook = Webhook(settings.alert_webhook_url) if settings.alert_webhook_url else None
+    webhook = Webhook(settings.alert_webhook_url, audited=audited) if settings.alert_webhook_url else None
     announcer = Announcer(webhook)
     while True:
         try:

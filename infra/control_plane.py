@@ -21,6 +21,7 @@ from agents.scaler import Params as ScalerParams
 from agents.scaler import scaler
 from agents.validations import VALIDATIONS
 from infra.alerting import announce_alerts
+from infra.audit_actor import actor_of
 from infra.audit_log import keep_audit_log
 from infra.blobs import collect_regularly
 from infra.prober import probe
@@ -29,6 +30,7 @@ from infra.rules import load_rules
 from infra.settings import Settings
 from infra.supervision import supervise
 from streams.agent import AgentSpec
+from streams.audit_writer import AuditWriter
 from streams.connection import producer, start, stop_quietly
 from streams.control.control_loop import ControlLoop
 from streams.control.event_store import EventStore
@@ -51,7 +53,10 @@ async def control(context: RoleContext) -> None:
     """All other control agents, one Faust app each, and the jobs beside them: blobs, prober, supervisor, alerts."""
     agents = run_agents(context, control_specs(context.settings))
     given = context.settings, context.connection
-    await together(agents, collect_regularly(*given), probe(*given), supervise(*given), announce_alerts(*given))
+    audit = AuditWriter(context.connection, actor_of(context.settings, context.name))
+    context.drains.append(audit.drain)
+    scaling, alerts = supervise(*given, audit.operation), announce_alerts(*given, audit.operation)
+    await together(agents, audit.run(), collect_regularly(*given), probe(*given), scaling, alerts)
 
 
 def control_specs(settings: Settings) -> tuple[AgentSpec, ...]:

@@ -13,7 +13,7 @@ from infra.audit_trail import CommandAudit
 from infra.signatory import ReviewWaitsError, Signatory, waiting_review, waits
 from schemas.memory import MemoryCommand
 from streams.audit_facts import environment_name, facts_of
-from streams.audit_operation import Actor, Facts, Operation
+from streams.audit_operation import Facts, Operation, unaudited
 from streams.codec import Codec
 from streams.connection import Connection, bounded, producer, start, stop_quietly
 from streams.errors import IsosError
@@ -108,7 +108,8 @@ class MemoryControl:
     async def audited(self, name: str, facts: Facts) -> AsyncIterator[Operation]:
         """Around a change: the audit log hears of it before and after, where this connection has one to tell."""
         if self._audit is None:
-            yield Operation(Actor("", ""), name, "", 0, facts)
+            with unaudited(name, facts) as operation:
+                yield operation
             return
         client = await self._connected()
         async with self._audit.operation(name, facts, client, self._codec, environment_name(self.view)) as operation:

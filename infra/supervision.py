@@ -21,6 +21,7 @@ from infra.supervisor import RefusedError, Supervisor
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryCommand
 from schemas.scaling import Replicas, ScaleConfirmation
+from streams.audit_operation import Audited, unaudited
 from streams.canonical import to_json
 from streams.codec import Codec
 from streams.connection import Connection, UnreachableError, bounded, producer, start, stop_quietly
@@ -42,20 +43,20 @@ ANSWER_S: Final = 15.0
 RETRY_S: Final = 1.0
 
 
-async def supervise(settings: Settings, connection: Connection) -> None:
+async def supervise(settings: Settings, connection: Connection, audited: Audited = unaudited) -> None:
     """Supervise the executors of this data directory until cancelled; a broker that is away is waited for."""
     launcher = LocalLauncher(settings)
     while True:
         try:
             with launcher.claim() as mine:
                 if mine:
-                    await _supervise(launcher, connection)
+                    await _supervise(launcher, connection, audited)
         except (RetriableError, KafkaError) as error:
             log.warning("the supervisor of the executors begins anew: %s", error)
         await asyncio.sleep(RETRY_S)
 
 
-async def _supervise(launcher: LocalLauncher, connection: Connection) -> None:
+async def _supervise(launcher: LocalLauncher, connection: Connection, audited: Audited) -> None:
     schemas = await SchemaWatch.open(connection)
     memory = MemoryWatch(connection, schemas.codec, schemas=schemas)
     sender = Sender(producer(connection, enable_idempotence=True), schemas.codec)
@@ -66,7 +67,8 @@ async def _supervise(launcher: LocalLauncher, connection: Connection) -> None:
         _, end = await KafkaLog(connection).bounds(full_name(ACTIONS), 0)
         done = await LogReader(connection, schemas.codec).read(CONFIRMATIONS, NEWEST)
         confirmed = [each.record.action_id for each in done]
-        supervisor = Supervisor(launcher, NotedReplicas(memory, sender), sender.confirm, confirmed=confirmed)
+        noted = NotedReplicas(memory, sender)
+        supervisor = Supervisor(launcher, noted, sender.confirm, confirmed=confirmed, audited=audited)
 
         async def learn(batch: Sequence[LogRecord]) -> None:
             await schemas.prepare(ACTIONS, batch[-1].value)

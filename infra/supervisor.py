@@ -22,6 +22,7 @@ from typing import Final, Protocol
 from infra.launcher import Launcher, LauncherAwayError, PoolState, executor_names
 from schemas.coordinate import RecordCoordinate
 from schemas.scaling import Replicas, ScaleAction, ScaleConfirmation
+from streams.audit_operation import FAILED, REFUSED, Audited, Facts, unaudited
 from streams.errors import IsosError
 from streams.lane_class import POOL
 
@@ -89,7 +90,9 @@ class Supervisor:
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         start_s: float = START_S,
         stop_s: float = STOP_S,
+        audited: Audited = unaudited,
     ) -> None:
+        self._audited = audited
         self._launcher = launcher
         self._memory = memory
         self._confirm = confirm
@@ -131,22 +134,32 @@ class Supervisor:
 
     async def _work(self, asked: Asked) -> None:
         action, began = asked.action, time.monotonic()
-        try:
-            confirmation = await self._carry_out(asked)
-        except LauncherAwayError as error:
-            sentence = f"Nothing can be started or ended: {error.reason}."
-            confirmation = self._said(action, action.current_replicas, "held", sentence)
-        except _SupersededError:
-            confirmation = self._said(action, self._launcher.state().num_ready, "held", "A newer action came.")
-        except RefusedError as error:
-            confirmation = self._said(action, self._launcher.state().num_ready, "failed", error.sentence)
-        await self._confirm(confirmation)
+        facts = Facts(resources=(f"{POOL}={action.target_replicas}",), command_id=action.action_id)
+        with self._audited(f"{POOL}.{action.decision}", facts) as operation:
+            confirmation = await self._outcome(asked)
+            await self._confirm(confirmation)
+            operation.metric("replicas", confirmation.replicas)
+            operation.affected(*executor_names(max(confirmation.replicas, action.current_replicas)))
+            if confirmation.outcome != "done":
+                operation.ends(REFUSED if confirmation.outcome == "held" else FAILED, confirmation.reason)
         log.info(
             "%s to %d %s, %s after %.1f s, %d are ready. %s", action.decision, action.target_replicas, POOL,
             confirmation.outcome, time.monotonic() - began, confirmation.replicas, confirmation.reason,
         )  # fmt: skip
         if self._asked is asked:
             self._asked = None
+
+    async def _outcome(self, asked: Asked) -> ScaleConfirmation:
+        action = asked.action
+        try:
+            return await self._carry_out(asked)
+        except LauncherAwayError as error:
+            sentence = f"Nothing can be started or ended: {error.reason}."
+            return self._said(action, action.current_replicas, "held", sentence)
+        except _SupersededError:
+            return self._said(action, self._launcher.state().num_ready, "held", "A newer action came.")
+        except RefusedError as error:
+            return self._said(action, self._launcher.state().num_ready, "failed", error.sentence)
 
     async def _carry_out(self, asked: Asked) -> ScaleConfirmation:
         action, state = asked.action, self._launcher.state()

@@ -1,6 +1,6 @@
 """What a process tells the audit log, without ever waiting for it: a bounded queue and a producer of its own.
 
-    audit = AuditWriter(connection, codec, Actor(user="supervisor", source=context.name, environment="production"))
+    audit = AuditWriter(connection, Actor(user="supervisor", source=context.name, environment="production"))
     ... together(audit.run(), work())
     with audit.operation("executors.scale", Facts(resources=("executors=3",))) as operation:
         operation.affected("executor-2")
@@ -29,8 +29,10 @@ from aiokafka.errors import KafkaError
 
 from schemas.audit import AuditRecord
 from streams.audit_operation import NO_FACTS, Actor, Facts, Operation
+from streams.codec import Codec
 from streams.connection import Connection, bounded, producer, start, stop_quietly
 from streams.errors import InvariantError, RetriableError
+from streams.registry.schema_log import read_schema_ids
 from streams.topics import full_name
 
 log = logging.getLogger(__name__)
@@ -60,7 +62,6 @@ class AuditWriter:
     def __init__(
         self,
         connection: Connection,
-        codec: Encoder,
         actor: Actor,
         *,
         limit: int = LIMIT,
@@ -69,7 +70,6 @@ class AuditWriter:
         self.actor = actor
         self.num_dropped = 0
         self._connection = connection
-        self._codec = codec
         self._limit = limit
         self._clock_us = clock_us
         self._waiting: deque[AuditRecord] = deque()
@@ -120,12 +120,13 @@ class AuditWriter:
                     await self._sent.wait()
 
     async def _send_waiting(self) -> None:
+        codec = Codec(await read_schema_ids(self._connection))
         client = producer(self._connection, enable_idempotence=True)
         await start(client, "connecting to write audit records")
         try:
             while True:
                 while self._waiting:
-                    await self._send(client, self._waiting[0])
+                    await self._send(client, codec, self._waiting[0])
                     self._waiting.popleft()
                     self._sent.set()
                 self._wake.clear()
@@ -133,9 +134,9 @@ class AuditWriter:
         finally:
             await stop_quietly(client)
 
-    async def _send(self, client: Any, record: AuditRecord) -> None:
+    async def _send(self, client: Any, codec: Encoder, record: AuditRecord) -> None:
         try:
-            value = self._codec.encode(INTAKE, record)
+            value = codec.encode(INTAKE, record)
         except InvariantError as error:  # a broker that was provisioned by an older release
             log.error("an audit record is dropped: %s", error)
             self._drop()

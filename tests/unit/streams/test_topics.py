@@ -33,6 +33,7 @@ def test_what_has_one_writer_is_fenced() -> None:
     fenced = {name for name, topic in TOPICS.items() if topic.fenced}
     assert fenced == {
         *("inference.results", "inference.ledger-checkpoints", "control.journal", "memory.events", "memory.state"),
+        "audit.log",
     }
     assert TOPICS["inference.results"].writers == ("validator",)
     assert TOPICS["control.journal"].partitions == len(JOURNALED_AGENTS)
