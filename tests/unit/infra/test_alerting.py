@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestServer
 
 from infra.alerting import DOWN_S, TRIES, Announcer, Webhook, document
 from schemas.coordinate import RecordCoordinate
-from schemas.review import Escalation
+from schemas.review import Escalation, ReviewRequest
 from schemas.telemetry import Alert
 
 SECOND = 1_000_000
@@ -31,6 +31,7 @@ ALERT = Alert(
     ),
     *(False, 5 * SECOND, CAUSES, "digits", "v2.0.0"),
 )
+REVIEW = ReviewRequest("r9", "ann", "ActivateVersion active/digits", "ab" * 32, '{"slo":null}', 60 * SECOND, 9 * SECOND)
 ESCALATION = Escalation("rollback/digits/9", "orchestrator", "digits", "digits is rolled back.", 9 * SECOND, CAUSES)
 
 
@@ -159,6 +160,25 @@ def test_each_is_told_once_and_old_ones_only_in_the_log(caplog: pytest.LogCaptur
     lines = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "isos.alerts"]
     assert [level for level, _ in lines] == ["ERROR", "WARNING", "WARNING", "ERROR"]
     assert lines[2][1] == "[escalation] digits: digits is rolled back."
+
+
+def test_people_are_told_what_waits_for_them(caplog: pytest.LogCaptureFixture) -> None:
+    receiver, clock = Receiver(200), Clock()
+
+    async def work(url: str) -> None:
+        announcer = Announcer(clock.webhook(url), lambda: 20 * SECOND)
+        for record in (REVIEW, REVIEW, replace(REVIEW, review_id="r10", policy="development")):
+            await announcer.announce(record)
+        await announcer.announce(replace(REVIEW, review_id="old", requested_us=-600 * SECOND))
+
+    with caplog.at_level(logging.INFO):
+        receiver.run(work)
+    (body,) = receiver.bodies
+    said = (
+        "[review] ActivateVersion active/digits: ann asks for it; `isos reviews show r9`, until 1970-01-01T00:01:00Z."
+    )
+    assert (body["type"], body["text"], body["evidence"]) == ("review", said, {"slo": None})
+    assert [record.levelname for record in caplog.records if record.name == "isos.alerts"] == ["WARNING", "WARNING"]
 
 
 def test_without_a_webhook_there_is_the_log(caplog: pytest.LogCaptureFixture) -> None:
