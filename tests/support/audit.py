@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from schemas.audit import AuditEntry, AuditRecord
 from streams.audit_chain import INTAKE, LOG, AuditPoint, Draft, advance, drafted, headed, sign_head, value_hash
 from streams.audit_check import AuditCheck, AuditReport
+from streams.audit_operation import NO_FACTS, Actor, Facts, Operation
 from streams.codec import Codec, SchemaIds
 from streams.link_check import NOTED, Anchor
 from streams.memory_view import MemoryHead
@@ -69,3 +71,21 @@ def check(values: AuditValues, *noted: MemoryHead, now_us: int = 0, first: int =
     for offset, value in enumerate(values, start=first):
         made.record(offset, value)
     return made.report(first + len(values), now_us or T + (len(values) + first + 1) * 1_000_000)
+
+
+class Recorder:
+    """Stands in for an audit writer: keeps the operations, each as it ended."""
+
+    def __init__(self) -> None:
+        self.records: list[AuditRecord] = []
+
+    @contextlib.contextmanager
+    def operation(self, name: str, facts: Facts = NO_FACTS) -> Iterator[Operation]:
+        made = Operation(Actor("a process", "control-0"), name, "op", T, facts)
+        try:
+            yield made
+        except BaseException as error:  # noted, never kept
+            made.ends_by(error)
+            raise
+        finally:
+            self.records.append(made.after(T))

@@ -17,6 +17,7 @@ from infra.alerting import DOWN_S, TRIES, Announcer, Webhook, document
 from schemas.coordinate import RecordCoordinate
 from schemas.review import Escalation, ReviewRequest
 from schemas.telemetry import Alert
+from tests.support.audit import Recorder
 
 SECOND = 1_000_000
 CAUSES = (RecordCoordinate("control.telemetry", 0, 7),)
@@ -62,13 +63,14 @@ class Clock:
     def __init__(self) -> None:
         self.now_s = 100.0
         self.slept: list[float] = []
+        self.audit = Recorder()
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.now_s += seconds
 
     def webhook(self, url: str) -> Webhook:
-        return Webhook(url, sleep=self.sleep, clock_s=lambda: self.now_s)
+        return Webhook(url, sleep=self.sleep, clock_s=lambda: self.now_s, audited=self.audit.operation)
 
 
 def test_what_is_posted_of_an_alert_and_of_an_escalation() -> None:
@@ -105,6 +107,9 @@ def test_it_is_tried_again_with_growing_pauses_until_it_is_taken() -> None:
         assert (webhook.num_posted, webhook.num_given_up) == (1, 0)
 
     receiver.run(work)
+    (record,) = clock.audit.records
+    assert (record.operation, record.outcome, record.resources) == ("alerts.post", "done", ("127.0.0.1",))
+    assert record.resources_affected == (f"alert/{ALERT.alert_id}",)
     assert receiver.bodies == [document(ALERT)] * 3
     assert clock.slept == [0.5, 1.0]
 

@@ -14,6 +14,7 @@ from infra.supervisor import MAX_AGE_US, RefusedError, Supervisor
 from schemas.coordinate import RecordCoordinate
 from schemas.scaling import Replicas, ScaleAction, ScaleConfirmation
 from streams.errors import RetriableError
+from tests.support.audit import Recorder
 
 T = 1_700_000_000_000_000
 
@@ -80,9 +81,11 @@ class World:
         self.launcher = launcher
         self.memory = FakeMemory(launcher.log, **memory)  # type: ignore[arg-type]
         self.confirmations: list[ScaleConfirmation] = []
+        self.audit = Recorder()
         self.supervisor = Supervisor(
-            launcher, self.memory, self.confirm, confirmed=confirmed, clock_us=lambda: T, start_s=0.1, stop_s=0.1
-        )
+            launcher, self.memory, self.confirm, confirmed=confirmed, clock_us=lambda: T, start_s=0.1, stop_s=0.1,
+            audited=self.audit.operation,
+        )  # fmt: skip
 
     async def confirm(self, confirmation: ScaleConfirmation) -> None:
         self.confirmations.append(confirmation)
@@ -131,6 +134,18 @@ async def test_down_routers_hear_of_it_before_anything_is_ended() -> None:
     world = World(FakeLauncher(3))
     assert await world.after(action(1, current=3)) == [done(1, "executor-1", "executor-2")]
     assert world.launcher.log == ["note 1 a1", "set 1"]
+
+
+async def test_each_step_is_audited_with_its_outcome() -> None:
+    world = World(FakeLauncher(1, broken=("executor-2",)))
+    await world.after(action(2), action(3, current=2), action(9, current=2))
+    assert [(each.operation, each.resources, each.command_id, each.outcome) for each in world.audit.records] == [
+        ("executors.scale_up", ("executors=2",), "a2", "done"),
+        ("executors.scale_up", ("executors=3",), "a3", "failed"),
+        ("executors.scale_up", ("executors=9",), "a9", "refused"),
+    ]
+    assert world.audit.records[0].resources_affected == ("executor-0", "executor-1")
+    assert world.audit.records[1].error_detail == world.confirmations[1].reason != ""
 
 
 async def test_to_zero_and_back() -> None:
