@@ -56,6 +56,7 @@ WAIT_S: Final = 10.0
 HEARD_S: Final = 3.0
 LOOK_BACK_S: Final = 60.0
 WINDOWS: Final = 1_000
+BEATS: Final = 1_000
 Follow = Callable[[Any], bool]
 
 
@@ -156,18 +157,22 @@ class Checks:
         return counts.num_rows, counts.figures()
 
     async def _integrity(self, facts: ModelVersion, until_s: float) -> tuple[int, IntegrityFigures]:
+        """What is stored, and what executors held in the last seconds; an active version is waited for."""
         stored = await asyncio.to_thread(stored_digest, self.data_dir, facts.digest)
         held: dict[str, str] = {}
-        is_active = active_version(self.view, facts.model) == facts.version
-        first_s = time.monotonic() + HEARD_S
 
         def hear(record: Any) -> bool:
             for loaded in record.models if isinstance(record, Heartbeat) and record.role == "executor" else ():
                 if (loaded.model, loaded.version) == (facts.model, facts.version):
                     held[f"executor-{record.instance}"] = loaded.digest
-            return time.monotonic() >= first_s and (bool(held) or not is_active)
+            return bool(held)
 
-        await self._follow("control.heartbeats", hear, until_s)
+        since_us = (time.time_ns() - int(HEARD_S * 1e9)) // 1000
+        for each in await LogReader(self.connection, self.codec).read("control.heartbeats", BEATS):
+            if each.record.sent_us >= since_us:
+                hear(each.record)
+        if not held and active_version(self.view, facts.model) == facts.version:
+            await self._follow("control.heartbeats", hear, until_s)
         return len(held), IntegrityFigures(stored, tuple(HeldArtefact(*each) for each in sorted(held.items())))
 
     async def _statistics(self, facts: ModelVersion) -> tuple[int, StatisticsFigures]:

@@ -17,8 +17,9 @@ import infra.checks
 from executors.model_store import ModelStore
 from infra.checks import IN_FLIGHT, ITEMS, PROBES, TENANT, Checks, NotRunError, paced, stored_digest
 from infra.golden import GoldenRows, pack
-from schemas.check import DRIFT, GOLDEN_SET, INTEGRITY, LATENCY, SERVING, CheckRequest, GoldenSet
-from schemas.figures import AnswerFigures, GoldenFigures, HeldArtefact, IntegrityFigures
+from infra.log_reader import TypedRecord
+from schemas.check import DRIFT, GOLDEN_SET, INTEGRITY, LATENCY, SERVING, STATISTICS, CheckRequest, GoldenSet
+from schemas.figures import AnswerFigures, GoldenFigures, HeldArtefact, IntegrityFigures, StatisticsFigures
 from schemas.memory import MemoryEntry
 from schemas.model import ModelVersion, TensorSpec
 from schemas.result import ResultError
@@ -148,14 +149,15 @@ def test_serving_is_asked_as_clients_ask(tmp_path: Path, client: type[AnsweringC
 
 
 class Log:
-    """A watch that hands over what stands in ``records``, once, and is never ready for more."""
+    """A watch that hands over what comes ``later``, once; a reader of what stands in ``records``."""
 
     records: ClassVar[dict[str, list[Any]]] = {}
+    later: ClassVar[dict[str, list[Any]]] = {}
 
     def __init__(self, connection: Any, topic: str, on_batch: Callable[[Sequence[LogRecord]], None], **given: Any):
         assert given == {"from_end": True}
         short = topic.removeprefix("isos.").removesuffix(".v1")
-        values = [CODEC.encode(short, record) for record in self.records.get(short, [])]
+        values = [CODEC.encode(short, record) for record in self.later.get(short, [])]
         self._batch = [LogRecord(at, b"", value) for at, value in enumerate((b"garbage", *values))]
         self._on_batch = on_batch
 
@@ -175,9 +177,18 @@ class Log:
 def log(monkeypatch: pytest.MonkeyPatch) -> type[Log]:
     class Fresh(Log):
         records: ClassVar[dict[str, list[Any]]] = {}
+        later: ClassVar[dict[str, list[Any]]] = {}
+
+    class Reader:
+        def __init__(self, *given: Any) -> None:
+            assert len(given) == 2
+
+        async def read(self, topic: str, last: int) -> list[TypedRecord]:
+            assert last > 0
+            return [TypedRecord(at, 0, record) for at, record in enumerate(Fresh.records.get(topic, []))]
 
     monkeypatch.setattr(infra.checks, "PartitionWatch", Fresh)
-    monkeypatch.setattr(infra.checks, "HEARD_S", 0.0)
+    monkeypatch.setattr(infra.checks, "LogReader", Reader)
     return Fresh
 
 
@@ -185,24 +196,30 @@ def log(monkeypatch: pytest.MonkeyPatch) -> type[Log]:
 def test_serving_without_a_golden_set_is_everybodys_traffic(tmp_path: Path, log: type[Log], num_ok: int) -> None:
     part = ModelWindow("digits", "v1.0.0", num_ok, num_ok, 0, 0, 0, 1, 1, (num_ok,))
     soon_us = time.time_ns() // 1000 + 60_000_000
-    log.records["control.telemetry"] = [Telemetry("validator", 0, soon_us, 1, 1, 0, (part,))]
+    log.later["control.telemetry"] = [Telemetry("validator", 0, soon_us, 1, 1, 0, (part,))]
     figures = AnswerFigures("traffic", num_ok, num_ok, 0, 0, 0, 0, (num_ok,))
     assert measure(checks(tmp_path, golden=False), SERVING) == (num_ok, figures)
 
 
-def beat(instance: int, digest: str, role: str = "executor") -> Heartbeat:
-    return Heartbeat(role, instance, 1, 1, 1, 1, (LoadedModel("digits", "v1.0.0", digest, "CPU", 1.0, 1.0),))
+def beat(instance: int, digest: str, role: str = "executor", age_s: int = 0) -> Heartbeat:
+    sent_us = time.time_ns() // 1000 - age_s * 1_000_000
+    return Heartbeat(role, instance, 1, 1, sent_us, 1, (LoadedModel("digits", "v1.0.0", digest, "CPU", 1.0, 1.0),))
 
 
 def test_integrity_is_what_is_stored_and_what_executors_hold(tmp_path: Path, log: type[Log]) -> None:
-    log.records["control.heartbeats"] = [beat(1, FACTS.digest), beat(0, "cd" * 32), beat(5, "ee" * 32, "edge")]
+    log.records["control.heartbeats"] = [
+        beat(1, FACTS.digest), beat(0, "cd" * 32), beat(5, "ee" * 32, "edge"), beat(7, "ee" * 32, age_s=9),
+    ]  # fmt: skip
+    num, figures = measure(checks(tmp_path), INTEGRITY)
     held = (HeldArtefact("executor-0", "cd" * 32), HeldArtefact("executor-1", FACTS.digest))
-    made = checks(tmp_path, active__digits=ActiveVersion("digits", "v1.0.0"))
-    num, figures = measure(made, INTEGRITY)
-    # Enough is heard with the first of them: the others came in the same breath, or are not waited for.
-    assert (num, figures.stored) == (len(figures.executors), FACTS.digest)
-    assert set(figures.executors) <= set(held)
-    assert figures.executors
+    assert (num, figures) == (2, IntegrityFigures(FACTS.digest, held))
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_an_active_version_that_nobody_holds_yet_is_waited_for(tmp_path: Path, log: type[Log], active: bool) -> None:
+    log.later["control.heartbeats"] = [beat(0, FACTS.digest)]
+    made = checks(tmp_path, active__digits=ActiveVersion("digits", "v1.0.0" if active else "v2.0.0"))
+    assert measure(made, INTEGRITY)[0] == int(active)
 
 
 def test_a_flipped_byte_and_a_missing_file_are_seen(tmp_path: Path, log: type[Log]) -> None:
@@ -241,6 +258,20 @@ def test_a_golden_set_that_is_gone_or_damaged_is_not_run(tmp_path: Path) -> None
     path.unlink()
     with pytest.raises(NotRunError, match="The golden set cannot be read: no model blob"):
         measure(made, GOLDEN_SET)
+
+
+def test_statistics_are_the_last_minutes_of_the_model(tmp_path: Path, log: type[Log]) -> None:
+    now_us = time.time_ns() // 1000
+    part = ModelWindow("digits", "v1.0.0", 20, 15, 1, 4, 0, 1, 1)
+    refused = ModelWindow("digits", "", 3, 0, 0, 3, 0, 1, 1)
+    other = ModelWindow("others", "v1.0.0", 9, 0, 0, 9, 0, 1, 1)
+    log.records["control.telemetry"] = [
+        Telemetry("validator", 0, now_us, 1, 1, 0, (part, refused, other)),
+        Telemetry("validator", 1, now_us, 1, 1, 0, (part,)),
+        Telemetry("edge", 0, now_us, 1, 1, 0, (part,)),
+        Telemetry("validator", 0, now_us - 90_000_000, 1, 1, 0, (part,)),
+    ]
+    assert measure(checks(tmp_path), STATISTICS) == (43, StatisticsFigures(43, 11))
 
 
 def test_requests_keep_their_distance() -> None:
