@@ -6,7 +6,8 @@ was ended on purpose is not silent: ``agents.departure``), watches ``memory.even
 the newest telemetry windows per stage, when it began to listen, what the breakers of model versions are judged by.
 
 Rules: processes that fall silent, see ``agents.presence``. Silence counts only while the Monitor itself listened: after
-a pause of its own (a restart, a broker that was away) the count begins anew.
+a pause of its own (a restart, a broker that was away) the count begins anew. Clocks that go wrong: see
+``agents.clock_skew``.
 Records of memory that the Orchestrator did not write: see ``agents.forged_memory``.
 A stage that met cached values which this stack did not write raises one ``cache_forged`` alert, resolved when none was
 met for ``quiet_us``.
@@ -24,8 +25,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from agents import drift, forged_memory, forgery, known_good, presence, slo
+from agents import clock_skew, drift, forged_memory, forgery, known_good, presence, slo
 from agents.breaker_machine import BreakerParams, Breakers, alert_of, hear, learn, moves
+from agents.clock_skew import SkewParams, Skews
 from agents.departure import Departed, depart, is_late
 from agents.drift import Drifts
 from agents.drift_case import DriftParams
@@ -60,6 +62,7 @@ class Params:
     slo: SloParams = field(default_factory=SloParams)
     drift: DriftParams = field(default_factory=DriftParams)
     good: GoodParams = field(default_factory=GoodParams)
+    skew: SkewParams = field(default_factory=SkewParams)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class State:
     drifts: Drifts = field(default_factory=Drifts)
     goods: Goods = field(default_factory=dict)
     departed: Departed = field(default_factory=dict)
+    skews: Skews = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,9 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
             folded = fold_heartbeat(state, heartbeat, event.now_us, event.coordinate)
             name = presence.process_name(heartbeat)
             processes, effects = presence.resolve_heard(folded.processes, name, event.now_us, params.silent_us)
-            return (replace(folded, processes=processes) if effects else folded), effects
+            told = name, heartbeat.sent_us, event.now_us, event.coordinate
+            skews = clock_skew.hear(state.skews, *told, params.skew)
+            return replace(folded, processes=processes, skews=skews), effects
         case ScaleConfirmation() as confirmation:
             processes, departed, effects = depart(state.processes, state.departed, confirmation, event.now_us)
             return replace(state, processes=processes, departed=departed), effects
@@ -140,14 +146,14 @@ def _judge(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
     drifts, settled = drift.judge(state.drifts, now_us, params.drift)
     slos, burning = slo.judge(state.slos, now_us, params.slo)
     goods, proved = known_good.judge(state.goods, _troubled(state, slos), now_us, params.good)
-    before = (state.processes, state.forgeries, state.forged, state.slos, state.goods, state.drifts)
-    parts = (processes, forgeries, forged, slos, goods, drifts)
+    skews, askew = clock_skew.judge(state.skews, now_us, params.skew)
+    before = (state.processes, state.forgeries, state.forged, state.slos, state.goods, state.drifts, state.skews)
+    parts = (processes, forgeries, forged, slos, goods, drifts, skews)
     if any(new is not old for new, old in zip(parts, before, strict=True)):
-        state = replace(
-            state, processes=processes, forgeries=forgeries, forged=forged, slos=slos, goods=goods, drifts=drifts
-        )
+        state = replace(state, processes=processes, forgeries=forgeries, forged=forged, skews=skews)
+        state = replace(state, slos=slos, goods=goods, drifts=drifts)
     state, asked = _move(state, now_us, params)
-    return state, (*silent, *gone, *ended, *burning, *settled, *_commands(proved), *asked)
+    return state, (*silent, *askew, *gone, *ended, *burning, *settled, *_commands(proved), *asked)
 
 
 def _troubled(state: State, slos: Slos) -> frozenset[str]:
