@@ -1,7 +1,7 @@
 """Whether the rows of versions are still those of their references: alerts ``drift`` and ``data_quality``. Pure.
 
 Executors count sampled rows by the bins of the references in memory (``control.statistics``); the counts of the last
-minute, of all executors, are compared (``agents.drift_case``) whenever some come in. Per version one alert of each kind
+minute, of all executors, are compared (``agents.drift_case``) when some come in. Per version one alert of each kind
 stands at a time. It is resolved when the rows are well below what raised it, when the version gets no rows and is not
 the active one, when it had none for long, or when its reference is another. Without rows nothing is judged: no news
 is no good news.
@@ -28,6 +28,8 @@ from streams.memory_view import ActiveVersion
 from streams.references import REFERENCES, reference_id
 
 SLOTS: Final = 6
+JUDGED: Final = 12
+"""How often at most a version is judged within a window, however many executors tell of it: it costs a millisecond."""
 ACTIVE: Final = "active/"
 Kind = Literal["drift", "data_quality"]
 
@@ -46,7 +48,8 @@ class Slot:
 class Watched:
     """A version with its reference. ``drift_us`` and ``quality_us``: when the alert was raised that stands, else 0.
 
-    ``heard_us``: when its newest rows ran; ``cause``: the record that told of them, else of the reference.
+    ``heard_us``: when its newest rows ran; ``cause``: the record that told of them, else of the reference;
+    ``judged_us``: when its rows were judged last.
     """
 
     reference: Reference
@@ -56,6 +59,7 @@ class Watched:
     slots: tuple[Slot, ...] = ()
     drift_us: int = 0
     quality_us: int = 0
+    judged_us: int = 0
 
     @property
     def total(self) -> Slot:
@@ -118,7 +122,9 @@ def hear(state: Drifts, told: VersionStatistics, event: Event, params: DriftPara
     if start_us >= oldest_us:
         slots = _with(slots, Slot(start_us, told.num_rows, told.num_sampled, told.measures))
     watched = replace(known, slots=slots, heard_us=max(known.heard_us, end_us), cause=event.coordinate)
-    watched, effects = _judged(watched, event.now_us, params)
+    effects: Effects = NO_EFFECTS
+    if event.now_us - known.judged_us >= params.window_us // JUDGED:
+        watched, effects = _judged(replace(watched, judged_us=event.now_us), event.now_us, params)
     return replace(state, versions={**state.versions, name: watched}), effects
 
 
@@ -139,10 +145,10 @@ def judge(state: Drifts, now_us: int, params: DriftParams) -> tuple[Drifts, Effe
 
 def _judged(watched: Watched, now_us: int, params: DriftParams) -> tuple[Watched, Effects]:
     """Raise and resolve what is due by the rows of the window."""
-    if not watched.slots or watched.total.num_sampled < params.min_rows:
+    if sum(slot.num_sampled for slot in watched.slots) < params.min_rows:
         return watched, NO_EFFECTS
-    total, effects = watched.total, []
-    case = compared(watched.reference, total.measures, params)
+    effects: list[Publish] = []
+    case = compared(watched.reference, watched.total.measures, params)
     name = f"{watched.reference.model} {watched.reference.version}"
     if not watched.drift_us and case.is_drift:
         watched = replace(watched, drift_us=now_us)
