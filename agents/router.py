@@ -3,7 +3,7 @@
 Consumes ``inference.admitted`` and, for rows that are tried again (``agents.retry``), ``inference.retries`` (one state
 per source partition, which both share), watches ``memory.events`` (arrives as
 ``Event.answers``). Emits ``inference.routed`` (partition = lane) and, for rows that end here, ``inference.executed``
-(partition = the source partition).
+(partition = the source partition); what it decided on sampled frames is noted (``agents.routing_decision``).
 
 Rule: routing = f(frame, memory at the sequence noted in the routed frame, the frame's columns). The Router never
 guesses: a row whose model has no effective plan waits at most ``hold_us`` or until its deadline, then ends with
@@ -28,6 +28,7 @@ from agents.breaker import refusal
 from agents.ordering import ended_before, in_order, passed_on
 from agents.retry import cohort_of, first_tries, lane_of, pinned_version, retried
 from agents.route import Route, Texts, cuts_of, num_ready, refused_rows, routes_of
+from agents.routing_decision import is_sampled, note
 from schemas.frame import InferenceFrame, RowError, Segment
 from streams.agent import AgentSpec, Effects, Event, Tick
 from streams.arrange import Cut, arranged
@@ -46,12 +47,14 @@ NEVER: Final = 0
 class RouterParams:
     """``num_lanes`` partitions of ``inference.routed``; ``hold_us`` how long a row waits for a plan.
 
-    ``num_slow_lanes``: how many of the lanes, the last ones, are for slow models.
+    ``num_slow_lanes``: how many of the lanes, the last ones, are for slow models. ``sample_every``: of how many frames
+    one's decision is noted (0: none's).
     """
 
     num_lanes: int = 2
     hold_us: int = 2_000_000
     num_slow_lanes: int = 0
+    sample_every: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,10 @@ def decide(state: RouterState, event: Event, params: RouterParams) -> tuple[Rout
             if left is None:
                 return state, tuple(before)
             state, effects = (_route_again if left.attempt else _route)(state, left, event, params)
-            return state, (*before, *in_order(left, effects, event.answers, *lanes))
+            effects = in_order(left, effects, event.answers, *lanes)
+            if is_sampled(left, event, params.sample_every) and (noted := note(left, event, effects)) is not None:
+                effects = (*effects, noted)
+            return state, (*before, *effects)
         case Tick():
             return _hedged(state, event, params)
         case Answered() | Followed():
@@ -274,7 +280,7 @@ ROUTER = AgentSpec(
     name="router",
     consumes=("inference.admitted", "inference.retries"),
     watches=("memory.events",),
-    emits=("inference.routed", "inference.executed"),
+    emits=("inference.routed", "inference.executed", "inference.decisions"),
     initial=lambda _params: RouterState(),
     decide=decide,
     lookups=lookups,

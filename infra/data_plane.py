@@ -186,11 +186,17 @@ async def router(context: RoleContext) -> None:
     from agents.router import ROUTER, RouterParams
     from infra.cache import open_cache
     from infra.hedging import HedgeWindow, router_news
+    from streams.decision_notes import DecisionNotes
     from streams.interpreter import FrameInterpreter
     from streams.route_load import RouteLoad
 
     lanes = (await topic_partitions(context.connection, [ROUTED]))[ROUTED]
-    spec = replace(ROUTER, params=RouterParams(num_lanes=lanes, num_slow_lanes=context.settings.num_slow_lanes))
+    params = RouterParams(
+        num_lanes=lanes,
+        num_slow_lanes=context.settings.num_slow_lanes,
+        sample_every=context.settings.decision_sample,
+    )
+    spec = replace(ROUTER, params=params)
     own_bytes = context.settings.cache_local_bytes
     async with _parts(context) as parts, open_cache(context.settings, local_bytes=own_bytes) as cache:
         app = _app(context, "router")
@@ -212,11 +218,16 @@ async def router(context: RoleContext) -> None:
             hedges.add(effect)
             load.add(effect)
 
-        interpreter.counts.sent = sent
+        notes = DecisionNotes(context.instance, parts.codec, params)
+        interpreter.counts.sent, interpreter.counts.decided = sent, notes.add
+
+        def told(now_us: int) -> list[tuple[str, Any]]:
+            return [*load.close(now_us), *notes.close(now_us)]
+
         windows = partial(cache.window, context.role, context.instance), partial(hedges.close, context.instance)
         more = parts.schemas, interpreter.takeover, parts.memory, lanes, context.settings.num_slow_lanes
         news = router_news(context.connection, parts.codec, *more)
-        await _serve(context, app, interpreter, _pulse(context, parts, windows=windows, more=load.close), news.run())
+        await _serve(context, app, interpreter, _pulse(context, parts, windows=windows, more=told), news.run())
 
 
 async def validator(context: RoleContext) -> None:

@@ -137,6 +137,9 @@ class Settings(BaseSettings):
     drift_min_rows: int = Field(
         200, ge=20, le=1_000_000, description="Rows of a version within that time below which drift is not judged."
     )
+    decision_sample: int = Field(
+        100, ge=0, le=1_000_000, description="Of how many frames a Router keeps one decision for `isos replay router`."
+    )
     known_good_rows: int = Field(
         200, ge=1, le=1_000_000_000, description="Rows that a version answers well before it counts as known good."
     )

@@ -21,8 +21,9 @@ import fastavro
 from fastavro.read import SchemaResolutionError
 from fastavro.schema import SchemaParseException
 
-from schemas.check import CheckRequest, Observation
 from schemas.audit import AuditEntry, AuditRecord
+from schemas.check import CheckRequest, Observation
+from schemas.decision import RoutingDecision
 from schemas.frame import InferenceFrame
 from schemas.journal import JournalEntry
 from schemas.ledger import LedgerCheckpoint
@@ -69,7 +70,7 @@ _CLASSES: Final = (
     *(ScaleConfirmation, Heartbeat, Telemetry, Alert, Validation, ContextSignal, ReviewRequest, ReviewDecision),
     *(Escalation, JournalEntry, MemoryCommand, MemoryEvent, MemoryEntry),
     *(ExecutorLoad, CheckRequest, Observation, ReviewVote),
-    VersionStatistics,
+    *(VersionStatistics, RoutingDecision),
     *(AuditRecord, AuditEntry),
 )
 RECORDS: Final[dict[str, type]] = {cls.__name__: cls for cls in _CLASSES}

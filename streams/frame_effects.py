@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from schemas.decision import RoutedRows
 from schemas.frame import InferenceFrame
 from schemas.ledger import LedgerCheckpoint
 from schemas.quick import quick
@@ -57,6 +58,17 @@ class FillCache:
     """Have answers cached: key (32 bytes) and payload (``streams.cache.values``) of each; best effort, no outcome."""
 
     payloads: tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NoteDecision:
+    """Keep how a frame was routed: the frame, ways and outcome as in ``schemas.decision``; best effort, no outcome."""
+
+    frame: InferenceFrame
+    decided_us: int
+    memory_sequence: int
+    rows: tuple[RoutedRows, ...]
+    outcome: bytes
 
 
 @dataclass(frozen=True, slots=True)

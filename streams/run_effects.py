@@ -19,7 +19,16 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from streams.agent import TICK, Event
 from streams.errors import InvariantError, RetriableError
 from streams.fenced import RENEW_AFTER_S, FencedWriter
-from streams.frame_effects import Answer, Confirmed, FillCache, Scanned, ScanRequests, SendFrame, WriteCheckpoint
+from streams.frame_effects import (
+    Answer,
+    Confirmed,
+    FillCache,
+    NoteDecision,
+    Scanned,
+    ScanRequests,
+    SendFrame,
+    WriteCheckpoint,
+)
 from streams.ledger_log import LedgerLog
 from streams.ordering import Entry
 from streams.results import offsets_of, result_batches
@@ -107,6 +116,8 @@ class RunEffects:
             case FillCache():
                 if self.shell.fill is not None:
                     self.shell.fill(effect.payloads)
+            case NoteDecision():
+                self.shell.counts.decided(effect)
             case WriteCheckpoint():
                 self._beside(self._ledger().write_checkpoint(effect.checkpoint), "writing a checkpoint")
             case ScanRequests():

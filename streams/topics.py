@@ -108,6 +108,16 @@ _TABLE: Final = (
         fenced=True,
     ),
     Topic(
+        "inference.decisions",
+        "RoutingDecision",
+        1,
+        "delete",
+        _LONG,
+        ("router",),
+        ("operators",),
+        retention_bytes=1024 * MIB,
+    ),
+    Topic(
         "inference.dlq",
         None,
         1,

@@ -30,7 +30,7 @@ def replay(
     from_start: FromStartOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Decide journals of control agents once more with today's code, and compare.
+    """Decide journals of control agents, and sampled decisions of Routers, once more with today's code, and compare.
 
     The inputs, times and effects are the journal's (the last day, from the snapshot before it), the parameters those
     that the settings and the rules file give now: what was changed since shows as a difference. Effects are compared
@@ -42,8 +42,7 @@ def replay(
     settings = settings_of(ctx)
     names = chosen(settings, agents or [], every=every)
     with broker_answers():
-        replayed, num_unknown = _replay(settings, names, from_start=from_start)
-    rows = [row(name, each) for name, each in zip(names, replayed, strict=True)]
+        rows, num_unknown = _replay(settings, names, from_start=from_start)
     if output is Output.TABLE:
         write([{column: each[column] for column in COLUMNS} for each in rows], output)
     else:
@@ -60,28 +59,38 @@ def replay(
 def chosen(settings: Settings, names: Sequence[str], *, every: bool) -> list[str]:
     """The agents to look at, each once; exit code 3 for one that there is not, 2 when none is named."""
     from infra.journals import control_agents
+    from infra.routing_replay import NAME as ROUTER
 
-    known = list(control_agents(settings))
+    known = [*control_agents(settings), ROUTER]
     for name in names:
         if name not in known:
-            typer.echo(f"There is no control agent {name}; there are {', '.join(known)}.", err=True)
+            typer.echo(f"No decisions of an agent {name} are kept; those of {', '.join(known)} are.", err=True)
             raise typer.Exit(3)
     if not names and not every:
         raise typer.BadParameter(f"name agents ({', '.join(known)}) or give --all", param_hint="AGENT")
     return known if every else list(dict.fromkeys(names))
 
 
-def _replay(settings: Settings, names: Sequence[str], *, from_start: bool) -> tuple[list[Replayed], int]:
+def _replay(settings: Settings, names: Sequence[str], *, from_start: bool) -> tuple[list[dict[str, Any]], int]:
+    """A row per agent, and how many journals are of agents that this release does not know."""
+    from infra import routing_replay
     from infra.journals import Journals, begin_ms, control_agents
     from streams.connection import Connection
 
     specs = control_agents(settings)
+    connection = Connection(settings.bootstrap)
 
-    async def run() -> tuple[list[Replayed], int]:
-        journals = await Journals.open(Connection(settings.bootstrap))
+    async def run() -> tuple[list[dict[str, Any]], int]:
+        journals = await Journals.open(connection)
         since = begin_ms(from_start=from_start)
+        rows: list[dict[str, Any]] = []
         with shown_progress() as progress:
-            return [await journals.replay(specs[name], since, progress) for name in names], journals.num_unknown
+            for name in names:
+                if name == routing_replay.NAME:
+                    rows.append(routing_replay.row(await routing_replay.reroute(connection, since)))
+                else:
+                    rows.append(row(name, await journals.replay(specs[name], since, progress)))
+        return rows, journals.num_unknown
 
     return asyncio.run(run())
 
@@ -129,4 +138,6 @@ def time_text(time_us: int) -> str:
 
 
 app = new_app()
-app.command(epilog=examples("isos replay --all", "isos replay monitor planner --from-start --output json"))(replay)
+app.command(
+    epilog=examples("isos replay --all", "isos replay router", "isos replay monitor planner --from-start --output json")
+)(replay)

@@ -9,9 +9,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from schemas.check import CheckRequest, Observation
 from schemas.audit import AuditEntry, AuditHead, AuditMetric, AuditRecord
+from schemas.check import CheckRequest, Observation
 from schemas.coordinate import RecordCoordinate
+from schemas.decision import RoutedRows, RoutingDecision
 from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
 from schemas.journal import JournalEffect, JournalEntry
 from schemas.ledger import LedgerCheckpoint
@@ -66,6 +67,19 @@ SAMPLES: dict[str, Any] = {
         InferenceRequest("r1", "digits", (TENSOR,), "t", "v1.0.0", 0, 500, "k", BlobRef(DIGEST, 1 << 40)),
         FRAME,
         RESULT,
+        RoutingDecision(
+            1,
+            2,
+            77,
+            T,
+            9,
+            3,
+            1,
+            2_000_000,
+            (RoutedRows("inference.routed", 1, "digits", "v1.0.0", 4),),
+            b"\x05" * 32,
+            b"f",
+        ),
         LedgerCheckpoint(TOPIC_ID, 1, 1 << 40, b"\xfe\x01", 99, 3, T),
         PlanProposal("p1", PLAN, -1, "a new version", CAUSES, T),
         RouterLoad("digits", 1234.5, 3, T, 2, 2469.0, 0.5),

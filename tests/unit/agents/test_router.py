@@ -225,7 +225,7 @@ def test_ticks_do_nothing_and_strangers_are_refused() -> None:
 
 
 def test_the_declaration() -> None:
-    assert ROUTER.emits == ("inference.routed", "inference.executed")
+    assert ROUTER.emits == ("inference.routed", "inference.executed", "inference.decisions")
     assert ROUTER.initial(ROUTER.params) == RouterState()
 
 

@@ -33,9 +33,9 @@ def outcome(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     """What the replay comes to, by agent; and what was asked for."""
     kept: dict[str, Any] = {"unknown": 0, "asked": []}
 
-    def replay(settings: Any, names: Sequence[str], *, from_start: bool) -> tuple[list[Replayed], int]:
+    def replay(settings: Any, names: Sequence[str], *, from_start: bool) -> tuple[list[dict[str, Any]], int]:
         kept["asked"].append((list(names), from_start))
-        return [kept.get(name) or made() for name in names], kept["unknown"]
+        return [row(name, kept.get(name) or made()) for name in names], kept["unknown"]
 
     monkeypatch.setattr(command, "_replay", replay)
     monkeypatch.setenv("ISOS_DATA_DIR", str(tmp_path))
@@ -50,10 +50,10 @@ def run(*arguments: str) -> tuple[int, str, str]:
 def test_all_agents_without_a_difference(outcome: dict[str, Any]) -> None:
     code, out, err = run("--all", "--output", "json")
     rows = json.loads(out)
-    assert (code, err, [each["agent"] for each in rows]) == (0, "", list(JOURNALED_AGENTS))
+    assert (code, err, [each["agent"] for each in rows]) == (0, "", [*JOURNALED_AGENTS, "router"])
     assert {each["differences"] for each in rows} == {0}
     assert (rows[0]["entries"], rows[0]["records_per_s"], rows[0]["difference"]) == (20, 40, None)
-    assert outcome["asked"] == [(list(JOURNALED_AGENTS), False)]
+    assert outcome["asked"] == [([*JOURNALED_AGENTS, "router"], False)]
 
 
 def test_named_agents_once_each_from_the_start(outcome: dict[str, Any]) -> None:
@@ -83,7 +83,7 @@ def test_journals_of_agents_that_are_not_known(outcome: dict[str, Any]) -> None:
 def test_an_agent_that_there_is_not(outcome: dict[str, Any]) -> None:
     code, out, err = run("janitor")
     assert (code, out) == (3, "")
-    assert err.startswith("There is no control agent janitor; there are orchestrator, planner, ")
+    assert err.startswith("No decisions of an agent janitor are kept; those of orchestrator, planner, ")
     code, _, err = run()
     assert code == 2
     assert "--all" in err
