@@ -46,7 +46,6 @@ def digits(stack: RunningStack) -> Digits:
     shown = stack.isos_json("models", "reference", "digits", "--data", str(made.heldout))
     assert (shown["version"], shown["num_rows"], shown["source"]) == ("v1.0.0", 540, "heldout.npz")
     assert [each["measure"] for each in shown["measures"]][-2:] == ["classes[0]", "scores.largest"]
-    assert stack.isos_json("models", "reference", "digits") == shown
     return made
 
 
@@ -122,8 +121,6 @@ async def test_rotated_digits_are_drift_and_upright_ones_are_not(stack: RunningS
         print(f"resolved {time.monotonic() - began:.1f} s after the last rotated digit")
         found = await traffic.alerts()
         assert [each.resolved for each in found] == [False, True]
-    kinds = stack.isos_json("memory", "history", f"incident/{alert.alert_id}")
-    assert [each["kind"] for each in kinds] == ["IncidentRaised", "IncidentResolved"]
     replayed = stack.isos_json("replay", "monitor", "researcher")
     assert [each["differences"] for each in replayed] == [0, 0]
 
