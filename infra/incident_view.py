@@ -60,9 +60,8 @@ def _decisions(
     return tuple(
         event
         for event in events
-        if event.sequence >= raised.sequence - 1
-        and event.key != raised.key
-        and (event.command_id in commands or event.command_id.startswith(below))
+        if event.key != raised.key
+        and (event.command_id in commands or (event.command_id.startswith(below) and event.sequence > raised.sequence))
     )
 
 

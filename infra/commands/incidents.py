@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,15 +42,7 @@ def list_(
         typer.echo("There is no incident." if closed else "No incident is open.", err=True)
         return
     if output is Output.TABLE:
-        rows = [
-            {
-                **row,
-                "message": row["message"][:MESSAGE_WIDTH],
-                "since": row["since"][:19],
-                "until": (row["until"] or "-")[:19],
-            }
-            for row in rows
-        ]
+        rows = [table_row(row) for row in rows]
     write(rows, output)
 
 
@@ -100,6 +92,17 @@ def close(
         typer.echo(f"No incident {incident_id} is open. `isos incidents list` shows those that are.", err=True)
         raise typer.Exit(3)
     typer.echo(f"{incident_id} is closed.", err=True)
+
+
+def table_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row that fits a line; kind and subject stand in the id."""
+    return {
+        "incident_id": row["incident_id"],
+        "severity": row["severity"],
+        "since": row["since"][:19],
+        "until": (row["until"] or "open")[:19],
+        "message": row["message"][:MESSAGE_WIDTH],
+    }
 
 
 def read(ctx: typer.Context) -> tuple[list[IncidentLife], list[Escalation]]:

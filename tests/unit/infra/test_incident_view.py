@@ -56,7 +56,8 @@ def test_each_life_has_its_end_and_its_decisions() -> None:
         None,
     ]
     assert [each.sequence for each in burn.decisions] == [3, 4, 5]
-    assert [each.kind for each in rollback.decisions] == ["RollbackStarted", "RollbackChecked", "RollbackVerified"]
+    kinds = [each.kind for each in rollback.decisions]
+    assert kinds == ["VersionRolledBack", "RollbackStarted", "RollbackChecked", "RollbackVerified"]
     assert again.decisions == ()
 
 
@@ -67,7 +68,7 @@ def test_a_roll_backs_document_says_what_was_decided_and_told() -> None:
     assert (document["since"], document["until"]) == ("1970-01-01T00:00:07.500Z", "1970-01-01T00:00:13.500Z")
     assert document["evidence"] == {"speed": "fast"}
     assert document["causes"] == ["control.alerts-0@4"]
-    assert document["decisions"][0]["kind"] == "RollbackStarted"
+    assert document["decisions"][1]["kind"] == "RollbackStarted"
     assert [each["reason"] for each in document["escalations"]] == ["digits is rolled back."]
     assert incident_row(again)["until"] is None
 
