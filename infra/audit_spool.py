@@ -7,6 +7,7 @@ directory records them when it runs next, and removes them; a record that it has
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 FOLDER: Final = "audit-spool"
 MAX_BYTES: Final = 65_536
 MAX_FILES: Final = 1_000
+MAX_SPOOLED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,11 @@ class Spooled:
 
 
 def spool(settings: Settings, record: AuditRecord) -> None:
-    """Write a record whole or not at all. Raises OSError."""
+    """Write a record whole or not at all. Raises OSError, also when ``MAX_SPOOLED`` wait already."""
     folder = settings.data_dir / FOLDER
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if sum(1 for _ in folder.glob("*.json")) >= MAX_SPOOLED:
+        raise OSError(errno.EDQUOT, f"{MAX_SPOOLED} records wait already")
     order = 0 if record.phase == "before" else 1
     path = folder / f"{record.timestamp_us:020d}-{order}-{record.operation_id[:64]}.json"
     draft = path.with_suffix(f".{os.getpid()}")

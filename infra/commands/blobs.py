@@ -83,12 +83,18 @@ def collect(
     The stack does so by itself each `blob_collect_s`. Exit code 6, with nothing removed, when the broker cannot be
     asked for what it retains.
     """
+    from contextlib import nullcontext
+
+    from infra.audit_trail import audited
     from infra.blobs import collect_blobs
     from streams.connection import Connection
 
     settings = settings_of(ctx)
-    with broker_answers():
-        done = asyncio.run(collect_blobs(settings, Connection(settings.bootstrap), dry_run=dry_run))
+    work = collect_blobs(settings, Connection(settings.bootstrap), dry_run=dry_run)
+    with broker_answers(), nullcontext() if dry_run else audited(settings, "blobs.collect", held=True) as operation:
+        done = asyncio.run(work)
+        if operation is not None:
+            operation.metric("num_removed", len(done.removed))
     write([_summary(done)], output, {**_summary(done), "blobs": [blob.digest for blob in done.removed]})
 
 

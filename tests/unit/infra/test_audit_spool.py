@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from infra import audit_spool
 from infra.audit_spool import MAX_BYTES, remove, spool, spooled
 from infra.settings import Settings, load_settings
 from tests.support.audit import record
@@ -37,3 +38,11 @@ def test_what_is_no_record_is_set_aside(settings: Settings, text: bytes) -> None
     assert [each.record for each in spooled(settings)] == [record(1)]
     assert [each.name for each in folder.glob("*.unreadable")] == ["0.unreadable"]
     assert len(spooled(settings)) == 1
+
+
+def test_a_spool_that_nobody_empties_is_full_one_day(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_spool, "MAX_SPOOLED", 2)
+    for number in (1, 2):
+        spool(settings, record(number))
+    with pytest.raises(OSError, match="2 records wait already"):
+        spool(settings, record(3))
