@@ -38,12 +38,16 @@ class PictureParams:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Newest load of a model at a Router: rows and items per second, rows held without a plan, sent at ``sent_us``."""
+    """Newest load of a model at a Router: rows and items per second, rows held without a plan, sent at ``sent_us``.
+
+    ``is_refused``: it was refused at an edge, since executors would be too late with it.
+    """
 
     rows_per_s: float
     items_per_s: float
     num_held: int
     sent_us: int
+    is_refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """``heard_us`` by ``role-instance``; ``loads`` by ``model/instance``; ``waiting`` by executor.
+    """``heard_us`` by ``role-instance``; ``loads`` by ``model/source-instance``; ``waiting`` by executor.
 
     ``times``: fixed and per-item microseconds by ``model/version``; ``plans`` by model. ``busy_us``: when a row was
     seen last.
@@ -83,8 +87,8 @@ class Picture:
 class Demand:
     """What is asked of the pool. ``work``: executors that the rate keeps busy; ``backlog_s``: executor-seconds waiting.
 
-    ``ongoing``: items that wait or run. ``gaps``: sentences about what is not known; where there are any, it may be
-    more than is said here.
+    ``refused_per_s``: of the items per second those that edges refused for want of executors. ``ongoing``: items that
+    wait or run. ``gaps``: sentences about what is not known; where there are any, it may be more than is said here.
     """
 
     rows_per_s: float = 0.0
@@ -95,6 +99,7 @@ class Demand:
     backlog_s: float = 0.0
     ongoing: float = 0.0
     gaps: tuple[str, ...] = ()
+    refused_per_s: float = 0.0
 
     @property
     def is_zero(self) -> bool:
@@ -115,10 +120,13 @@ def hear(picture: Picture, heartbeat: Heartbeat, now_us: int) -> Picture:
 
 
 def route(picture: Picture, load: RouterLoad, now_us: int) -> Picture:
-    """Note what a Router gives to lanes."""
-    newest = Load(load.rows_per_s, load.items_per_s or load.rows_per_s, load.num_held, min(load.sent_us, now_us))
-    busy = now_us if load.rows_per_s or load.num_held else picture.busy_us
-    return replace(picture, loads={**picture.loads, f"{load.model}/{load.instance}": newest}, busy_us=busy)
+    """Note what a Router gives to lanes, or an edge refuses."""
+    is_refused = load.source != "router"
+    rows = load.refused_per_s if is_refused else load.rows_per_s
+    newest = Load(rows, load.items_per_s or rows, load.num_held, min(load.sent_us, now_us), is_refused)
+    busy = now_us if rows or load.num_held else picture.busy_us
+    loads = {**picture.loads, f"{load.model}/{load.source}-{load.instance}": newest}
+    return replace(picture, loads=loads, busy_us=busy)
 
 
 def queue(picture: Picture, load: ExecutorLoad, now_us: int) -> Picture:
@@ -179,7 +187,7 @@ def forget(picture: Picture, now_us: int, params: PictureParams) -> Picture:
 
 def demand_of(picture: Picture, now_us: int, params: PictureParams) -> Demand:
     """What is asked of the pool now, in the order of models' names."""
-    rows = items = work = backlog = ongoing = 0.0
+    rows = items = work = backlog = ongoing = refused = 0.0
     held = num_waiting = 0
     gaps: list[str] = []
     for key, load in sorted(picture.loads.items()):
@@ -191,7 +199,10 @@ def demand_of(picture: Picture, now_us: int, params: PictureParams) -> Demand:
         time_us, batch_us = _times(picture, model)
         rows, items, held = rows + load.rows_per_s, items + load.items_per_s, held + load.num_held
         work += work_of(load.rows_per_s, load.items_per_s, time_us)
-        ongoing += load.items_per_s * batch_us / 1e6
+        if load.is_refused:
+            refused += load.items_per_s
+        else:
+            ongoing += load.items_per_s * batch_us / 1e6
     for name, waiting in sorted(picture.waiting.items()):
         mine = {model: num for model, num in waiting.items.items() if not _is_elsewhere(picture, model, params)}
         if mine and now_us - waiting.sent_us > params.silent_us:
@@ -201,7 +212,7 @@ def demand_of(picture: Picture, now_us: int, params: PictureParams) -> Demand:
             backlog += work_of(num, num, _times(picture, model)[0])
     return Demand(
         round(rows, 3), round(items, 3), round(work, 6), held, num_waiting, round(backlog, 6),
-        round(ongoing + num_waiting, 3), tuple(gaps),
+        round(ongoing + num_waiting, 3), tuple(gaps), round(refused, 3),
     )  # fmt: skip
 
 

@@ -84,8 +84,9 @@ def need_of(demand: Demand, policy: ScalingPolicy, current: int, ahead: float = 
 def _work_sentence(demand: Demand, policy: ScalingPolicy, ahead: float) -> str:
     foreseen = f", {ahead:.2f} foreseen" if ahead > demand.work else ""
     lag = f", {demand.waiting} items wait ({demand.backlog_s:.2f} s)" if demand.waiting else ""
+    refused = f" ({round(demand.refused_per_s)} refused)" if demand.refused_per_s else ""
     return (
-        f"{round(demand.items_per_s)} items/s keep {demand.work:.2f} executors busy{foreseen}{lag}; "
+        f"{round(demand.items_per_s)} items/s{refused} keep {demand.work:.2f} executors busy{foreseen}{lag}; "
         f"each is to be busy for {policy.target_utilization_percent} %"
     )
 

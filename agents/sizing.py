@@ -34,7 +34,7 @@ TOLERANCE: Final = 1.1
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A Router's newest word on a model."""
+    """The newest word of a Router, or of an edge that refuses, on a model."""
 
     rows_per_s: float
     items_per_s: float
@@ -52,7 +52,7 @@ class Profiled:
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """``profiles`` and ``file_bytes`` by version, ``seen`` by Router, ``rate`` of items a second.
+    """``profiles`` and ``file_bytes`` by version, ``seen`` by who told, ``rate`` of items a second.
 
     ``capacity`` goes into the plan; ``since_us``: since when another number is needed, 0 for not.
     """
@@ -82,19 +82,28 @@ def profiled(sizing: Sizing, loaded: LoadedModel) -> Sizing:
 
 def is_sample(sizing: Sizing, load: RouterLoad) -> bool:
     """Whether a Router's word is taken: a first one, one in ``SAMPLE_US``, and one that ends a load."""
-    known = sizing.seen.get(str(load.instance))
+    known, rows = sizing.seen.get(_sender(load)), _rows(load)
     if known is None or not known.rows_per_s:
-        return load.rows_per_s > 0
-    return not load.rows_per_s or load.sent_us - known.sent_us >= SAMPLE_US
+        return rows > 0
+    return not rows or load.sent_us - known.sent_us >= SAMPLE_US
 
 
 def loaded(sizing: Sizing, load: RouterLoad, now_us: int) -> Sizing:
     """With a Router's word; those that were not heard for long have lost their partitions to others."""
-    mine = Seen(load.rows_per_s, load.items_per_s or load.rows_per_s, min(load.sent_us, now_us))
-    seen = {**sizing.seen, str(load.instance): mine}
+    mine = Seen(_rows(load), load.items_per_s or _rows(load), min(load.sent_us, now_us))
+    seen = {**sizing.seen, _sender(load): mine}
     seen = {instance: each for instance, each in seen.items() if now_us - each.sent_us < FORGET_US}
     items = sum(each.items_per_s for _, each in sorted(seen.items()))
     return replace(sizing, seen=seen, rate=observed(sizing.rate, items, now_us))
+
+
+def _sender(load: RouterLoad) -> str:
+    return f"{load.source}-{load.instance}"
+
+
+def _rows(load: RouterLoad) -> float:
+    """Rows a second that were given to lanes, or refused for want of executors."""
+    return load.rows_per_s if load.source == "router" else load.refused_per_s
 
 
 def judged(sizing: Sizing, plan: Plan, policy: ScalingPolicy | None, now_us: int) -> Sizing:

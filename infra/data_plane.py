@@ -122,8 +122,8 @@ async def edge(context: RoleContext) -> None:
             watch,
             lambda: ordered_models(parts.memory.view),
         )
-        pulse = _pulse(context, parts)
         async with open_edge(settings, given) as opened:
+            pulse = _pulse(context, parts, more=partial(opened.loop.refused.close, context.instance))
             context.drains.append(opened.source.drain)
             opened.source.on_assigned = partial(context.member.write, group)
             ready = _when(opened.source.joined, context)

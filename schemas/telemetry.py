@@ -105,7 +105,8 @@ class RouterLoad:
     """What the Router's process ``instance`` sees of a model: rows per second given to lanes, rows held without a plan.
 
     ``items_per_s``: batch items in those rows; ``refused_per_s``: rows that it ended with an error. A model without
-    rows is told once as zero and then not at all.
+    rows is told once as zero and then not at all. Where ``source`` is edge, it is what an edge refused because
+    executors would be too late with it: ``refused_per_s`` and their ``items_per_s``.
     """
 
     model: str
@@ -115,6 +116,7 @@ class RouterLoad:
     instance: int = 0
     items_per_s: float = 0.0
     refused_per_s: float = 0.0
+    source: str = "router"
 
 
 @dataclass(frozen=True, slots=True)

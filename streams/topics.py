@@ -128,7 +128,7 @@ _TABLE: Final = (
         max_record_bytes=MAX_LETTER_BYTES,
     ),
     _control("control.plans", "PlanProposal", ("planner",), ("orchestrator", "reviewer"), _LONG),
-    _control("control.load", "RouterLoad", ("router",), ("scaler", "planner"), DAY_MS),
+    _control("control.load", "RouterLoad", ("router", "edge"), ("scaler", "planner"), DAY_MS),
     _control("control.executor-load", "ExecutorLoad", ("executor",), ("edge", "scaler"), HOUR_MS),
     _control("control.statistics", "VersionStatistics", ("executor",), ("monitor", "researcher"), DAY_MS),
     _control("control.scale-actions", "ScaleAction", ("scaler",), ("supervisor",), _LONG),

@@ -26,6 +26,7 @@ from streams.edge.late_rows import LateRow, LateRows, late_row
 from streams.edge.line_up import line_up
 from streams.edge.pace import Pace
 from streams.edge.quota import QuotaStore
+from streams.edge.refused_load import RefusedLoad
 from streams.edge.request_ids import CLAIM, Claim, RequestIds, Span
 from streams.edge.request_reader import RequestReader
 from streams.edge.request_row import input_digest, row_bytes
@@ -93,6 +94,7 @@ class Edge:
         self._expected: dict[TopicPartition, int] = {}
         self._expected_generation = -1
         self.counts = EdgeCounts()
+        self.refused = RefusedLoad(time.time_ns() // 1000)
 
     async def run(self) -> None:
         """Run until cancelled. Raises RetriableError when a frame's fate is unknown: the process starts anew."""
@@ -199,6 +201,7 @@ class Edge:
         for part in parts:
             for at, message, retry_after_ms in too_late(part.batch, part.passed, part.rows, self._forecast, now_us):
                 part.refuse(at, "overloaded", message, retry_after_ms)
+                self.refused.add(part.row(at).model, part.row(at).items)
 
     def _claims(self, parts: Sequence[TickPart]) -> tuple[list[_Claimed], list[tuple[TickPart, int, bytes]]]:
         """The claims of the rows that passed, in the order of their offsets; part, index and key of large rows."""

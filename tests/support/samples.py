@@ -82,7 +82,7 @@ SAMPLES: dict[str, Any] = {
         ),
         LedgerCheckpoint(TOPIC_ID, 1, 1 << 40, b"\xfe\x01", 99, 3, T),
         PlanProposal("p1", PLAN, -1, "a new version", CAUSES, T),
-        RouterLoad("digits", 1234.5, 3, T, 2, 2469.0, 0.5),
+        RouterLoad("digits", 1234.5, 3, T, 2, 2469.0, 0.5, "edge"),
         ExecutorLoad(
             "executor-0", T + 3, T, 2, (VersionLoad("digits", "v1.0.0", 80.5, 2.25, 64, True, 9.5, 17, 2, (0, 4, 7)),)
         ),

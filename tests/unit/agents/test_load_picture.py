@@ -83,6 +83,14 @@ def test_words_that_nobody_took_back_are_gaps_and_still_count() -> None:
     )
 
 
+def test_what_edges_refuse_for_want_of_executors_is_demand_too() -> None:
+    refused = RouterLoad("digits", 0.0, 0, S, 0, 600.0, 300.0, "edge")
+    before, after = demand_of(busy(), 2 * S, PARAMS), demand_of(load_picture.route(busy(), refused, S), 2 * S, PARAMS)
+    assert (after.rows_per_s, after.items_per_s, after.refused_per_s) == (1_800.0, 3_600.0, 600.0)
+    assert after.work == pytest.approx(before.work + work_of(300, 600, 125.0))
+    assert after.ongoing == before.ongoing
+
+
 def test_a_router_of_an_older_release_says_rows_and_these_count_as_items() -> None:
     picture = load_picture.route(Picture(), RouterLoad("digits", 7.0, 0, S), S)
     assert demand_of(picture, S, PARAMS).items_per_s == 7.0

@@ -74,6 +74,8 @@ def test_its_reason_says_the_measure_and_the_bound() -> None:
     assert need_of(Demand(), replace(POLICY, min_replicas=2), 2).why.endswith("0 needed, at least 2 stay")
     below = need_of(Demand(90, 90, work=9.0), replace(POLICY, scale_above_rows_per_s=100), 1)
     assert below.why == "90 rows/s are below the 100 from which it scales"
+    turned_away = need_of(Demand(385, 385, work=1.2, refused_per_s=325.0), POLICY, 1)
+    assert turned_away.why.startswith("385 items/s (325 refused) keep 1.20 executors busy")
     queued = need_of(Demand(9, 9, work=0.1, waiting=70), replace(POLICY, lag_threshold=10), 1)
     assert queued.why == "70 items waiting at 10 per replica: 7 needed"
     foreseen = need_of(Demand(9, 9, work=0.1), POLICY, 1, ahead=1.2)

@@ -62,8 +62,11 @@ def test_of_a_routers_words_few_are_taken_and_always_the_last() -> None:
 
 def test_routers_are_summed_and_those_that_are_gone_forgotten() -> None:
     sizing = loaded(loaded(Sizing(), told(100.0, 10), 10 * S), told(50.0, 10, 1), 10 * S)
-    assert sizing.seen == {"0": Seen(100.0, 100.0, 10 * S), "1": Seen(50.0, 50.0, 10 * S)}
-    assert loaded(sizing, told(100.0, 70), 70 * S).seen == {"0": Seen(100.0, 100.0, 70 * S)}
+    assert sizing.seen == {"router-0": Seen(100.0, 100.0, 10 * S), "router-1": Seen(50.0, 50.0, 10 * S)}
+    assert loaded(sizing, told(100.0, 70), 70 * S).seen == {"router-0": Seen(100.0, 100.0, 70 * S)}
+    refused = RouterLoad("digits", 0.0, 0, 10 * S, 0, 60.0, 30.0, "edge")
+    assert is_sample(sizing, refused)
+    assert loaded(sizing, refused, 10 * S).seen["edge-0"] == Seen(30.0, 60.0, 10 * S)
 
 
 def lasting(sizing: Sizing, rate: float, seconds: range) -> tuple[Sizing, list[int]]:
