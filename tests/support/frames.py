@@ -10,6 +10,7 @@ import numpy as np
 
 from schemas.cache import CachePolicy
 from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
+from schemas.known_good import KnownGood
 from schemas.memory import MemoryEntry
 from schemas.model import ModelVersion, TensorSpec
 from schemas.plan import Plan, VersionWeight
@@ -141,7 +142,9 @@ def plan(model: str, *versions: tuple[str, int], lane: int = -1) -> Plan:
     return Plan(model, tuple(VersionWeight(*version) for version in versions), 128, 30_000, lane)
 
 
-def memory(*facts: ModelVersion | Plan | ActiveVersion | CachePolicy | Replicas, sequence: int = 40) -> MemoryView:
+def memory(
+    *facts: ModelVersion | Plan | ActiveVersion | CachePolicy | Replicas | KnownGood, sequence: int = 40
+) -> MemoryView:
     """A view in which the facts stand under their keys, in this order."""
     entries = {}
     for number, fact in enumerate(facts):
@@ -156,5 +159,7 @@ def memory(*facts: ModelVersion | Plan | ActiveVersion | CachePolicy | Replicas,
                 key = f"cache/{fact.model}"
             case Replicas():
                 key = f"replicas/{fact.pool}"
+            case KnownGood():
+                key = f"good/{fact.model}"
         entries[key] = MemoryEntry(key, 1, number + 1, to_json(fact), T)
     return MemoryView(sequence=sequence, entries=entries)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from executors.loader import ModelLoader
 from executors.model_store import BlobMissingError
 from executors.profile import Profile
 from executors.session import ModelSession
+from schemas.known_good import GoodVersion, KnownGood
 from streams.memory_view import MemoryView
 from tests.support.fake_kafka import until
 from tests.support.frames import MODEL, memory, plan
@@ -75,6 +77,23 @@ async def test_planned_versions_are_loaded_once() -> None:
             50.0,
             2.0,
         )
+
+
+@pytest.mark.parametrize(
+    ("good", "loaded"),
+    [(("v1.0.0", "v0.9.0"), ["v1.0.0", "v2.0.0"]), (("v2.0.0", "v1.0.0"), ["v2.0.0"]), ((), ["v2.0.0"])],
+    ids=["unproven", "proven", "nothing known"],
+)
+async def test_what_a_roll_back_would_go_to_is_held_until_the_new_version_proved_itself(
+    good: tuple[str, ...], loaded: list[str]
+) -> None:
+    versions = [replace(MODEL, version=version) for version in ("v0.9.0", "v1.0.0", "v2.0.0")]
+    known = KnownGood("digits", tuple(GoodVersion(version, "", 1, 2, 3) for version in good))
+    view = memory(*versions, plan("digits", ("v2.0.0", 100)), known)
+    async with running(Store(), [view]) as loader:
+        loader.want_planned(view)
+        await until(lambda: loader.is_settled)
+        assert sorted(version for _, version in loader.profiles) == loaded
 
 
 async def test_a_model_without_a_plan_is_not_loaded() -> None:
