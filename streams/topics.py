@@ -137,7 +137,9 @@ _TABLE: Final = (
     _control("control.telemetry", "Telemetry", ("every stage",), ("planner", "monitor"), DAY_MS),
     _control("control.alerts", "Alert", ("monitor",), ("validations", "reviewer", "planner", "orchestrator"), _LONG),
     _control("control.validations", "Validation", ("validations",), ("planner", "reviewer", "orchestrator"), _LONG),
-    _control("control.validation-requests", "CheckRequest", ("validations", "operators"), ("validations",), _LONG),
+    _control(
+        "control.validation-requests", "CheckRequest", ("validations", "operators"), ("control", "validations"), _LONG
+    ),
     _control("control.observations", "Observation", ("control",), ("validations",), _LONG),
     _control("control.context", "ContextSignal", ("researcher",), ("planner", "reviewer", "researcher"), _LONG),
     _control("control.review-requests", "ReviewRequest", ("planner", "orchestrator", "monitor"), ("reviewer",), _LONG),

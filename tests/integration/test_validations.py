@@ -145,11 +145,23 @@ async def test_a_flipped_byte_in_the_store_is_found(whole_stack: RunningStack) -
     path.write_bytes(blob)
 
 
-async def test_serving_without_a_golden_set_is_judged_by_traffic(whole_stack: RunningStack) -> None:
+async def requested(stack: RunningStack, model: str) -> None:
+    """Wait until a check of the model is asked for."""
+    end = time.monotonic() + PATIENCE_S
+    reader = await LogReader.connect(Connection(stack.settings.bootstrap))
+    while model not in [each.record.model for each in await reader.read("control.validation-requests")]:
+        assert time.monotonic() < end, f"nobody asks for a check of {model}"
+        await asyncio.sleep(0.1)
+
+
+async def test_serving_without_a_golden_set_is_judged_by_traffic_also_after_a_kill(whole_stack: RunningStack) -> None:
+    """The check begins, its prober is killed, and the next one goes on with it."""
     model = await registered(whole_stack, {GOOD: shifting(2)})
     asking = asyncio.ensure_future(
-        asyncio.to_thread(run, whole_stack, model, "--check", "serving", "--timeout-s", "20")
+        asyncio.to_thread(run, whole_stack, model, "--check", "serving", "--timeout-s", "60")
     )
+    await requested(whole_stack, model)
+    await asyncio.to_thread(whole_stack.wait_restarted, "control", whole_stack.kill("control"))
     given = {"x": np.ones((1, 4), np.float32)}
     async with Client(whole_stack.settings.bootstrap) as client:
         while not asking.done():
