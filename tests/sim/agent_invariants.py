@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Final
 
 from agents.monitor import Params as MonitorParams
-from schemas.journal import JournalEffect, JournalEntry
+from schemas.journal import JournalEntry
 from schemas.telemetry import Alert, Heartbeat
 from tests.sim.control_agents import WHOLE
+from tests.sim.scale_rules import ScaleRules
 from tests.sim.world import World
 
 ALERTED: Final = "an alert is raised once and resolved once"
@@ -29,6 +30,9 @@ class AgentInvariants:
         self.world = world
         self.violated = violated
         self.alerts: dict[str, bool] = {}
+        self.forgeries = 0
+        scaler = next(spec for spec in WHOLE if spec.name == "scaler")
+        self.scaling = ScaleRules(scaler.params, world.readable, world.count)
         self.monitor: MonitorParams = next(spec.params for spec in WHOLE if spec.name == "monitor")
         self.heard: dict[str, int] = {}
         self.listening_us = 0
@@ -38,6 +42,9 @@ class AgentInvariants:
         """An entry of an agent's journal stands."""
         if entry.kind != "snapshot" and entry.agent == "monitor":
             self.listens(entry)
+        if entry.agent == "scaler":
+            for rule, what in self.scaling.take(entry):
+                self.violated(rule, f"entry {entry.sequence} of the Scaler: {what}", "scale-actions")
         for effect in entry.effects:
             if effect.topic == "control.alerts" and entry.agent == "monitor":
                 self.alert(entry, self.world.codec.decode(effect.topic, effect.value))
@@ -63,13 +70,9 @@ class AgentInvariants:
             how = "was never raised" if resolved is None else "was resolved before"
             self.violated(ALERTED, f"{where} resolves {alert.alert_id}, which {how}", alert.alert_id)
         self.alerts[alert.alert_id] = alert.resolved
+        self.forgeries += alert.kind == "forged_memory"
         if alert.kind == SILENT and not alert.resolved:
             silent_us = entry.time_us - max(self.heard.get(alert.subject, 0), self.listening_us)
             if silent_us < self.monitor.silent_us:
                 what = f"{where} calls {alert.subject} silent, for which it listened {silent_us} us"
                 self.violated(LISTENED, what, alert.subject)
-
-
-def effects_on(entry: JournalEntry, topic: str) -> list[JournalEffect]:
-    """The effects of an entry that go to a topic."""
-    return [effect for effect in entry.effects if effect.topic == topic]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
 from agents.constraint import Constraint, Rule
+from agents.known_good import GoodParams
 from agents.orchestrator import ORCHESTRATOR
 from agents.planner import PLANNER
 from agents.researcher import Params as ResearcherParams
@@ -19,14 +21,31 @@ RULES: Final = (
     Rule("contract", "model/*", Constraint("max_batch_size", 8)),
     Rule("beta-timeout", "model/beta", Constraint("timeout_ms", 20_000)),
 )
-QUICK: Final[dict[str, dict[str, Any]]] = {
-    "researcher": {"params": ResearcherParams(RULES)},
+MONITOR: Final = {
+    "silent_us": 5 * SECOND,
+    "pause_us": 3 * SECOND,
+    "quiet_us": 10 * SECOND,
+    "good": GoodParams(min_rows=20, min_us=2 * SECOND, fresh_us=20 * SECOND, retry_us=5 * SECOND),
 }
-"""What is set otherwise here, per agent."""
+QUICK: Final[dict[str, Callable[[Any], Any]]] = {
+    "researcher": lambda _: ResearcherParams(RULES),
+    "monitor": lambda params: replace(params, **MONITOR),
+    "scaler": lambda params: replace(
+        params,
+        pause_us=3 * SECOND,
+        retry_us=3 * SECOND,
+        picture=replace(params.picture, silent_us=4 * SECOND, forget_us=15 * SECOND),
+    ),
+}
+"""Other parameters, per agent."""
 
 
 def _specs() -> tuple[AgentSpec, ...]:
-    return tuple(replace(spec, **QUICK.get(spec.name, {})) for spec in control_specs(SETTINGS))
+    found = []
+    for spec in control_specs(SETTINGS):
+        quick = QUICK.get(spec.name)
+        found.append(spec if quick is None else replace(spec, params=quick(spec.params)))
+    return tuple(found)
 
 
 CONTROL: Final = _specs()

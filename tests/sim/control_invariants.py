@@ -14,7 +14,11 @@ from streams.memory_log import LogRecord
 from streams.memory_view import ActiveVersion, MemoryHead, MemoryView, StoredEvent, extend, void_reason
 from streams.topics import JOURNALED_AGENTS
 from tests.sim.agent_invariants import AgentInvariants
+from tests.sim.bounds import BOUNDS
 from tests.sim.group import Place
+from tests.sim.people import FORGED
+from tests.sim.review_rules import ReviewRules
+from tests.sim.rollback_rules import RollbackRules
 from tests.sim.world import World
 
 FOLD: Final = "state is the fold of the log"
@@ -41,6 +45,9 @@ class ControlInvariants:
         self.journal: dict[str, int] = {}
         self.replays = {spec.name: Replay(spec, world.codec) for spec in world.agents}
         self.agents = AgentInvariants(world, violated)
+        self.reviews = ReviewRules()
+        self.rollbacks = RollbackRules(BOUNDS["agents.rollback"][1])
+        self.num_forged = 0
         self.cursors: dict[tuple[str, Place], int] = {}
         self.sources: set[tuple[str, str]] = set()
         self.effects: dict[str, tuple[str, bytes | None]] = {}
@@ -61,8 +68,14 @@ class ControlInvariants:
                 self.effect(record)
 
     def memory(self, value: bytes) -> None:
-        event = self.world.codec.decode(EVENTS, value)
+        event = self.world.readable(EVENTS, value)
+        if event is None:
+            self.num_forged += 1
+            return
         reason = void_reason(self.head, event)
+        if reason is not None and event.command_id == FORGED:
+            self.num_forged += 1
+            return
         if reason is not None:
             self.violated(CHAIN, reason, "memory.events")
             return
@@ -77,6 +90,9 @@ class ControlInvariants:
             self.violated(CHAIN, f"version {event.version} of {event.key} does not follow {self.versions[event.key]}")
         else:
             self.versions[event.key] = event.version
+        self.world.count(f"memory {event.kind}")
+        for rule, what in (*self.reviews.take(event), *self.rollbacks.take(event)):
+            self.violated(rule, what, event.key)
         if event.key.startswith("active/") and event.body is not None:
             self.activated(event.key, from_json(ActiveVersion, event.body).version, event.kind)
 
@@ -139,6 +155,8 @@ class ControlInvariants:
 
     def unsettled(self) -> str:
         """What was journaled and has not come about, or an empty string."""
+        if self.num_forged and self.world.profile.control and not self.agents.forgeries:
+            return f"memory has {self.num_forged} records of somebody else, and the Monitor tells nobody"
         unsent = [source for source in self.effects if source not in self.sent]
         if unsent:
             return f"the effects {unsent[:3]} are in the journal and were never sent"

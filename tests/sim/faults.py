@@ -8,7 +8,7 @@ from functools import partial
 
 from streams.terminals import Terminals
 from tests.sim.processes import Process
-from tests.sim.profile import FAULTS
+from tests.sim.profile import FAULTS, OF_DATA
 from tests.sim.redis_double import answers_of
 from tests.sim.roles import kinds
 from tests.sim.world import World
@@ -42,7 +42,7 @@ class Fleet:
         """Start ``instances`` of each role."""
         slots = [
             Slot(kind, f"{kind.role}-{number}", kind(world, f"{kind.role}-{number}"))
-            for kind in kinds(world.profile.control)
+            for kind in kinds(world.profile)
             for number in range(instances)
         ]
         return cls(world, slots)
@@ -92,7 +92,10 @@ class Faults:
     def __init__(self, world: World, fleet: Fleet) -> None:
         self.world = world
         self.fleet = fleet
-        self.weights = [world.profile.weights.get(fault, 0.0) for fault in FAULTS]
+        without = OF_DATA if world.profile.alone else ()
+        self.weights = [0.0 if fault in without else world.profile.weights.get(fault, 0.0) for fault in FAULTS]
+        if not any(self.weights):
+            self.weights[FAULTS.index("crash")] = 1.0
         self.acts: dict[str, Callable[[], str]] = {
             "crash": self.crash,
             "freeze": self.freeze,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 FOREVER_US: Final = 100_000_000_000
-REPORT: Final = 0.1
 FAULTS: Final = (
     "crash",
     "freeze",
@@ -23,6 +22,27 @@ FAULTS: Final = (
     "redis flushed",
 )
 """Faults that are picked by their weight; lag, refused calls and late outcomes happen inside the simulated broker."""
+
+
+def told(drawn: Profile) -> dict[str, Any]:
+    """The chances of a world in which all control agents run: much is said, and not all steps are deliveries."""
+    return {"report": 0.12, "request": min(drawn.request, 0.05), "delivery": min(drawn.delivery, 0.3), "jump": 0.004}
+
+
+ALONE: Final[dict[str, Any]] = {
+    "alone": True,
+    "request": 0.0,
+    "cached": False,
+    "hedged": False,
+    "bursts": (64,),
+    "lag": 0.05,
+    "jump": 0.001,
+    "pace_us": 8_000,
+}
+"""A world that is all control plane, so that its agents come far within its steps."""
+FOCUSES: Final = ("", "scaling", "reviews", "roll-backs")
+OF_DATA: Final = ("rubbish", "foreign frame", "retention", "redis away", "redis flushed")
+"""Faults that need a data plane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +61,9 @@ class Profile:
     ``hedged``: rows that take long go to another lane too.
     ``ordered``: a model keeps the order of its keys. ``breakers``: versions' breakers move, and they have fallbacks.
     ``control``: all control agents run, not only Orchestrator and Planner. ``report``: chance that they are told of
-    something.
+    something. ``production``: versions are made active by approval only. ``alone``: there is no data plane, but what
+    is told of one. ``focus``: what is told of most. ``pace_us``: longest step, but for those that take up to three
+    seconds, with a chance of ``jump``.
     """
 
     request: float = 0.06
@@ -69,6 +91,11 @@ class Profile:
     breakers: bool = False
     control: bool = False
     report: float = 0.0
+    production: bool = False
+    jump: float = 0.01
+    pace_us: int = 2_000
+    alone: bool = False
+    focus: str = ""
 
     @classmethod
     def drawn(cls, rng: random.Random) -> Profile:
@@ -77,7 +104,7 @@ class Profile:
         if not any(weights.values()):
             weights["crash"] = 1.0
         control = rng.getstate()[1][12] % 3 == 0
-        return cls(
+        drawn = cls(
             request=rng.choice((0.02, 0.05, 0.1)),
             operator=rng.choice((0.002, 0.02)),
             fault=rng.choice((0.005, 0.015, 0.04)),
@@ -101,8 +128,12 @@ class Profile:
             ordered=rng.getstate()[1][9] % 3 == 0,
             breakers=rng.getstate()[1][10] % 3 == 0 or control,
             control=control,
-            report=REPORT if control else 0.0,
+            production=control and rng.getstate()[1][13] % 2 == 0,
         )
+        if not control:
+            return drawn
+        focus = FOCUSES[rng.getstate()[1][15] % len(FOCUSES)]
+        return replace(drawn, focus=focus, **{**told(drawn), **(ALONE if rng.getstate()[1][14] % 2 else {})})
 
     @classmethod
     def quiet(cls, rng: random.Random) -> Profile:

@@ -6,13 +6,18 @@ made up, so that agents meet mixtures that a healthy data plane would never show
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from schemas.scaling import Replicas, ScaleAction, ScaleConfirmation, ScalingPolicy
-from schemas.serving import ServingPolicy, Slo
+from schemas.check import CheckRequest, Observation
+from schemas.figures import AnswerFigures, IntegrityFigures
+from schemas.scaling import Replicas, ScaleAction, ScaleConfirmation
 from schemas.telemetry import LATENCY_BOUNDS_MS, Heartbeat, LoadedModel, ModelWindow, RouterLoad, Telemetry
+from streams.canonical import to_json
 from streams.memory_view import MemoryView, active_version
 from tests.sim.breaker_invariants import ask
+from tests.sim.people import People
 from tests.sim.processes import Process
 from tests.sim.world import LANES, World
 
@@ -21,25 +26,48 @@ TELLING: Final = ("validator", "validator", "executor", "gate")
 """Stages whose windows say something of versions."""
 
 
+SHARES: Final = {
+    "": (45, 20, 8, 4, 3, 20),
+    "scaling": (50, 2, 20, 15, 1, 12),
+    "reviews": (10, 2, 2, 1, 1, 84),
+    "roll-backs": (10, 60, 1, 1, 8, 20),
+}
+"""Per focus of a world: heartbeats, telemetry, load, supervisors, observations, people."""
+NOTHING: Final = MemoryView()
+IMAGINED: Final = ("edge-0", "router-0", "router-1", "executor-0", "executor-1", "validator-0")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Imagined:
+    """A process of the data plane that is not there, of a world that is all control plane."""
+
+    name: str
+    frozen: bool = False
+    skew_us: int = 0
+    view: MemoryView = NOTHING
+
+
 class Reports:
-    """``pids`` numbers the processes as they are first heard."""
+    """``pids`` numbers the processes as they are first heard; nothing is heard of the one that is ``mute``."""
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.pids: dict[Process, tuple[int, int]] = {}
+        self.people = People(world)
+        self.mute = ""
+        self.pids: dict[Any, tuple[int, int]] = {}
+        self.imagined = [Imagined(name) for name in IMAGINED] if world.profile.alone else []
 
     def act(self, running: list[Process], registered: list[str], view: MemoryView) -> str:
         """One record, or one wish of an operator."""
-        chance = self.world.rng.random()
-        if chance < 0.5:
-            return self.heartbeat(running, view)
-        if chance < 0.75:
-            return self.telemetry(registered, view)
-        if chance < 0.85:
-            return self.load(registered)
-        if chance < 0.9:
-            return self.supervise()
-        return self.wish(registered, view)
+        acts: tuple[Callable[[], str], ...] = (
+            lambda: self.heartbeat(running, view),
+            lambda: self.telemetry(registered, view),
+            lambda: self.load(registered),
+            self.supervise,
+            self.observe,
+            lambda: self.people.act(registered, view),
+        )
+        return self.world.rng.choices(acts, SHARES[self.world.profile.focus])[0]()
 
     def send(self, topic: str, key: str, record: Any) -> str:
         """Append a record that nobody awaits."""
@@ -48,10 +76,13 @@ class Reports:
 
     def heartbeat(self, running: list[Process], view: MemoryView) -> str:
         """A process that is not frozen says that it lives; now and then it is read late."""
-        awake = [process for process in running if not process.frozen]
+        rng = self.world.rng
+        told_of: Sequence[Any] = [*running, *self.imagined]
+        if rng.random() < 0.03:
+            self.mute = rng.choice(told_of).name
+        awake = [process for process in told_of if not process.frozen and process.name != self.mute]
         if not awake:
             return ""
-        rng = self.world.rng
         process = rng.choice(awake)
         role, _, instance = process.name.partition("-")
         sent_us = self.world.now_us + process.skew_us - rng.choice((0, 0, 0, 2_000_000))
@@ -75,10 +106,13 @@ class Reports:
     def telemetry(self, registered: list[str], view: MemoryView) -> str:
         """A stage's window in which one version did well, badly, or late."""
         rng = self.world.rng
-        model = rng.choice(registered)
-        version = rng.choice((active_version(view, model) or "v1.0.0", "v1.0.0", "v1.1.0"))
+        focused = self.world.profile.focus == "roll-backs"
+        model = registered[0] if focused else rng.choice(registered)
+        version = rng.choice((active_version(view, model) or "v1.0.0", *(() if focused else ("v1.0.0", "v1.1.0"))))
         rows, late = rng.randint(1, 60), rng.random() < 0.2
         errors = rng.choice((0, 0, 0, rows // 2, rows))
+        if focused:  # of the first model the first version does well, and the others do not
+            late, errors = False, 0 if version == "v1.0.0" else rows
         good = rows - errors
         at = LATENCY_BOUNDS_MS.index(1_000 if late else 10)
         counts = (*[0] * at, good) if good else ()
@@ -91,30 +125,37 @@ class Reports:
     def load(self, registered: list[str]) -> str:
         """A Router's load of a model."""
         rng = self.world.rng
-        rate = rng.choice((0.0, 50.0, 400.0, 5_000.0))
+        rate = rng.choice((0.0, 0.0, 400.0, 20_000.0))
         load = RouterLoad(rng.choice(registered), rate, 0, self.world.now_us)
         return self.send("control.load", load.model, load)
 
     def supervise(self) -> str:
         """The supervisor does what the newest scale action says, or a part of it, or it cannot."""
         world, topic = self.world, "control.scale-actions"
-        newest = list(world.log.scan(topic, 0))[-1:] if topic in world.topics else []
-        if not newest:
+        records = world.log.scan(topic, 0) if topic in world.topics else ()
+        actions: list[ScaleAction] = [world.codec.decode(topic, record.value) for record in records]
+        steps = [action for action in actions if action.decision != "hold"]
+        if not steps:
             return ""
-        action: ScaleAction = world.codec.decode(topic, newest[0].value)
-        outcome, replicas = world.rng.choice(("done", "done", "failed")), min(action.target_replicas, LANES)
+        action = steps[-1]
+        outcome, replicas = world.rng.choice((*["done"] * 9, "failed")), min(action.target_replicas, LANES)
         if outcome == "done":
             noted = Replicas(action.pool, replicas, action.action_id)
             ask(world, "supervisor", "NoteReplicas", f"replicas/{action.pool}", noted)
         done = ScaleConfirmation(action.action_id, action.pool, replicas, outcome, world.now_us)
         return self.send("control.scale-confirmations", action.pool, done)
 
-    def wish(self, registered: list[str], view: MemoryView) -> str:
-        """An operator sets a promise or how far a pool may grow."""
-        rng = self.world.rng
-        model = rng.choice(registered)
-        if rng.random() < 0.5:
-            slo = rng.choice((None, Slo(error_ppm=10_000), Slo(latency_ms=100, late_ppm=50_000)))
-            return ask(self.world, "cli", "SetServingPolicy", f"serving/{model}", ServingPolicy(model, slo=slo))
-        policy = ScalingPolicy("executors", rng.choice((0, 1)), rng.choice((1, 2, 4)), upscale_delay_s=1)
-        return ask(self.world, "cli", "SetScalingPolicy", "scaling/executors", policy)
+    def observe(self) -> str:
+        """What the newest check found out: by what it is judged, or that it could not be run."""
+        world, topic, rng = self.world, "control.validation-requests", self.world.rng
+        newest = list(world.log.scan(topic, 0))[-1:] if topic in world.topics else []
+        if not newest:
+            return ""
+        request: CheckRequest = world.codec.decode(topic, newest[0].value)
+        bad = rng.random() < 0.3
+        answers = AnswerFigures("requests", 100, 50 if bad else 100, 50 if bad else 0, 0, 0, 0, (50 if bad else 100,))
+        artefact = IntegrityFigures("cd" * 32 if bad else "ab" * 32, ())
+        figures = {"serving": answers, "latency": answers, "integrity": artefact}.get(request.check)
+        text, problem = ("{}", "nobody measured") if figures is None else (to_json(figures), "")
+        found = Observation(request, not problem, problem, 100, text, world.now_us, world.now_us)
+        return self.send("control.observations", request.request_id, found)

@@ -45,6 +45,7 @@ from tests.sim.broker_clients import SimConsumer
 from tests.sim.broker_senders import SimProducer
 from tests.sim.faust_app import SimApp
 from tests.sim.processes import Process
+from tests.sim.profile import Profile as WorldProfile
 from tests.sim.retry_invariants import fail_in_passing
 from tests.sim.world import LANES, TOPIC_ID, World
 
@@ -274,7 +275,7 @@ class ControlProcess(Process):
     async def serve(self) -> None:
         connection: Any = self
         specs = self.mine()
-        self.share = len(specs)
+        self.share = 2 * len(specs) if self.world.profile.control else len(specs)
         loops = []
         for spec in specs:
             partitions, codec = KafkaLog(connection), self.world.codec
@@ -326,7 +327,8 @@ class AgentsProcess(ControlProcess):
     role = "control"
 
 
-def kinds(whole: bool) -> tuple[type[Process], ...]:
-    """The kinds of processes, with all control agents or only those that plan."""
+def kinds(profile: WorldProfile) -> tuple[type[Process], ...]:
+    """The kinds of processes of a world."""
     data: tuple[type[Process], ...] = (EdgeProcess, RouterProcess, ExecutorProcess, ValidatorProcess)
-    return (*data, OrchestratorProcess, AgentsProcess if whole else PlannerProcess)
+    control = AgentsProcess if profile.control else PlannerProcess
+    return (*(() if profile.alone else data), OrchestratorProcess, control)

@@ -29,7 +29,8 @@ class RollbackRules:
     ``left``: versions that were rolled back from and have not proved themselves since.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cooldown_us: int = COOLDOWN_US) -> None:
+        self.cooldown_us = cooldown_us
         self.active: dict[str, str] = {}
         self.good: dict[str, set[str]] = {}
         self.left: dict[str, set[str]] = {}
@@ -73,7 +74,7 @@ class RollbackRules:
             yield GOOD, f"{what}, and {before} had proved itself"
         if version in self.left.get(model, set()):
             yield ONCE, f"{what}, which was left before and proved nothing since"
-        if event.time_us - self.last_us.get(model, -COOLDOWN_US) < COOLDOWN_US:
+        if event.time_us - self.last_us.get(model, -self.cooldown_us) < self.cooldown_us:
             yield ONCE, f"{what}, {event.time_us - self.last_us[model]} us after the last time"
         if self.manual.get(model):
             yield ONCE, f"{what}, which its policy leaves to people"

@@ -29,7 +29,8 @@ Decode = Callable[[str, bytes | None], Any]
 class ScaleRules:
     """``take`` an entry: the rules that its actions break, with a sentence each."""
 
-    def __init__(self, params: Params, decode: Decode) -> None:
+    def __init__(self, params: Params, decode: Decode, count: Callable[[str], None] = lambda _: None) -> None:
+        self.count = count
         self.params = params
         self.decode = decode
         self.heard: dict[str, int] = {}
@@ -42,7 +43,6 @@ class ScaleRules:
         self.listening_us = 0
         self.last_us = 0
         self.ids: set[str] = set()
-        self.num_steps = 0
 
     def take(self, entry: JournalEntry) -> Iterator[tuple[str, str]]:
         """Judge an entry of the Scaler's journal."""
@@ -92,7 +92,7 @@ class ScaleRules:
             yield BOUNDED, f"it says {what}"
         if action.decision == "hold":
             return
-        self.num_steps += 1
+        self.count(action.decision)
         if self.policy is None:
             yield BOUNDED, f"{what} without a policy"
             return

@@ -19,6 +19,7 @@ from tests.sim.violation import Violation
 from tests.sim.world import STORY_LENGTH, World
 
 DRAIN_STEPS: Final = 60_000
+CONTROL_SHARE: Final = 0.5
 DEAD_LOSS: Final = 0.7  # of what a killed process had under way, most was still in its buffers
 
 
@@ -65,6 +66,7 @@ class Simulation:
             try:
                 self.fleet.slots += Fleet.of(self.world).slots
                 self.operator.register("alpha")
+                self.reports.people.begin()
                 self.warm_up()
                 for _ in range(steps):
                     self.step(self.profile)
@@ -97,7 +99,11 @@ class Simulation:
         """One step and the check behind it."""
         world, rng = self.world, self.world.rng
         world.step += 1
-        world.now_us += rng.randint(50, 2_000) if rng.random() > 0.01 else rng.randint(100_000, 3_000_000)
+        world.now_us += (
+            rng.randint(50, self.profile.pace_us)
+            if rng.random() > self.profile.jump
+            else rng.randint(100_000, 3_000_000)
+        )
         chance = rng.random()
         for share, act in (
             (profile.request, self.send),
@@ -152,6 +158,8 @@ class Simulation:
         """A step of a process; one that failed ends, and is started again later."""
         slots, world = self.fleet.slots, self.world
         first = world.rng.randrange(len(slots))
+        if self.profile.control and world.rng.random() < CONTROL_SHARE:
+            first = world.rng.randrange(len(slots) - 4, len(slots))  # the last four: Orchestrators, control processes
         for slot in (*slots[first:], *slots[:first]):
             process = slot.process
             if slot.down or process.frozen:

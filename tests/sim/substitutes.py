@@ -24,6 +24,7 @@ import streams.partition_run
 import streams.provision
 import streams.retry_budget
 from tests.sim.blobs import SimBlobs
+from tests.sim.bounds import BOUNDS as BOUNDS
 from tests.sim.broker_clients import SimConsumer
 from tests.sim.broker_senders import SimProducer, SimWriter, sim_topic_ids
 from tests.sim.faust_app import SimApp
@@ -33,14 +34,6 @@ from tests.sim.world import World
 
 PACKAGES = ("streams.", "executors.", "agents.", "infra.")
 
-BOUNDS: Final = {
-    "streams.run_window": ("WINDOW", 12),
-    "streams.edge.edge": ("MAX_IN_FLIGHT", 12),
-    "executors.worker": ("MAX_QUEUED_ITEMS", 40),
-    "executors.load_report": ("INTERVAL_S", 5.0),
-    "streams.edge.forecast": ("FORGET_US", 60_000_000),
-}
-"""Bounds of what is under way, so low that they are reached."""
 POOR: Final = 3.0
 """Tokens of a full bucket of retries where a world is poor."""
 HEDGING: Final = {"MIN_SAMPLES": 3, "COST": 2, "RESERVE": 0}
