@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from streams.audit_chain import LOG
+from streams.audit_operation import Actor
+from streams.audit_writer import AuditWriter
 from streams.connection import Connection, producer
 from streams.topics import full_name
 from tests.support.served import MODEL
@@ -62,8 +64,23 @@ def test_every_operation_of_memory_is_recorded_once_with_its_fields(whole_stack:
     assert {(each["service"], each["team"]) for each in found} == {("ml-serving", "ml-engineering")}
 
 
+async def tell(stack: RunningStack, num: int) -> None:
+    """Have a process tell of so many operations, as fast as the broker takes them."""
+    writer = AuditWriter(Connection(stack.settings.bootstrap), Actor("tester", "test-0"))
+    running = asyncio.create_task(writer.run())
+    for number in range(num):
+        with writer.operation(f"test.{number}"):
+            pass
+    await writer.drain(60)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert writer.num_dropped == 0
+
+
 def test_an_orchestrator_that_is_killed_records_each_thing_once(whole_stack: RunningStack) -> None:
+    asyncio.run(tell(whole_stack, 200))
     pid = whole_stack.kill("orchestrator")
+    asyncio.run(tell(whole_stack, 100))
     whole_stack.isos("serving", "set", MODEL, "--max-attempts", "2")  # answered by the next one
     whole_stack.wait_restarted("orchestrator", pid)
     last = memory_sequence(whole_stack)
@@ -76,8 +93,12 @@ def test_an_orchestrator_that_is_killed_records_each_thing_once(whole_stack: Run
     wait_until(
         lambda: any(each["operation_id"] == f"memory-{last}" for each in records(whole_stack)), 20, "the last record"
     )
+    wait_until(lambda: len(records(whole_stack, "--user", "tester")) >= 600, 20, "all records of the intake")
     found = [(each["operation_id"], each["phase"]) for each in records(whole_stack)]
     assert len(found) == len(set(found))
+    told = [(each["operation"], each["phase"]) for each in records(whole_stack, "--user", "tester")]
+    numbers = [*range(200), *range(100)]
+    assert told == [(f"test.{number}", phase) for number in numbers for phase in ("before", "after")]
     code, report, said = verified(whole_stack)
     assert (code, report["faults"], report["voids"]) == (0, [], []), said
 
