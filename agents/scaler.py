@@ -4,12 +4,12 @@ Consumes ``control.heartbeats``, ``control.load``, ``control.executor-load``, ``
 ``memory.events`` (plans, the pool's policy, its ready replicas); emits ``control.scale-actions`` (key = pool). State: a
 picture of the load (``agents.load_picture``), the policy, the replicas, the action that stands, how long a need lasts.
 
-Rules: without a policy in memory (``scaling/executors``) it holds. With one, the need (``agents.replica_need``) becomes
-an action once it lasts; one action stands at a time, until its supervisor confirms it or ``confirm_us`` are over. After
-one that failed it waits ``retry_us`` more. Where the least is 0, a pool without a row for ``idle_s`` is put to sleep,
-and woken by the first. No data is never zero: while no Router or no executor is heard, or the Scaler itself did not
-listen for a while (a restart, a broker that was away), it holds. A ``hold`` asks for nothing; it is published when its
-reason changes and at least every ``repeat_us``.
+Rules: without a policy in memory (``scaling/executors``) it holds, and loads are not even journaled. With one, the need
+(``agents.replica_need``) becomes an action once it lasts; one action stands at a time, until its supervisor confirms it
+or ``confirm_us`` are over. After one that failed it waits ``retry_us`` more. Where the least is 0, a pool without a row
+for ``idle_s`` is put to sleep, and woken by the first. No data is never zero: while no Router or no executor is heard,
+or the Scaler itself did not listen for a while (a restart, a broker that was away), it holds. A ``hold`` asks for
+nothing; it is published when its reason changes and at least every ``repeat_us``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Params:
 
     After an own silence of ``outage_us`` it listens for ``settle_us``: what was held up meanwhile comes all at once.
     ``confirm_us``: how long an action stands without an answer; ``retry_us``: rest after one that failed.
-    ``most_replicas``: how many there can be, whatever a policy says: as many as there are fast lanes.
+    ``most_replicas``: how many there can be, whatever a policy says: as many as there are fast lanes. ``policy`` takes
+    the place of the one in memory: for ``isos backtest``, which so shows what another one would have done.
     """
 
     picture: PictureParams = field(default_factory=PictureParams)
@@ -54,6 +55,7 @@ class Params:
     confirm_us: int = 60_000_000
     retry_us: int = 30_000_000
     most_replicas: int = MOST_REPLICAS
+    policy: ScalingPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
             if void_reason(state.head, change) is not None:
                 return state, NO_EFFECTS
             state = replace(state, head=MemoryHead(change.sequence, event.answers))
-            return _learn(state, change), NO_EFFECTS
+            return _learn(state, change, event.now_us, params), NO_EFFECTS
         case Tick():
             state = replace(state, picture=load_picture.forget(state.picture, event.now_us, params.picture))
             return _act(state, event.now_us, params)
@@ -125,7 +127,7 @@ def _listen(state: State, now_us: int, params: Params, *, is_tick: bool) -> Stat
     return replace(state, last_us=now_us)
 
 
-def _learn(state: State, change: MemoryEvent) -> State:
+def _learn(state: State, change: MemoryEvent, now_us: int, params: Params) -> State:
     if change.body is None:
         return state
     try:
@@ -134,7 +136,10 @@ def _learn(state: State, change: MemoryEvent) -> State:
             plans = {**state.picture.plans, plan.model: load_picture.plan_of(plan)}
             return replace(state, picture=replace(state.picture, plans=plans))
         if change.key == f"scaling/{POOL}":
-            return replace(state, policy=from_json(ScalingPolicy, change.body, newer=True), said="")
+            policy = from_json(ScalingPolicy, change.body, newer=True)
+            if state.policy is None:  # what was said before it was not listened to
+                state = replace(state, blind_until_us=max(state.blind_until_us, now_us + params.picture.silent_us))
+            return replace(state, policy=policy, said="")
         if change.key == f"replicas/{POOL}":
             return replace(state, replicas=from_json(Replicas, change.body, newer=True).replicas)
     except PoisonRecordError:
@@ -154,9 +159,10 @@ def _confirm(state: State, confirmation: ScaleConfirmation, now_us: int, params:
 
 def _act(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
     live = load_picture.live_executors(state.picture, now_us, params.picture)
-    if state.policy is None:
+    wanted = params.policy or state.policy
+    if wanted is None:
         return _without_policy(state, live, now_us, params)
-    policy = state.policy.within(params.most_replicas)
+    policy = wanted.within(params.most_replicas)
     if state.standing is not None:
         if now_us - state.standing.since_us < params.confirm_us:
             return state, NO_EFFECTS
@@ -245,9 +251,7 @@ def _without_policy(state: State, live: int, now_us: int, params: Params) -> tup
         return state, NO_EFFECTS
     if not live:
         return _hold(state, max(0, state.replicas), "none", "no executor is heard", now_us, params)
-    demand = load_picture.demand_of(state.picture, now_us, params.picture)
-    carried = f"{round(demand.rows_per_s)} rows/s"
-    why = f"{live} executors are heard, {carried}; no policy says how to scale (`isos scaling set`)"
+    why = f"{live} executors are heard; no policy says how to scale (`isos scaling set`)"
     return _hold(state, live, "no policy", why, now_us, params)
 
 
@@ -260,7 +264,8 @@ def scaler(params: Params) -> AgentSpec:
 
     def ignores(state: State, record: Any) -> bool:
         """Whether a record would change nothing: heartbeats of other roles, and most reports of what waits."""
-        return load_picture.tells_nothing(state.picture, record, params.picture)
+        is_load = isinstance(record, RouterLoad | ExecutorLoad)
+        return (is_load and state.policy is None) or load_picture.tells_nothing(state.picture, record, params.picture)
 
     return AgentSpec(
         name="scaler",

@@ -5,8 +5,9 @@ when more executors were needed for ``MORE_US``, or fewer for ``FEWER_US`` with 
 While one executor is enough, as for nearly every model, a plan has no capacity. The forecast counts as far as it is
 ``MOST_GROWTH`` times what is seen: after a step a trend overshoots for a minute.
 
-Rates come from the Routers each second; one in ``SAMPLE_US`` is taken. Times come with every heartbeat; they are taken
-when they are new or differ by more than a quarter, since executors do not profile alike.
+Rates come from the Routers each second; one in ``SAMPLE_US`` is taken, and none of a load that is light. Times come
+with every heartbeat; they are taken when they are new or differ by more than a quarter, since executors do not profile
+alike.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from schemas.telemetry import LoadedModel, RouterLoad
 from streams.lane_class import POOL
 
 SAMPLE_US: Final = 4_500_000
+LIGHT: Final = 0.05
 MORE_US: Final = 30_000_000
 FEWER_US: Final = 120_000_000
 FORGET_US: Final = 60_000_000
@@ -81,11 +83,17 @@ def profiled(sizing: Sizing, loaded: LoadedModel) -> Sizing:
 
 
 def is_sample(sizing: Sizing, load: RouterLoad) -> bool:
-    """Whether a Router's word is taken: a first one, one in ``SAMPLE_US``, and one that ends a load."""
-    known, rows = sizing.seen.get(_sender(load)), _rows(load)
-    if known is None or not known.rows_per_s:
-        return rows > 0
-    return not rows or load.sent_us - known.sent_us >= SAMPLE_US
+    """Whether a Router's word is taken: a first one that counts, one in ``SAMPLE_US``, and one that ends a load."""
+    known = sizing.seen.get(_sender(load))
+    if known is None or _is_light(sizing, known.rows_per_s, known.items_per_s):
+        return not _is_light(sizing, _rows(load), load.items_per_s)
+    return not _rows(load) or load.sent_us - known.sent_us >= SAMPLE_US
+
+
+def _is_light(sizing: Sizing, rows: float, items: float) -> bool:
+    """Whether a load keeps an executor busy for less than ``LIGHT`` of its time, even in batches of one."""
+    slowest_us = max((each.fixed_us + each.per_item_us for each in sizing.profiles.values()), default=0.0)
+    return work_of(rows, items, slowest_us) < LIGHT
 
 
 def loaded(sizing: Sizing, load: RouterLoad, now_us: int) -> Sizing:

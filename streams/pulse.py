@@ -182,8 +182,7 @@ class Pulse:
             window = close()
             if window is not None:
                 await self._send("control.telemetry", window)
-        for topic, record in self._more(time.time_ns() // 1000):
-            await self._send(topic, record)
+        await asyncio.gather(*[self._send(*each) for each in self._more(time.time_ns() // 1000)])
 
     async def _send(self, topic: str, record: Any) -> None:
         key = f"{self._role}-{self._instance}".encode()

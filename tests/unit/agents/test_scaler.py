@@ -16,7 +16,7 @@ from agents.load_picture import PictureParams
 from agents.scaler import SCALER, Params, State, scaler
 from schemas.memory import MemoryEvent
 from schemas.scaling import ScaleConfirmation, ScalingPolicy
-from schemas.telemetry import Heartbeat
+from schemas.telemetry import Heartbeat, RouterLoad
 from streams.canonical import from_json, to_json
 from tests.support.scaler_bench import ITEMS_PER_S, Bench, Pool, S, listening
 
@@ -39,7 +39,7 @@ def test_without_a_policy_it_holds_and_says_how_to_set_one() -> None:
     made = bench(None, executors=2, rate=99.6)
     first = made.said[0]
     assert (first.decision, first.current_replicas, first.target_replicas) == ("hold", 2, 2)
-    assert first.reason == "2 executors are heard, 100 rows/s; no policy says how to scale (`isos scaling set`)."
+    assert first.reason == "2 executors are heard; no policy says how to scale (`isos scaling set`)."
     made.rate = 1e9
     assert [each.decision for each in made.second(125)] == ["hold", "hold"]  # each minute
 
@@ -93,6 +93,14 @@ def test_there_are_never_more_than_lanes() -> None:
     made.rate = 9_999.0
     assert made.steps(20) == []
     assert made.said[-1].reason.endswith(": 17 needed, at most 2 are allowed.")
+
+
+def test_a_first_policy_is_not_acted_on_before_routers_had_time_to_tell() -> None:
+    made = bench(None, rate=3_000.0, executors=1)
+    made.second(20)
+    made.note("scaling/executors", POLICY)
+    assert made.steps(7) == []
+    assert made.steps(1) == [(1, 4)]
 
 
 def test_a_new_policy_moves_what_stands_outside_it() -> None:
@@ -240,6 +248,9 @@ def test_what_tells_nothing_is_not_even_journaled() -> None:
     assert SCALER.ignores is not None
     assert SCALER.ignores(State(), Heartbeat("edge", 0, 1, 1, S, 0))
     assert not SCALER.ignores(State(), Heartbeat("executor", 9, 1, 1, S, 0))
+    load, made = RouterLoad("digits", 5.0, 0, S), bench()
+    assert SCALER.ignores(State(), load)
+    assert not SCALER.ignores(made.state, load)
     one = scaler(Params(PictureParams(first_slow=1)))
     assert one.ignores is not None
     assert one.ignores(State(), Heartbeat("executor", 9, 1, 1, S, 0))
@@ -335,3 +346,13 @@ def test_whatever_comes_it_stays_within_the_policy_and_lowers_only_by_what_it_kn
         made.executors = live
         if made.state.standing is not None and made.now_s >= due_s:
             made.confirm(outcome, None if outcome == "done" else live)
+
+
+def test_a_backtest_s_policy_takes_the_place_of_the_one_in_memory() -> None:
+    lazy = replace(POLICY, target_utilization_percent=95, max_replicas=2)
+    made = bench(rate=300.0, params=Params(policy=lazy))
+    made.rate = 1_500.0
+    assert made.steps(5) == [(1, 2)]
+    alone = bench(None, rate=300.0, params=Params(policy=POLICY))
+    alone.rate = 1_500.0
+    assert alone.steps(5) == [(1, 3)]
