@@ -32,7 +32,9 @@ REVIEWER: Final = "reviewer"
 MOST_OPEN: Final = 64
 MAX_REASON: Final = 500
 MAX_PARKED: Final = 65_536
-"""Characters of a command as JSON: it stands in an event with its evidence, and events have a largest size."""
+"""Bytes of a command as JSON: it stands in an event with its evidence, and events have a largest size."""
+MAX_WAITING: Final = 1 << 20
+"""Characters of all open reviews as JSON: they stand in snapshots, where JSON in JSON is up to four times as long."""
 KEPT_DECISIONS: Final = 256
 SECOND_US: Final = 1_000_000
 REVIEW_ID: Final = re.compile(r"r[1-9][0-9]{0,17}")
@@ -112,6 +114,8 @@ def refused_vote(request: ReviewRequest, vote: ReviewVote, signer: Signer | None
         return Refusal("digest_mismatch", f"{signer.name} voted on something else than what {request.review_id} holds.")
     if vote.decision == "approved" and signer.name == request.author:
         return Refusal("self_approval", f"{signer.name} asked for it and cannot approve it.")
+    if vote.time_us < request.requested_us:  # of an earlier life of memory, whose reviews had the same ids
+        return Refusal("stale_vote", f"{signer.name} voted before {request.review_id} was opened.")
     if now_us >= request.deadline_us:
         return Refusal("approval_expired", f"The deadline of {request.review_id} has passed.")
     return None
@@ -126,10 +130,8 @@ def gated(state: State, command: MemoryCommand, verdict: Verdict, now_us: int) -
         return verdict, NO_EFFECTS
     by_policy = not must_be_signed(state, command)
     refusal = None if by_policy else _refused_author(state, command)
-    if refusal is None and len(to_json(command)) > MAX_PARKED:
-        refusal = Refusal("too_large", f"A command that waits for an approval has up to {MAX_PARKED} characters.")
-    if refusal is None and len(keys_below(state, "review/")) >= MOST_OPEN:
-        refusal = Refusal("too_many_reviews", f"{MOST_OPEN} reviews are open; `isos reviews list` shows them.")
+    if refusal is None and len(to_json(command).encode()) > MAX_PARKED:
+        refusal = Refusal("too_large", f"A command that waits for an approval has up to {MAX_PARKED} bytes.")
     if refusal is not None:
         return refusal, NO_EFFECTS
     request = ReviewRequest(
@@ -142,8 +144,14 @@ def gated(state: State, command: MemoryCommand, verdict: Verdict, now_us: int) -
         requested_us=now_us,
         policy="development" if by_policy else "people",
     )
-    opened = Change("ReviewOpened", f"review/{request.review_id}", to_json(OpenReview(request, command)))
-    return (opened,), (Publish("control.review-requests", request.review_id.encode(), request),)
+    opened = to_json(OpenReview(request, command))
+    waiting = [len(state.values[key].body) for key in keys_below(state, "review/")]
+    if len(waiting) >= MOST_OPEN or sum(waiting) + len(opened) > MAX_WAITING:
+        sentence = f"{len(waiting)} reviews are open, and there is no room for another; `isos reviews list` shows them."
+        return Refusal("too_many_reviews", sentence), NO_EFFECTS
+    return (Change("ReviewOpened", f"review/{request.review_id}", opened),), (
+        Publish("control.review-requests", request.review_id.encode(), request),
+    )
 
 
 def must_be_signed(state: State, command: MemoryCommand) -> bool:
@@ -221,7 +229,8 @@ def outcome(state: State, decision: ReviewDecision, now_us: int, judge: Judge) -
     noting = [Change("DecisionNoted", f"decision/{decision.review_id}", to_json(decision))]
     noted = sorted(keys_below(state, "decision/"), key=lambda key: int(key.partition("/r")[2]))
     noting += [Change("DecisionForgotten", key, None) for key in noted[: max(0, len(noted) + 1 - KEPT_DECISIONS)]]
-    verdict: Verdict = judge(state, review.command)
+    revoked = _refused_author(state, review.command) if review.request.policy == "people" else None
+    verdict: Verdict = revoked or judge(state, review.command)
     if decision.decision != "approved":
         how = "rejected by" if decision.decision == "rejected" else "called expired by"
         sentence = f"{decision.review_id} was {how} {decision.decided_by}: {decision.reason}"
@@ -245,10 +254,14 @@ def _accepted(state: State, decision: ReviewDecision, now_us: int) -> OpenReview
     by_policy = review.request.policy == "development"
     refusal: Refusal | None = None
     if decision.decision == "expired":
-        if now_us < review.request.deadline_us:
+        if decision.decided_by != REVIEWER or decision.signature:
+            refusal = Refusal("bad_signature", f"Who calls {decision.review_id} expired is the {REVIEWER}, unsigned.")
+        elif now_us < review.request.deadline_us:
             refusal = Refusal("not_expired", f"The deadline of {decision.review_id} has not passed.")
     elif decision.decided_by == DEVELOPMENT:
-        if not (by_policy and environment.is_sandbox and environment.development_policy):
+        if decision.decision != "approved":
+            refusal = Refusal("unknown_decision", f"The {DEVELOPMENT} approves, and says nothing else.")
+        elif decision.signature or not (by_policy and environment.is_sandbox and environment.development_policy):
             refusal = Refusal("bad_signature", f"Nobody signed, and {environment.name} has no development policy.")
         elif now_us >= review.request.deadline_us:
             refusal = Refusal("approval_expired", f"The deadline of {decision.review_id} has passed.")

@@ -63,7 +63,9 @@ def propose_plan(state: State, command: MemoryCommand) -> Verdict:
 def _refused_shares(state: State, plan: Plan) -> Refusal | None:
     """Where activations wait for an approval, no plan goes around it."""
     environment = environment_of(state)
-    if environment is None or environment.is_sandbox or "ActivateVersion" not in environment.gated:
+    if environment is None or "ActivateVersion" not in environment.gated:
+        return None
+    if environment.is_sandbox and environment.development_policy:
         return None
     active = from_json(ActiveVersion, state.values[f"active/{plan.model}"].body, newer=True).version
     others = [share.version for share in plan.versions if share.weight_percent and share.version != active]

@@ -204,7 +204,7 @@ def _reject(
     key = f"rejections/{command.command_id}"
     body = to_json(Rejection(command.command_id, refusal.code, refusal.message))
     changes: tuple[Change, ...] = (Change("CommandRejected", key, body),)
-    kept = (*state.rejections, key)
+    kept = (*(each for each in state.rejections if each != key), key)
     if len(kept) > KEPT_REJECTIONS:
         changes = (*changes, Change("RejectionForgotten", kept[0], None))
     state = replace(state, rejections=kept[-KEPT_REJECTIONS:])

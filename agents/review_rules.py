@@ -68,15 +68,21 @@ def set_environment(state: State, command: MemoryCommand) -> Verdict:
 
 
 def declare_environment(state: State, command: MemoryCommand) -> Verdict:
-    """What a stack was started as: set where nothing stands or something weaker; else what stands holds."""
+    """What a stack was started as: set where nothing stands or something weaker; else what stands holds.
+
+    What waited for an approval before waits on.
+    """
     wanted = from_json(Environment, command.body)
-    refusal = _refused_environment(command, wanted)
-    if refusal is not None:
-        return refusal
     standing = environment_of(state)
-    if standing is not None and ENVIRONMENTS.index(wanted.name) <= ENVIRONMENTS.index(standing.name):
-        return ()
-    return (Change("EnvironmentSet", KEY, to_json(wanted)),)
+    if standing is not None:
+        if not _refused_environment(command, wanted) and _rank(wanted) <= _rank(standing):
+            return ()
+        wanted = replace(wanted, gated=tuple(dict.fromkeys((*standing.gated, *wanted.gated))))
+    return _refused_environment(command, wanted) or (Change("EnvironmentSet", KEY, to_json(wanted)),)
+
+
+def _rank(environment: Environment) -> int:
+    return ENVIRONMENTS.index(environment.name)
 
 
 def _refused_environment(command: MemoryCommand, wanted: Environment) -> Refusal | None:

@@ -25,12 +25,16 @@ from schemas.environment import OpenReview, Signer
 from schemas.memory import MemoryEvent
 from schemas.review import Escalation, ReviewDecision, ReviewRequest, ReviewVote
 from streams.agent import NO_EFFECTS, AgentSpec, Effects, Event, Publish, Tick
-from streams.canonical import from_json
+from streams.canonical import digest, from_json, to_json
 from streams.errors import PoisonRecordError
 from streams.memory_view import MemoryHead, void_reason
 
 REMEMBERED: Final = 1_000
 ANSWER_US: Final = 10_000_000
+MOST_OTHERS: Final = 64
+MAX_OTHER: Final = 16_384
+"""Characters of somebody else's request as JSON; all of them stand in a snapshot."""
+MAX_ID: Final = 64
 GRACE_US: Final = 1_000_000
 """How long after its deadline a review is called expired: the Orchestrator's clock must agree."""
 
@@ -56,7 +60,7 @@ def decide(state: State, event: Event, params: Any) -> tuple[State, Effects]:
             state = replace(state, head=MemoryHead(change.sequence, event.answers))
             return _learn(state, change, event.now_us)
         case ReviewRequest() as request if not REVIEW_ID.fullmatch(request.review_id):
-            return take(state, request), NO_EFFECTS
+            return take(state, request, event.now_us)
         case ReviewVote() as vote:
             return _judge(state, vote, event.now_us)
         case Tick():
@@ -64,11 +68,19 @@ def decide(state: State, event: Event, params: Any) -> tuple[State, Effects]:
     return state, NO_EFFECTS
 
 
-def take(state: State, request: ReviewRequest) -> State:
-    """Add a request to the list unless it is known."""
+def take(state: State, request: ReviewRequest, now_us: int) -> tuple[State, Effects]:
+    """Add somebody else's request to the list unless it is known; what there is no room for is told to people."""
     if request.review_id in state.waiting or request.review_id in state.closed:
-        return state
-    return replace(state, waiting={**state.waiting, request.review_id: request})
+        return state, NO_EFFECTS
+    refusal: Refusal | None = None
+    if len(to_json(request)) > MAX_OTHER or len(request.review_id) > MAX_ID:
+        refusal = Refusal("too_large", f"A request has up to {MAX_OTHER} characters, and its id {MAX_ID}.")
+    elif sum(not REVIEW_ID.fullmatch(each) for each in state.waiting) >= MOST_OTHERS:
+        refusal = Refusal("too_many_reviews", f"{MOST_OTHERS} requests of others are open.")
+    if refusal is not None:
+        identity = f"request-{digest(request).hex()[:16]}"
+        return state, (told(identity, NAME, request.review_id, refusal, now_us),)
+    return replace(state, waiting={**state.waiting, request.review_id: request}), NO_EFFECTS
 
 
 def close(state: State, review_id: str) -> State:

@@ -51,8 +51,9 @@ class VoteOutcome:
 def signed_vote(
     review: OpenReview, decision: str, reason: str, who: str, private_key: bytes, time_us: int
 ) -> ReviewVote:
-    """A vote on what memory says is asked."""
+    """A vote on what memory says is asked; this clock may be behind the Orchestrator's, and no vote is earlier."""
     request = review.request
+    time_us = max(time_us, request.requested_us)
     vote = ReviewVote(request.review_id, decision, who, reason, request.subject_digest, time_us)
     return replace(vote, signature=sign(private_key, vote_message(vote)))
 

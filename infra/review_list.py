@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from agents.approval import REVIEW_ID, vote_message, vote_of
-from agents.reviewer import State, open_requests, take
+from agents.reviewer import State, open_requests
 from schemas.review import ReviewDecision, ReviewRequest, Validation
 from streams.memory_view import MemoryView
 from streams.review_view import open_reviews, review_decision, signers
@@ -27,13 +27,13 @@ def review_rows(
     """
     known = {review_id: review.request for review_id, review in open_reviews(view).items()}
     outcome = {decision.review_id: decision for decision in reversed(list(decisions))}
-    state = State(waiting=known)
     for request in requests:
         is_memorys = bool(REVIEW_ID.fullmatch(request.review_id))
         decided = review_decision(view, request.review_id) or outcome.get(request.review_id)
         if not is_memorys or (decided is not None and decided.subject_digest == request.subject_digest):
-            state = take(state, request)
-    return [_row(view, request, outcome.get(request.review_id), now_us) for request in open_requests(state)]
+            known.setdefault(request.review_id, request)
+    found = open_requests(State(waiting=known))
+    return [_row(view, request, outcome.get(request.review_id), now_us) for request in found]
 
 
 def _row(view: MemoryView, request: ReviewRequest, decision: ReviewDecision | None, now_us: int) -> dict[str, Any]:

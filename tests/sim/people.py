@@ -135,9 +135,8 @@ class People:
         request = from_json(OpenReview, view.entries[rng.choice(reviews)].body).request
         signer = rng.choice(("alice", "bob", "mallory"))
         decision = "approved" if rng.random() < 0.8 else "rejected"
-        vote = ReviewVote(
-            request.review_id, decision, signer, "so it is", request.subject_digest, self.world.now_us
-        )  # fmt: skip
+        time_us = max(self.world.now_us, request.requested_us)
+        vote = ReviewVote(request.review_id, decision, signer, "so it is", request.subject_digest, time_us)
         by = signer if rng.random() < 0.9 else "mallory"
         vote = replace(vote, signature=sign(KEYS[by], vote_message(vote)))
         if rng.random() < 0.8:

@@ -52,10 +52,15 @@ def activation(version: str = "v2.0.0", model: str = "digits", command_id: str =
 
 
 def vote(
-    review_id: str, subject_digest: str, name: str = "bob", decision: str = "approved", key: bytes | None = None
+    review_id: str,
+    subject_digest: str,
+    name: str = "bob",
+    decision: str = "approved",
+    key: bytes | None = None,
+    time_us: int = 1_000_000_000,
 ) -> ReviewVote:
-    """A signed vote, by the person's own key or another."""
-    made = ReviewVote(review_id, decision, name, "looks right", subject_digest, 9)
+    """A signed vote, by the person's own key or another, later than what tests ask."""
+    made = ReviewVote(review_id, decision, name, "looks right", subject_digest, time_us)
     return replace(made, signature=sign(key or key_of(name), vote_message(made)))
 
 

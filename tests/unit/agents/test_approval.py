@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.approval import KEPT_DECISIONS, MOST_OPEN, evidence, gated, vote_id, vote_of
-from agents.orchestrator import decide
+from agents.orchestrator import KEPT_REJECTIONS, decide
 from agents.verdict import Change, Refusal, State
 from schemas.environment import Environment, OpenReview
 from schemas.memory import MemoryCommand, MemoryEvent
@@ -19,6 +19,7 @@ from schemas.review import Escalation, ReviewDecision, ReviewRequest
 from streams.agent import Effects
 from streams.canonical import digest, from_json, to_json
 from streams.memory_view import ActiveVersion, Rejection
+from streams.topics import MAX_RECORD_BYTES
 from tests.support.control import SECOND, at, model_version
 from tests.support.signers import (
     PRODUCTION,
@@ -227,6 +228,9 @@ BY_POLICY = replace(EXPIRED, decision="approved", decided_by="development-policy
         (EXPIRED, DEADLINE_US - 1, "not_expired"),
         (BY_POLICY, SECOND, "bad_signature"),
         (replace(EXPIRED, reason="x" * 501), DEADLINE_US, "invalid_reason"),
+        (replace(EXPIRED, decided_by="ann"), DEADLINE_US, "bad_signature"),
+        (replace(EXPIRED, signature="ab" * 64), DEADLINE_US, "bad_signature"),
+        (decision_of(vote(REQUEST.review_id, REQUEST.subject_digest, time_us=SECOND - 1)), SECOND, "stale_vote"),
     ],
 )
 def test_every_refusal_is_an_event_and_told(decision: ReviewDecision, now_us: int, code: str) -> None:
@@ -293,6 +297,46 @@ def test_a_sandbox_approves_by_policy_until_it_is_none_any_more() -> None:
     assert rejected(run(state, decision)[1]).code == "bad_signature"
     by_bob = decision_of(vote(request.review_id, request.subject_digest))
     assert rejected(run(state, by_bob)[1]).code == "environment_changed"
+
+
+@pytest.mark.parametrize("said", ["rejected", "maybe", ""])
+def test_the_development_policy_approves_and_says_nothing_else(said: str) -> None:
+    state, request = asked(production(environment=Environment()), activation())
+    decision = replace(BY_POLICY, review_id=request.review_id, subject_digest=request.subject_digest, decision=said)
+    state, effects = run(state, decision)
+    assert (rejected(effects).code, active(state)) == ("unknown_decision", "v1.0.0")
+
+
+def test_an_author_whose_key_was_revoked_meanwhile_gets_nothing_any_more() -> None:
+    revoked = to_json(replace(signer("ann"), revoked_us=5))
+    command = MemoryCommand("rv", "cli", "RevokeSigner", "signer/ann", -1, revoked, "stolen", (), 5)
+    state, _ = run(REVIEW, command)
+    state, effects = run(state, GOOD_DECISION)
+    assert kinds(effects) == ["DecisionNoted", "CommandRejected", "ReviewApproved"]
+    assert (rejected(effects).code, active(state)) == ("signer_revoked", "v1.0.0")
+
+
+def test_a_refusal_that_comes_again_is_kept_as_long_as_its_last_time() -> None:
+    forged = replace(GOOD_DECISION, signature="")
+    state, effects = run(REVIEW, forged, forged)
+    key = f"rejections/{rejected(effects[:2]).command_id}"
+    others = (replace(forged, reason=f"no {number}") for number in range(KEPT_REJECTIONS - 1))
+    state, _ = run(state, *others)
+    assert (len(state.rejections), len(set(state.rejections)), key in state.values) == (256, 256, True)
+    state, effects = run(state, replace(forged, reason="one more"))
+    assert key not in state.values
+    assert [event.version for event in events(effects) if event.kind == "RejectionForgotten"] == [3]
+
+
+def test_what_waits_fits_a_snapshot() -> None:
+    """The worst there is: reasons of quotes, which double each time they are written as JSON in JSON."""
+    state = production()
+    for number in range(MOST_OPEN):
+        command = replace(activation(command_id=f"a{number}"), reason='"' * 32_000)
+        state, _ = run(state, signed(command, "ann"))
+    assert len(to_json(to_json(state))) < MAX_RECORD_BYTES
+    state, _ = run(state, signed(replace(activation(command_id="wide"), reason="\u20ac" * 60_000), "ann"))
+    assert "rejections/wide" in state.values
 
 
 def test_a_sandbox_may_want_people() -> None:

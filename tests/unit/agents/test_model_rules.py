@@ -50,7 +50,13 @@ def test_a_plan_for_what_is_registered() -> None:
 
 @pytest.mark.parametrize(
     ("environment", "code"),
-    [(PRODUCTION, "not_active"), (replace(PRODUCTION, gated=()), ""), (Environment(), ""), (None, "")],
+    [
+        (PRODUCTION, "not_active"),
+        (Environment(development_policy=False), "not_active"),
+        (replace(PRODUCTION, gated=()), ""),
+        (Environment(), ""),
+        (None, ""),
+    ],
 )
 def test_no_plan_goes_around_an_approval(environment: Environment | None, code: str) -> None:
     values = {**KNOWN.values, "model/digits/v2.0.0": KNOWN.values["model/digits/v1.0.0"]}

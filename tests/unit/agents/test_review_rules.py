@@ -103,6 +103,13 @@ def test_the_environment_has_one_key() -> None:
     assert code(set_environment(State(), replace(environment_command(PRODUCTION), key="env"))) == "invalid_body"
 
 
+def test_a_stricter_start_keeps_what_waits_already() -> None:
+    staging = Environment("staging", ("SetServingPolicy", "ActivateVersion"), False, 60)
+    for wanted in (PRODUCTION, replace(PRODUCTION, gated=())):
+        verdict = declare_environment(state_with(environment=staging), environment_command(wanted))
+        assert verdict == (Change("EnvironmentSet", "environment", to_json(replace(PRODUCTION, gated=staging.gated))),)
+
+
 @pytest.mark.parametrize(
     ("standing", "wanted", "expected"),
     [

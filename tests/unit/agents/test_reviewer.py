@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agents.approval import vote_id
 from agents.orchestrator import decide as orchestrate
-from agents.reviewer import ANSWER_US, GRACE_US, REMEMBERED, State, decide, open_requests
+from agents.reviewer import ANSWER_US, GRACE_US, MAX_OTHER, MOST_OTHERS, REMEMBERED, State, decide, open_requests
 from agents.verdict import State as Memory
 from schemas.environment import Environment
 from schemas.memory import MemoryCommand
@@ -98,6 +98,18 @@ def test_a_request_waits_until_its_deadline() -> None:
         Publish("control.escalations", b"q1", Escalation("q1/expired", "reviewer", "plan/digits", REASON, 100)),
     )
     assert decide(state, at(REQUEST), None) == (state, ())
+
+
+def test_requests_of_others_are_bounded() -> None:
+    state = State()
+    for number in range(MOST_OTHERS):
+        state, effects = decide(state, at(replace(REQUEST, review_id=f"q{number}")), None)
+        assert effects == ()
+    full, effects = decide(state, at(replace(REQUEST, review_id="one-more")), None)
+    assert (full, refusal(effects)) == (state, "too_many_reviews")
+    for large in (replace(REQUEST, evidence="x" * MAX_OTHER), replace(REQUEST, review_id="q" * 65)):
+        empty, effects = decide(State(), at(large), None)
+        assert (empty, refusal(effects)) == (State(), "too_large")
 
 
 def test_nearest_deadline_first() -> None:
