@@ -14,6 +14,7 @@ import pytest
 
 from infra.digits import Digits, prepare, rotated
 from infra.log_reader import LogReader
+from schemas.review import Validation
 from schemas.telemetry import Alert
 from streams.client.client import Client
 from streams.client.request import Request
@@ -115,6 +116,15 @@ async def test_rotated_digits_are_drift_and_upright_ones_are_not(stack: RunningS
         shown = await asyncio.to_thread(stack.isos_json, "models", "drift", "digits", "--seconds", "10")
         assert shown["measures"][0]["drifts"]
         assert shown["num_sampled"] >= 100
+
+        async def looked_at_again() -> list[Validation]:
+            made = [each for each in await traffic.records("control.validations") if each.alert_id == alert.alert_id]
+            return [each for each in made if each.check == "drift_confirmed"]
+
+        (second, *_) = await traffic.ask_until(rotated(images), looked_at_again, "a second look at the drift")
+        assert (second.outcome, second.version) == ("failed", "v1.0.0")
+        assert second.num_samples >= 50
+        assert "of 68 measures of" in second.message
 
         began = time.monotonic()
         await traffic.ask_until(images, resolved, "the end of the drift")
