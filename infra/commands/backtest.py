@@ -126,6 +126,8 @@ def _effect_text(effect: dict[str, Any]) -> str:
     facts = [effect["topic"], effect["key"]]
     if isinstance(record, dict):
         facts += [str(record[name]) for name in ("kind", "decision") if name in record]
+        if "target_replicas" in record:
+            facts.append(f"{record['current_replicas']} -> {record['target_replicas']}")
         facts += ["resolved"] if record.get("resolved") else []
         facts += [str(record["reason"])] if record.get("reason") else []
     return " ".join(facts)

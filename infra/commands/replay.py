@@ -39,8 +39,10 @@ def replay(
 
     Exit code 7 when an agent differs or its journal is broken, 3 for an agent or a journal that does not exist.
     """
+    from infra.routing_replay import NAME as ROUTER
+
     settings = settings_of(ctx)
-    names = chosen(settings, agents or [], every=every)
+    names = chosen(settings, agents or [], every=every, more=(ROUTER,))
     with broker_answers():
         rows, num_unknown = _replay(settings, names, from_start=from_start)
     if output is Output.TABLE:
@@ -56,12 +58,11 @@ def replay(
         raise typer.Exit(7)
 
 
-def chosen(settings: Settings, names: Sequence[str], *, every: bool) -> list[str]:
-    """The agents to look at, each once; exit code 3 for one that there is not, 2 when none is named."""
+def chosen(settings: Settings, names: Sequence[str], *, every: bool, more: Sequence[str] = ()) -> list[str]:
+    """The control agents, or ``more``, to look at, each once; exit code 3 for an unknown one, 2 when none is named."""
     from infra.journals import control_agents
-    from infra.routing_replay import NAME as ROUTER
 
-    known = [*control_agents(settings), ROUTER]
+    known = [*control_agents(settings), *more]
     for name in names:
         if name not in known:
             typer.echo(f"No decisions of an agent {name} are kept; those of {', '.join(known)} are.", err=True)

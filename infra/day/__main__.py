@@ -9,6 +9,7 @@ something is missing. ``KEEP=1`` leaves the stack up.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import sys
@@ -35,6 +36,8 @@ CHECKS: Final = (
     ("audit", "verify"),
 )
 """Commands that must end with 0 when the day is over."""
+OTHER_POLICY: Final = {"policy": {"pool": "executors", "max_replicas": 2, "target_utilization_percent": 90}}
+"""What the Scaler is asked about once more: would it have scaled otherwise?"""
 
 
 def day_settings(settings: Settings) -> Settings:
@@ -89,9 +92,12 @@ async def live(day: Day, console: Console) -> tuple[dict[str, float], str]:
 async def checked(day: Day) -> tuple[str, ...]:
     """Run the checks of the log; what they say against it."""
     wrong: list[str] = []
-    for arguments in CHECKS:
+    policy = day.folder / "other-policy.json"
+    policy.write_text(json.dumps(OTHER_POLICY))
+    backtest = ("backtest", "scaler", "--policy", str(policy), "--from-start", "--limit", "6")
+    for arguments in (*CHECKS, backtest):
         try:
-            await day.isos(*arguments)
+            day.tell((await day.isos(*arguments)).rstrip())
         except DayError as error:
             wrong.append(f"{error}.")
     return tuple(wrong)

@@ -94,8 +94,10 @@ def test_what_is_no_policy(asked: list[Any], tmp_path: Path) -> None:
     assert (code, err.endswith("gone.json cannot be read: No such file or directory.\n")) == (2, True)
     code, _, err = run("reviewer", "--policy", policy(tmp_path, "{}"))
     assert (code, err) == (2, "The reviewer has no parameters, so there is no other policy.\n")
+    code, _, err = run("router", "--policy", policy(tmp_path, "{}"))
+    assert (code, "agent router" in err) == (3, True)
     code, _, err = run("janitor", "--policy", policy(tmp_path, "{}"))
-    assert (code, err.startswith("There is no control agent janitor")) == (3, True)
+    assert (code, err.startswith("No decisions of an agent janitor are kept")) == (3, True)
     assert asked == []
 
 
@@ -106,3 +108,5 @@ def test_effects_in_few_words() -> None:
     assert effects_text([alert, plan]) == "control.alerts a process_silent resolved; control.plans m it has none"
     assert len(effects_text([alert] * 5)) == WIDTH
     assert effects_text([{"topic": "t", "key": "k", "record": None}]) == "t k"
+    step = {"decision": "scale_up", "current_replicas": 1, "target_replicas": 3, "reason": "More."}
+    assert effects_text([{"topic": "s", "key": "p", "record": step}]) == "s p scale_up 1 -> 3 More."
