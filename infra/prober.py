@@ -1,8 +1,9 @@
 """The prober: measures what ``control.validation-requests`` asks for, and writes ``control.observations``.
 
 A job beside the control agents. A few checks at a time, each until its deadline; what waits is bounded. Whatever
-happens to a check is an observation: one that could not be run says why. After a restart it goes on with requests that have no
-observation and still have time. Where several control processes run, each measures, and the first observation counts.
+happens to a check is an observation: one that could not be run says why. After a restart it goes on with requests that
+have no observation and still have time. Where several control processes run, each measures, and the first observation
+counts.
 """
 
 from __future__ import annotations
