@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
@@ -98,6 +98,10 @@ def pack(rows: GoldenRows) -> bytes:
 def unpack(blob: bytes) -> GoldenRows:
     """Rows of a stored set. Raises GoldenDataError for other bytes."""
     try:
+        with ZipFile(io.BytesIO(blob)) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > MAX_GOLDEN_BYTES:
+            raise GoldenDataError(f"the stored set would take {unpacked:,} bytes")
         with np.load(io.BytesIO(blob), allow_pickle=False) as loaded:
             arrays = {name: loaded[name] for name in loaded.files}
     except (ValueError, EOFError, OSError, BadZipFile) as error:
@@ -106,6 +110,8 @@ def unpack(blob: bytes) -> GoldenRows:
     outputs = {name.removeprefix(OUTPUT): array for name, array in arrays.items() if name.startswith(OUTPUT)}
     if not inputs or (LABELS not in arrays and not outputs):
         raise GoldenDataError("the stored set holds no rows with answers")
+    if len({len(array) if array.ndim else -1 for array in arrays.values()}) != 1:
+        raise GoldenDataError("the arrays of the stored set have no common first axis")
     return GoldenRows(inputs, arrays.get(LABELS), outputs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -131,6 +132,21 @@ def test_what_is_too_large_or_damaged_is_refused() -> None:
             unpack(blob)
     with pytest.raises(GoldenDataError, match="no rows with answers"):
         unpack(pack(GoldenRows({"image": IMAGES}, None, {})))
+
+
+def test_a_stored_set_that_is_small_and_takes_much_or_is_uneven_is_refused() -> None:
+    small = io.BytesIO()
+    large: Any = {"input.image": np.zeros(9_000_000, np.uint8), "labels": LABELS}
+    np.savez_compressed(small, **large)
+    assert small.tell() < 20_000
+    with pytest.raises(GoldenDataError, match="the stored set would take 9,000,"):
+        unpack(small.getvalue())
+    for labels in (LABELS[:2], np.int64(3)):
+        uneven = io.BytesIO()
+        arrays: Any = {"input.image": IMAGES, "labels": labels}
+        np.savez(uneven, **arrays)
+        with pytest.raises(GoldenDataError, match="no common first axis"):
+            unpack(uneven.getvalue())
 
 
 def test_the_output_that_labels_are_compared_with() -> None:
