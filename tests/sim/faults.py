@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from streams.terminals import Terminals
+from tests.sim.control_roles import kinds
 from tests.sim.processes import Process
 from tests.sim.profile import FAULTS, OF_DATA
 from tests.sim.redis_double import answers_of
-from tests.sim.roles import kinds
 from tests.sim.world import World
 
 FRAMES = ("inference.admitted", "inference.routed", "inference.retries", "inference.executed")

@@ -7,24 +7,17 @@ until the simulation found it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
 from aiokafka.errors import KafkaError
 
-import agents.approval
-import agents.monitor
-import agents.orchestrator
-import agents.presence
 import agents.retry
-import agents.rollback
 import agents.route
 import agents.router
-import agents.scaler
 import agents.validator
 import executors.outbox
 import executors.retry
@@ -57,7 +50,6 @@ from streams.results import result_batches
 from streams.run_effects import RunEffects
 from streams.run_window import RunWindow
 from streams.terminals import OPEN, SET, Terminals
-from tests.sim.agent_invariants import ALERTED, LISTENED
 from tests.sim.breaker_invariants import KEPT
 from tests.sim.cache_invariants import CACHED
 from tests.sim.control_invariants import CHAIN, COMMITTED, FOLD, JOURNALED
@@ -75,38 +67,11 @@ from tests.sim.invariants import (
     PLANNED,
 )
 from tests.sim.order_invariants import ORDERED
-from tests.sim.profile import ALONE, FOREVER_US
+from tests.sim.planted_control import CONTROL
+from tests.sim.planting import Planted as Planted
+from tests.sim.planting import plant as plant
+from tests.sim.profile import FOREVER_US
 from tests.sim.retry_invariants import RETRIED
-from tests.sim.review_rules import APPROVED, IN_TIME, USED_ONCE
-from tests.sim.rollback_rules import GOOD
-from tests.sim.scale_rules import BOUNDED as BOUNDED_SCALE
-from tests.sim.scale_rules import SEEN
-
-
-@dataclass(frozen=True, slots=True)
-class Planted:
-    """``changed`` stands in for ``name`` of ``owner``; ``rules``: one of them is what the simulation says.
-
-    ``world``: what is set in the profiles of the worlds that it is looked for in; the rest is drawn.
-    """
-
-    owner: Any
-    name: str
-    changed: Callable[..., Any]
-    rules: tuple[str, ...]
-    world: Mapping[str, Any] = field(default_factory=dict)
-
-
-@contextlib.contextmanager
-def plant(bug: Planted) -> Iterator[None]:
-    """The code with a bug."""
-    kept = vars(bug.owner)[bug.name]
-    setattr(bug.owner, bug.name, bug.changed)
-    try:
-        yield
-    finally:
-        setattr(bug.owner, bug.name, kept)
-
 
 _ledger: Any = streams.ledger_log
 _control: Any = streams.control.control_loop
@@ -123,9 +88,6 @@ _drained_us = _Executor.drained_us
 _claim = RequestIds.claim
 _gate = agents.validator._gate
 _feed = Lines.feed
-_outcome = agents.approval.outcome
-_listen = agents.monitor._listen
-_silent = agents.presence.judge
 
 
 def _commits_at_once(topic: str) -> Callable[..., Any]:
@@ -333,57 +295,6 @@ _FAILING: Final = {"passing": 0.8, "request": 0.1, "warm_up": 1_000, "rate_per_s
 _BROKEN: Final = {"breakers": True, "operator": 0.02, "request": 0.1, "warm_up": 1_000}
 
 
-def _sees_enough(*_: Any) -> str:
-    """Nothing keeps the Scaler from acting: who is not heard carries nothing."""
-    return ""
-
-
-def _any_other_version(state: Any, case: Any, active: str, now_us: int) -> Any:
-    del now_us
-    others = [key.rpartition("/")[2] for key in sorted(state.values) if key.startswith(f"model/{case.model}/")]
-    return next((each for each in others if each != active), active)
-
-
-def _takes_it_again(state: Any, decision: Any, *given: Any) -> Any:
-    """A decided review stays open, and that it was decided is not looked at: an approval holds twice."""
-    values = {key: value for key, value in state.values.items() if key != f"decision/{decision.review_id}"}
-    steps, told = _outcome(replace(state, values=values), decision, *given)
-    return (steps[:2] if len(steps) > 1 else steps), told
-
-
-def _never_pauses(state: Any, now_us: int, params: Any, *, is_tick: bool) -> Any:
-    return replace(_listen(state, now_us, params, is_tick=is_tick), listening_us=0)
-
-
-def _forgets_what_it_raised(processes: Any, *times: Any) -> Any:
-    return processes, _silent(processes, *times)[1]
-
-
-def _one_more(before: Any, after: Any, need: Any, policy: Any, current: int, *_: Any) -> int:
-    return current + 1
-
-
-def _trusts_the_reviewer(*_: Any) -> None:
-    """The Orchestrator believes whatever calls itself a decision."""
-
-
-_CALM: Final = {
-    "control": True,
-    "breakers": True,
-    "report": 0.12,
-    "fault": 0.003,
-    "refusal": 0.0,
-    "delivery": 0.3,
-    "max_skew_us": 0,
-    "weights": {"crash": 1.0, "freeze": 1.0, "rebalance": 1.0},
-    "production": False,
-    **ALONE,
-}
-_SCALING: Final = {**_CALM, "focus": "scaling"}
-_REVIEWS: Final = {**_CALM, "focus": "reviews", "production": True}
-_ROLLBACKS: Final = {**_CALM, "focus": "roll-backs"}
-
-
 def _no_row_is_behind(self: KeyLines, progress: Any, row: Any) -> bool:
     return False
 
@@ -482,21 +393,6 @@ PLANTED: Final[dict[str, Planted]] = {
         streams.control.control_loop, "_wait", _loses_cancellations, (DRAINED, COMMITTED)
     ),
     "effects are sent before they are journaled": Planted(Tenure, "round", _sends_before_it_journals, (JOURNALED,)),
-    "replicas are lowered on missing data": Planted(agents.scaler, "_blind", _sees_enough, (SEEN,), _SCALING),
-    "replicas go up for ever": Planted(agents.scaler, "step_of", _one_more, (BOUNDED_SCALE,), _SCALING),
-    "a version that never proved itself is rolled back to": Planted(
-        agents.rollback, "_target", _any_other_version, (GOOD,), _ROLLBACKS
-    ),
-    "an approval is used again": Planted(agents.orchestrator, "outcome", _takes_it_again, (USED_ONCE,), _REVIEWS),
-    "nobody checks who approved": Planted(
-        agents.approval, "refused_vote", _trusts_the_reviewer, (APPROVED, IN_TIME), _REVIEWS
-    ),
-    "the Monitor takes its own pause for the others' silence": Planted(
-        agents.monitor, "_listen", _never_pauses, (LISTENED,), _CALM
-    ),
-    "an alert is raised as long as it stands": Planted(
-        agents.monitor.presence, "judge", _forgets_what_it_raised, (ALERTED,), _CALM
-    ),
     "memory is written again without reading": Planted(
         EventStore,
         "append",
@@ -525,4 +421,5 @@ PLANTED: Final[dict[str, Planted]] = {
     "rows of a key go to the lane of their model": Planted(
         agents.router, "in_order", _as_they_were, (ORDERED,), _ORDERED
     ),
+    **CONTROL,
 }

@@ -8,6 +8,7 @@ import random
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count, islice
 
 import pytest
 
@@ -45,11 +46,17 @@ def world(seed: int, bug: Planted) -> Report:
     return Simulation(seed, profile).run(WORLD_STEPS)
 
 
+def seeds(bug: Planted) -> list[int]:
+    """The worlds that a bug is looked for in: those with a data plane alone, unless it says otherwise."""
+    fit = (seed for seed in count(1) if "control" in bug.world or not Profile.drawn(random.Random(seed)).control)
+    return list(islice(fit, MAX_WORLDS))
+
+
 @pytest.mark.parametrize("name", PLANTED)
 def test_planted_bug_is_found_and_its_seed_replays(name: str) -> None:
     bug = PLANTED[name]
     steps = 0
-    for seed in range(1, MAX_WORLDS + 1):
+    for seed in seeds(bug):
         with plant(bug):
             report = world(seed, bug)
         steps += report.steps

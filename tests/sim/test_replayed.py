@@ -10,7 +10,7 @@ import streams.control.tenure
 from streams.control.journal import restore
 from tests.sim.control_invariants import REPLAYED
 from tests.sim.planted import Planted, plant
-from tests.sim.test_planted_bugs import MAX_WORLDS, quiet, world
+from tests.sim.test_planted_bugs import quiet, seeds, world
 
 pytestmark = [pytest.mark.sim, pytest.mark.timeout(600), pytest.mark.usefixtures(quiet.__name__)]
 
@@ -24,7 +24,7 @@ def _forgets_the_state(spec: Any, codec: Any, entries: Any) -> Any:
 def test_a_state_that_is_not_folded_is_found() -> None:
     module: Any = streams.control.tenure
     bug = Planted(module, "restore", _forgets_the_state, (REPLAYED,))
-    for seed in range(1, MAX_WORLDS + 1):
+    for seed in seeds(bug):
         with plant(bug):
             report = world(seed, bug)
         if report.violation is not None:
