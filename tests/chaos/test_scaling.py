@@ -69,3 +69,22 @@ def test_a_broker_that_stands_still_changes_nothing_and_the_action_goes_on(stack
         scaled(stack, 2, 1)
         run.check()
     assert stack.processes()["executor-0"]["restarts"] == before["executor-0"]["restarts"]
+
+
+def test_a_broker_that_is_away_for_20_s_changes_no_replica_count(stack, tmp_path):
+    """Two executors by what is under way of a slow model, and a policy by which one is ended after 3 s without it."""
+    flags = ("--min-replicas", "1", "--max-replicas", "2", "--upscale-delay-s", "1", "--downscale-delay-s", "3")
+    stack.isos("scaling", "set", *flags, "--cooldown-s", "1", "--target-ongoing-requests", "1")
+    with traffic(stack, tmp_path, chaos_seed(), 160.0, 80.0) as run:
+        wait_until(lambda: executors(stack) == ["executor-0", "executor-1"], 60, "the second executor")
+        pids = {name: stack.pid(name) for name in executors(stack)}
+        run.probe()
+        with run.frozen("broker"):
+            threading.Event().wait(20.0)  # the length of the fault
+            assert {name: stack.pid(name) for name in executors(stack)} == pids
+        run.probe()
+        run.kill("broker")
+        assert {name: stack.pid(name) for name in executors(stack)} == pids
+        assert asked_for(stack.settings) == 2
+        run.check()
+    wait_until(lambda: executors(stack) == ["executor-0"], 90, "the end of the second executor without a load")
