@@ -281,3 +281,17 @@ def test_signed_heads_show_an_end_that_was_replaced_or_cut_off() -> None:
     (fault,) = report.faults
     assert (fault.offset, fault.sequence, report.signed) == (3, 4, 2)
     assert "its hash is not the signed one: it was changed, or one behind sequence 2 and all since" in fault.what
+
+
+def test_a_forged_event_that_follows_by_hash_is_found_by_the_next_signed_head() -> None:
+    """Who knows the last hash writes the next event first; readers take it, and the writer's own is refused."""
+    view = view_of(LOG)
+    forged = MemoryEvent(6, view.last_hash, "x", "planner", "Set", "plan/a", 1, '"forged"', "", (), 1)
+    own = dataclasses.replace(forged, body='"own"')
+    values = [*LOG, CODEC.encode(EVENTS, forged), CODEC.encode(EVENTS, own)]
+    signed = StoredEvent.of(own, values[-1] or b"").value_hash
+    report = check(values, states_of([*LOG, values[-1]]), None, MemoryHead(6, signed))
+    assert (report.faults[0].topic, report.faults[0].offset, report.faults[0].sequence) == (EVENTS, 5, 6)
+    assert "not the signed one" in report.faults[0].what
+    # Where the state was written anew from the forged one, the signed head still says so.
+    assert first_fault(check(values, states_of(values), None, MemoryHead(6, signed))) == (EVENTS, 5)
