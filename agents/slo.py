@@ -13,7 +13,8 @@ window it stays as it is.
 
 A version that became active in place of another is judged by itself, too, for as long as the fast speed's long window:
 there the good rows before it would hide its own. Its windows begin with its activation. An alert names the version to
-blame: this one, or the only one that burns by itself. A version that was rolled back from takes its rows with it.
+blame: this one, or the only one that burns by itself. A version that was rolled back from takes its rows with it. How
+long the first rows of a new one took counts nowhere: they waited while executors loaded it.
 
 State: per model with an SLO, sums per slot and version over the longest window, and which alerts stand.
 """
@@ -93,6 +94,8 @@ def hear(state: Slos, window: Telemetry, event: Event, params: SloParams) -> Slo
         if known is None or _was_under_way(known, part.version, window, params):
             continue
         slot = slot_of(part, known.slo, start_us)
+        if slot is not None and _is_loading(known, part.version, window, params):
+            slot = replace(slot, num_timed=0, num_late=0)
         if slot is not None:
             versions = added(known.versions, part.version, slot, oldest_us)
             state = {**state, part.model: replace(known, versions=versions, cause=event.coordinate)}
@@ -101,6 +104,11 @@ def hear(state: Slos, window: Telemetry, event: Event, params: SloParams) -> Slo
 
 def _was_under_way(known: Judged, version: str, window: Telemetry, params: SloParams) -> bool:
     return version == known.left != "" and window.window_start_us < known.active_us + params.settle_us
+
+
+def _is_loading(known: Judged, version: str, window: Telemetry, params: SloParams) -> bool:
+    is_new = version == known.active and known.active_us > 0
+    return is_new and window.window_start_us < known.active_us + params.loading_us
 
 
 def judge(state: Slos, now_us: int, params: SloParams) -> tuple[Slos, Effects]:

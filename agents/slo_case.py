@@ -29,7 +29,8 @@ class SloParams:
     """``speeds``: fastest first. ``slot_us``: what windows are counted in; they are up to one slot longer.
 
     ``min_rows``, ``min_bad``: with fewer in the long window no alert is raised. ``settle_us``: for so long rows of a
-    version that was rolled back from are not counted, for they were under way.
+    version that was rolled back from are not counted, for they were under way. ``loading_us``: for so long after a
+    version took another's place its times are not counted, for executors load it.
     """
 
     speeds: tuple[Speed, ...] = (
@@ -40,6 +41,7 @@ class SloParams:
     min_rows: int = 50
     min_bad: int = 5
     settle_us: int = 5_000_000
+    loading_us: int = 5_000_000
 
     def first_us(self, now_us: int, span_us: int) -> int:
         """Where the first slot begins that reaches into a window of ``span_us``."""

@@ -348,6 +348,17 @@ def test_few_rows_of_a_new_version_wait_and_good_ones_are_no_alert() -> None:
     assert world.alerts == []
 
 
+def test_a_new_version_may_be_late_while_it_is_loaded_and_not_afterwards() -> None:
+    world = after_good()
+    world.run(5, late=100, version="v2.0.0")
+    assert world.alerts == []
+    world.run(1, late=100, version="v2.0.0")
+    assert [(each.version, each.alert_id.split("/")[2]) for each in world.alerts] == [("v2.0.0", "latency")]
+    world = after_good()
+    world.run(1, late=50, bad=50, version="v2.0.0")  # errors count at once
+    assert [each.alert_id.split("/")[2] for each in world.alerts] == ["errors"]
+
+
 def test_what_was_rolled_back_from_takes_its_rows_with_it() -> None:
     world = after_good(20)
     world.run(2, good=50, bad=50, version="v2.0.0")
