@@ -56,10 +56,10 @@ def test_the_scaler_moves_them_within_its_policy(stack: RunningStack) -> None:
     quick = ("--upscale-delay-s", "0", "--downscale-delay-s", "2", "--cooldown-s", "0")
     document = stack.isos_json("scaling", "set", "--min-replicas", "2", "--max-replicas", "3", *quick)
     assert (document["min_replicas"], document["max_replicas"], document["is_set"]) == (2, 3, True)
-    wait_until(lambda: replicas(stack) == 2, 30, "a second executor")
+    wait_until(lambda: stack.isos_json("scaling", "show")["replicas"] == 2, 60, "a second executor")
     assert executors(stack) == ["executor-0", "executor-1"]
     stack.isos("scaling", "set", "--min-replicas", "1")
-    wait_until(lambda: replicas(stack) == 1, 30, "one executor again")
+    wait_until(lambda: replicas(stack) == 1, 60, "one executor again")
     up, down = [each for each in actions(stack) if each.decision != "hold"][-2:]
     assert (up.decision, up.current_replicas, up.target_replicas) == ("scale_up", 1, 2)
     assert up.reason.endswith("at least 2 stay.")
