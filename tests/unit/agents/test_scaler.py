@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from agents.load_picture import PictureParams
 from agents.scaler import SCALER, Params, State, scaler
+from infra.policy_file import PolicyFileError, with_policy
 from schemas.memory import MemoryEvent
 from schemas.scaling import ScaleConfirmation, ScalingPolicy
 from schemas.telemetry import Heartbeat, RouterLoad
@@ -93,6 +94,18 @@ def test_there_are_never_more_than_lanes() -> None:
     made.rate = 9_999.0
     assert made.steps(20) == []
     assert made.said[-1].reason.endswith(": 17 needed, at most 2 are allowed.")
+
+
+def test_a_backtest_shows_other_replica_counts_under_another_policy() -> None:
+    """A policy file takes the place of what stands in memory; the inputs are those of the other run."""
+    file = {"policy": {"pool": "executors", "max_replicas": 4, "target_utilization_percent": 30}}
+    other = bench(rate=200.0, params=with_policy(Params(), file))
+    made = bench(rate=200.0)
+    made.rate = other.rate = 900.0
+    assert (made.steps(3), other.steps(3)) == ([(1, 2)], [(1, 3)])
+    assert "each is to be busy for 30 %" in other.said[-1].reason
+    with pytest.raises(PolicyFileError, match="policy cannot be"):
+        with_policy(Params(), {"policy": {"pool": "executors", "most": 4}})
 
 
 def test_a_first_policy_is_not_acted_on_before_routers_had_time_to_tell() -> None:
