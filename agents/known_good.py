@@ -3,8 +3,9 @@
 An active version is known as good once it answered ``min_rows`` rows over ``min_us``, at most ``bad_percent`` of them
 ended as ERROR or EXPIRED, the newest news is not older than ``fresh_us``, and no alert stands against its model. An
 alert that stands makes the count begin anew after it. Then the Orchestrator is asked to note it (``MarkVersionGood``);
-unanswered, it is asked again after ``retry_us``. Once for each time that a version becomes active: after a roll-back
-the version proves itself anew.
+unanswered, it is asked again after ``retry_us``. Its first ``loading_us`` prove nothing: while executors load it, its
+SLO does not judge its times (``agents.slo``), and it is not to be known as good before it was judged. Once for each
+time that a version becomes active: after a roll-back the version proves itself anew.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class GoodParams:
     min_us: int = 60_000_000
     bad_percent: int = 5
     fresh_us: int = 5_000_000
+    loading_us: int = 5_000_000
     retry_us: int = 10_000_000
 
 
@@ -91,7 +93,7 @@ def learn(state: Goods, change: MemoryEvent) -> Goods:
     return state
 
 
-def hear(state: Goods, window: Telemetry, event: Event) -> Goods:
+def hear(state: Goods, window: Telemetry, event: Event, params: GoodParams) -> Goods:
     """Count the rows of active versions that are still to prove themselves; the same object where there are none."""
     if window.stage != ANSWERED:
         return state
@@ -102,7 +104,7 @@ def hear(state: Goods, window: Telemetry, event: Event) -> Goods:
         bad = part.num_error + part.num_expired
         if known is None or known.is_marked or part.version != known.version or not part.num_ok + bad:
             continue
-        if window.window_start_us < known.since_us:
+        if window.window_start_us < known.since_us + params.loading_us:
             continue
         heard[part.model] = replace(
             known,

@@ -121,7 +121,7 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
             state = replace(fold_telemetry(state, window), forgeries=forgeries)
             heard = hear(state.breakers, window, event.now_us, params.breaker)
             slos = slo.hear(state.slos, window, event, params.slo)
-            goods = known_good.hear(state.goods, window, event)
+            goods = known_good.hear(state.goods, window, event, params.good)
             state, asked = _move(replace(state, breakers=heard, slos=slos, goods=goods), event.now_us, params)
             return state, (*effects, *asked)
         case VersionStatistics() as told:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ from streams.canonical import digest, from_json, to_json
 from streams.memory_view import ActiveVersion
 from tests.support.control import HERE, SECOND, at
 
-PARAMS = GoodParams(min_rows=100, min_us=10 * SECOND)
+PARAMS = GoodParams(min_rows=100, min_us=10 * SECOND, loading_us=0)
 START_S = 1_000
 NOBODY: frozenset[str] = frozenset()
 
@@ -44,7 +46,7 @@ class World:
             if ok or bad:
                 part = ModelWindow("digits", version, ok + bad, ok, bad, 0, 0, 0, 0)
                 window = Telemetry("validator", 0, (self.second - 1) * SECOND, SECOND, 1, 0, (part,))
-                self.state = hear(self.state, window, at(window, self.second * SECOND))
+                self.state = hear(self.state, window, at(window, self.second * SECOND), PARAMS)
             alerted = frozenset({"digits"}) if troubled else NOBODY
             self.state, made = judge(self.state, alerted, self.second * SECOND, PARAMS)
             self.commands += made
@@ -122,8 +124,18 @@ def test_rows_of_other_versions_stages_and_times_before_do_not_count() -> None:
     part = ModelWindow("digits", "v1.0.0", 50, 50, 0, 0, 0, 0, 0)
     for stage, second in (("executor", world.second), ("validator", START_S - 5)):
         window = Telemetry(stage, 0, second * SECOND, SECOND, 1, 0, (part,))
-        assert hear(world.state, window, at(window, world.second * SECOND)) is world.state
+        assert hear(world.state, window, at(window, world.second * SECOND), PARAMS) is world.state
     assert judge(world.state, NOBODY, world.second * SECOND, PARAMS)[0] is world.state
+
+
+def test_the_first_seconds_prove_nothing() -> None:
+    world = World()
+    params = replace(PARAMS, loading_us=5 * SECOND)
+    part = ModelWindow("digits", "v1.0.0", 50, 50, 0, 0, 0, 0, 0)
+    for after_s, counts in ((0, False), (4, False), (5, True)):
+        window = Telemetry("validator", 0, (START_S + after_s) * SECOND, SECOND, 1, 0, (part,))
+        heard = hear(world.state, window, at(window, (START_S + after_s + 1) * SECOND), params)
+        assert (heard is not world.state) == counts
 
 
 def test_what_memory_cannot_say_changes_nothing() -> None:

@@ -284,7 +284,7 @@ def test_a_version_that_served_well_is_asked_to_be_known_as_good_unless_its_brea
             opened = replace(opened, prev_hash=state.breakers.head.last_hash)
             state, _ = decide(state, at(opened, 2 * SECOND, answers=b"3"), PARAMS)
         commands: list[str] = []
-        for second in range(3, 75):
+        for second in range(3, 80):
             state, _ = decide(state, at(served(second), second * SECOND), PARAMS)
             state, effects = decide(state, tick(second * SECOND), PARAMS)
             commands += [each.record.kind for each in effects if each.topic == "memory.commands"]
@@ -315,18 +315,18 @@ def test_a_new_bad_version_is_blamed_and_gives_way_to_the_good_one() -> None:
     tell(register(model_version()), 1)
     tell(register(model_version(version="v2.0.0", digest="cd" * 32), "r2"), 1)
     tell(MemoryCommand("s", "cli", "SetServingPolicy", "serving/digits", 0, to_json(SERVED), "", (), 1), 1)
-    for second in range(2, 66):
+    for second in range(2, 70):
         hear(at(served(second), second * SECOND), second)
         hear(tick(second * SECOND), second)
     assert kinds.count("VersionMarkedGood") == 1
     active = to_json(ActiveVersion("digits", "v2.0.0"))
-    tell(MemoryCommand("a", "cli", "ActivateVersion", "active/digits", -1, active, "", (), 1), 66)
+    tell(MemoryCommand("a", "cli", "ActivateVersion", "active/digits", -1, active, "", (), 1), 70)
     kinds.clear()
-    hear(at(served(67, "v2.0.0", 30), 67 * SECOND), 67)
-    hear(tick(67 * SECOND), 67)
+    hear(at(served(71, "v2.0.0", 30), 71 * SECOND), 71)
+    hear(tick(71 * SECOND), 71)
     assert kinds == ["IncidentRaised", "VersionRolledBack", "RollbackStarted", "IncidentRaised"]
     kinds.clear()
-    for second in range(68, 132):
+    for second in range(72, 140):
         hear(at(served(second), second * SECOND), second)
         hear(tick(second * SECOND), second)
     assert kinds == ["IncidentResolved", "VersionMarkedGood", "RollbackVerified", "IncidentResolved"]
