@@ -5,7 +5,6 @@ The order of reading matters, for the logs go on meanwhile: the keys first, then
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -13,9 +12,9 @@ from typing import Any, Final
 from aiokafka import TopicPartition
 
 from schemas.audit import AuditEntry
-from streams.audit_chain import LOG, memory_anchor
+from streams.audit_chain import LOG, memory_anchor, signs_before
 from streams.audit_check import AuditCheck, AuditReport
-from streams.audit_facts import SIGNER_KEY
+from streams.audit_facts import EventFold
 from streams.codec import Codec
 from streams.connection import Connection
 from streams.errors import PoisonRecordError
@@ -23,13 +22,14 @@ from streams.link_check import Anchor
 from streams.log_scan import LogScan
 from streams.marker_fetch import Marker
 from streams.registry.schema_log import read_schema_ids
-from streams.signing import is_public_key
 from streams.topics import full_name
 
 EVENTS: Final = "memory.events"
 LOG_PLACE: Final = TopicPartition(full_name(LOG), 0)
 EVENTS_PLACE: Final = TopicPartition(full_name(EVENTS), 0)
 
+REACH: Final = 1_000
+"""Offsets in which a signed head is looked for; one comes after at most 200 entries."""
 Progress = Callable[[str, int, int], None]
 OnEntry = Callable[[int, AuditEntry], None]
 
@@ -52,11 +52,43 @@ async def read_entries(connection: Connection, since_us: int, on_entry: OnEntry,
     codec = Codec(await read_schema_ids(connection))
     async with LogScan(connection) as scan:
         first, end = await scan.bounds(LOG_PLACE)
+        since = first
         if since_us:
             found = await scan.at_time(LOG_PLACE, since_us // 1000)
-            first = end if found is None else max(first, found)
-        check = AuditCheck(partial(codec.decode, LOG), (), first, on_entry=on_entry)
+            since = end if found is None else max(first, found)
+            first = await _head_before(scan, codec, first, since)
+
+        def hand_over(offset: int, entry: AuditEntry) -> None:
+            if offset >= since:
+                on_entry(offset, entry)
+
+        check = AuditCheck(partial(codec.decode, LOG), (), first, on_entry=hand_over)
         await _scan(scan, check, first, end, progress)
+
+
+async def _head_before(scan: LogScan, codec: Codec, first: int, since: int) -> int:
+    """Offset of a signed head before ``since``, from where the chain can be followed; ``first`` where none is near.
+
+    Any other entry may be a stranger's. Raises RetriableError.
+    """
+    reach = max(first, since - REACH)
+    if reach == first:
+        return first
+    keys = await public_keys(scan, codec)
+    best: tuple[int, int] | None = None
+
+    def take(record: Any) -> bool:
+        nonlocal best
+        try:
+            entry = codec.decode(LOG, record.value)
+        except PoisonRecordError:
+            return True
+        if signs_before(entry, keys) and (best is None or entry.sequence > best[0]):  # equal ones are copies
+            best = entry.sequence, record.offset
+        return True
+
+    await scan.scan(LOG_PLACE, reach, since, take)
+    return first if best is None else best[1]
 
 
 async def signed_memory_heads(connection: Connection) -> tuple[Anchor, ...]:
@@ -83,27 +115,15 @@ async def signed_memory_heads(connection: Connection) -> tuple[Anchor, ...]:
 async def public_keys(scan: LogScan, codec: Codec) -> list[str]:
     """Every public key that memory ever had for the signer of the audit log. Raises RetriableError."""
     first, end = await scan.bounds(EVENTS_PLACE)
-    found: list[str] = []
+    fold = EventFold(partial(codec.decode, EVENTS))  # by the chain: anybody's record may have that key
 
     def take(record: Any) -> bool:
-        if not isinstance(record, Marker) and record.key == SIGNER_KEY.encode():
-            key = _public_key(codec, record.value)
-            if key and key not in found:
-                found.append(key)
+        if not isinstance(record, Marker):
+            fold.learn(record.value)
         return True
 
     await scan.scan(EVENTS_PLACE, first, end, take)
-    return found
-
-
-def _public_key(codec: Codec, value: bytes | None) -> str:
-    """The public key in an event of memory; empty where there is none."""
-    try:
-        body = json.loads(codec.decode(EVENTS, value).body or "{}")
-    except (PoisonRecordError, ValueError):
-        return ""
-    key = body.get("public_key") if isinstance(body, dict) else None
-    return key if isinstance(key, str) and is_public_key(key) else ""
+    return fold.public_keys
 
 
 async def _scan(scan: LogScan, check: AuditCheck, first: int, end: int, progress: Progress) -> None:

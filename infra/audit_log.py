@@ -51,6 +51,8 @@ READ_S: Final = 600.0
 SEND_S: Final = 10.0
 MAX_WAITING: Final = 5_000
 RENEW_S: Final = 86_400.0
+MAX_INTAKE_BYTES: Final = 262_144
+"""A record that is larger is none of ours; the log has to be able to hold it."""
 FIRST_EVENTS: Final = 10_000
 """An audit log that begins beside an old memory begins with so many of its last offsets."""
 
@@ -138,9 +140,11 @@ class AuditLog:
 
     async def _record_what_waits(self, store: AuditStore) -> None:
         self._wake.clear()
+        await self._sign(store)  # before anything else: a job that was killed may have left as much as goes unsigned
         files = await asyncio.to_thread(spooled, self._settings)
         await store.append([Draft(SPOOL, -1, each.record) for each in files], _now_us())
         await asyncio.to_thread(remove, files)
+        await self._sign(store)
         while self._waiting:
             batch = [self._waiting[at] for at in range(min(HEAD_EVERY, len(self._waiting)))]
             await store.append(batch, _now_us())
@@ -167,17 +171,21 @@ class AuditLog:
     # What comes in.
 
     async def _first_event(self, offset: int, sequence: int) -> int:
+        _, end = await self._partitions.bounds(full_name(EVENTS), 0)
+        if offset > end:
+            log.error("memory.events ends at %d, and %d is recorded: it is another topic now", end, offset)
+            return 0
         if sequence:
             return offset
-        _, end = await self._partitions.bounds(full_name(EVENTS), 0)
         return max(0, end - FIRST_EVENTS)
 
     async def _watch_memory(self, fold: EventFold, wanted: int) -> PartitionWatch:
         def take(batch: Sequence[LogRecord]) -> None:
             for record in batch:
-                drafts = fold.take(record.offset, record.value, _now_us())
                 if record.offset >= wanted:
-                    self._waiting.extend(drafts)
+                    self._waiting.extend(fold.take(record.offset, record.value, _now_us()))
+                else:
+                    fold.learn(record.value)
             self._wake.set()
 
         async def learn(batch: Sequence[LogRecord]) -> None:
@@ -208,6 +216,8 @@ class AuditLog:
 
     def _of_intake(self, fold: EventFold, record: LogRecord) -> Draft:
         try:
+            if len(record.value or b"") > MAX_INTAKE_BYTES:
+                raise PoisonRecordError("garbage", f"it is larger than {MAX_INTAKE_BYTES} bytes")
             said = self._schemas.codec.decode(TOPIC, record.value)
         except PoisonRecordError as error:
             said = unreadable(environment_name(fold.view), record.offset, error.message, _now_us())

@@ -22,8 +22,8 @@ from streams.errors import PoisonRecordError
 log = logging.getLogger(__name__)
 
 FOLDER: Final = "audit-spool"
-MAX_BYTES: Final = 65_536
-MAX_FILES: Final = 1_000
+MAX_BYTES: Final = 262_144
+MAX_FILES: Final = 100
 MAX_SPOOLED: Final = 10_000
 
 
@@ -50,13 +50,17 @@ def spool(settings: Settings, record: AuditRecord) -> None:
 
 def spooled(settings: Settings) -> list[Spooled]:
     """Records that wait, oldest first, at most ``MAX_FILES``; what is none is set aside under another name."""
+    from streams.codec import encode_body
+
     found: list[Spooled] = []
     for path in sorted((settings.data_dir / FOLDER).glob("*.json"))[:MAX_FILES]:
         try:
             if path.stat().st_size > MAX_BYTES:
                 raise PoisonRecordError("garbage", f"it is larger than {MAX_BYTES} bytes")
-            found.append(Spooled(path, from_json(AuditRecord, path.read_text(encoding="utf-8"), newer=True)))
-        except (PoisonRecordError, UnicodeDecodeError) as error:
+            record = from_json(AuditRecord, path.read_text(encoding="utf-8"), newer=True)
+            encode_body(AuditRecord.__name__, record)  # JSON has texts and numbers that the log cannot hold
+            found.append(Spooled(path, record))
+        except (PoisonRecordError, ValueError, OverflowError) as error:
             log.error("%s is no audit record and is set aside: %s", path, error)
             with contextlib.suppress(OSError):
                 path.rename(path.with_suffix(".unreadable"))

@@ -64,6 +64,10 @@ class CommandAudit:
 
     async def tell(self, records: Sequence[AuditRecord]) -> None:
         """Send records with a connection of their own; what nobody takes is spooled."""
+        if not self.told:  # nobody waits twice
+            for record in records:
+                self._spool(record)
+            return
         connection = Connection(self._settings.bootstrap)
         client: Any = producer(connection, enable_idempotence=True)
         try:

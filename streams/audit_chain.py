@@ -143,6 +143,13 @@ def is_signed(head: AuditHead, public_keys: Iterable[str]) -> bool:
     return any(head.key_id == key_id(each) and verify(each, _statement(head), head.signature) for each in public_keys)
 
 
+def signs_before(entry: AuditEntry, public_keys: Iterable[str]) -> bool:
+    """Whether an entry is a head that is signed with one of the keys for the entry which its link names."""
+    head = entry.head
+    is_own = head is not None and (head.sequence, head.hash) == (entry.sequence - 1, entry.prev_hash)
+    return head is not None and is_own and is_signed(head, public_keys)
+
+
 def memory_anchor(entry: AuditEntry, public_keys: Sequence[str]) -> Anchor | None:
     """The head of memory that an entry signs for; None where it signs for none, or not with these keys."""
     head = entry.head

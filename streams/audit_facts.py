@@ -82,6 +82,15 @@ class EventFold:
             return ()
         return Draft(MEMORY, offset, records[0], more=True), Draft(MEMORY, offset, records[1])
 
+    def learn(self, value: bytes | None) -> None:
+        """Take a record that is recorded already."""
+        try:
+            event = self._decode(value)
+        except PoisonRecordError:
+            return
+        if void_reason(self.head, event) is None:
+            self._enter(event, value)
+
     def _enter(self, event: MemoryEvent, value: bytes | None) -> None:
         self.head = MemoryHead(event.sequence, value_hash(value))
         if event.body is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -16,6 +16,8 @@ REFUSED: Final = "refused"
 FAILED: Final = "failed"
 UNKNOWN: Final = "unknown"
 MAX_TEXT: Final = 2_000
+MAX_NAME: Final = 300
+MAX_NAMES: Final = 100
 REFUSING: Final = (3, 4)
 """Exit codes of errors that say: it was asked, and it was not done."""
 OPEN: Final = (0, 5)
@@ -73,7 +75,7 @@ class Operation:
 
     def ends(self, outcome: str, detail: str = "") -> None:
         """Note that it does not end well: refused, failed or unknown, and why."""
-        self.outcome, self.error_detail = outcome, detail[:MAX_TEXT]
+        self.outcome, self.error_detail = outcome, detail
 
     def ends_by(self, error: BaseException) -> None:
         """Note the error that ends it."""
@@ -83,22 +85,22 @@ class Operation:
         """The first record: what is about to be done."""
         actor, facts = self.actor, self.facts
         return AuditRecord(
-            operation_id=self.operation_id,
+            operation_id=_text(self.operation_id),
             phase="before",
             timestamp_us=self.begun_us,
-            user=actor.user,
-            change_ticket=actor.change_ticket,
-            environment=actor.environment,
-            operation=self.name,
-            model_name=facts.model_name,
-            model_version=facts.model_version,
-            previous_version=facts.previous_version,
+            user=_text(actor.user),
+            change_ticket=_text(actor.change_ticket),
+            environment=_text(actor.environment),
+            operation=_text(self.name),
+            model_name=_text(facts.model_name),
+            model_version=_text(facts.model_version),
+            previous_version=_text(facts.previous_version),
             deployment_strategy=facts.deployment_strategy,
-            resources=facts.resources,
-            command=actor.command[:MAX_TEXT],
+            resources=_names(facts.resources),
+            command=_text(actor.command, MAX_TEXT),
             rollback_available=facts.rollback_available,
-            source=actor.source,
-            command_id=facts.command_id,
+            source=_text(actor.source),
+            command_id=_text(facts.command_id),
         )
 
     def after(self, now_us: int) -> AuditRecord:
@@ -108,10 +110,10 @@ class Operation:
             phase="after",
             timestamp_us=now_us,
             outcome=self.outcome,
-            resources_affected=tuple(self._affected),
+            resources_affected=_names(self._affected),
             duration_seconds=max(0, now_us - self.begun_us) / 1e6,
             performance_metrics=tuple(self._metrics),
-            error_detail=self.error_detail,
+            error_detail=_text(self.error_detail, MAX_TEXT),
         )
 
 
@@ -123,6 +125,17 @@ Audited = Callable[[str, Facts], AbstractContextManager[Operation]]
 def unaudited(name: str, facts: Facts = NO_FACTS) -> Iterator[Operation]:
     """Stand around what nobody records; tests and tools without an audit log use it."""
     yield Operation(Actor("", ""), name, "", 0, facts)
+
+
+def _text(text: str, most: int = MAX_NAME) -> str:
+    """Text that every encoding takes, of bounded length; a command line may hold bytes that are none."""
+    return text[:most].encode("utf-8", "replace").decode()
+
+
+def _names(names: Sequence[str]) -> tuple[str, ...]:
+    """As many names as a record holds, and how many there are more."""
+    more = len(names) - MAX_NAMES
+    return (*(_text(name) for name in names[:MAX_NAMES]), *([f"and {more} more"] if more > 0 else []))
 
 
 def outcome_of(error: BaseException) -> tuple[str, str]:

@@ -3,7 +3,8 @@
 Each entry says how far intake and memory are recorded, so opening reads the end of the log and goes on behind it: a
 record of either stands in the chain exactly once, whatever was killed in between, and no group's offsets matter.
 Records of a spool have no offset; those, and ones that a writer sent twice, are known by operation and phase among the
-last ``REMEMBERED``.
+last ``REMEMBERED``. Memory's own are known apart, by their time too: nobody's word stands in for them, and a memory
+that was made anew counts from 1 again.
 
 The chain is found from the newest head that our key signed, so what somebody else wrote at the end leads nowhere. A log
 without such a head is followed from its first record on. After a failed write the store is opened anew.
@@ -17,8 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from schemas.audit import AuditEntry, AuditHead
-from streams.audit_chain import LOG, AuditPoint, Draft, advance, drafted, headed, value_hash
+from schemas.audit import AuditEntry, AuditHead, AuditRecord
+from streams.audit_chain import LOG, MEMORY, OWN, AuditPoint, Draft, advance, drafted, headed, value_hash
 from streams.control.journal import RecordCodec
 from streams.errors import InvariantError, PoisonRecordError
 from streams.memory_view import void_reason
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 REMEMBERED: Final = 2_000
 KEY: Final = b"ml-serving"
+Name = tuple[str, str, str, int]
+"""By what a record is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class AuditStore:
         self._is_ours = is_ours
         self._topic = topic
         self._writer: LogWriter | None = None
-        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._known: OrderedDict[Name, None] = OrderedDict()
 
     async def open(self) -> AuditPoint:
         """Claim, then read the end; returns where the chain stands. Raises RetriableError."""
@@ -80,7 +83,7 @@ class AuditStore:
         point, entries = self.point, list[tuple[AuditEntry, bytes]]()
         named = set(self._known)
         for draft in drafts:
-            name = (draft.record.operation_id, draft.record.phase)
+            name = _name(draft.origin, draft.record)
             if name not in named:
                 named.add(name)
                 entry = drafted(point, draft, now_us)
@@ -114,7 +117,7 @@ class AuditStore:
 
     def _remember(self, entry: AuditEntry) -> None:
         if entry.record is not None:
-            self._known[entry.record.operation_id, entry.record.phase] = None
+            self._known[_name(entry.origin, entry.record)] = None
             if len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
 
@@ -144,6 +147,11 @@ class AuditStore:
             log.error(
                 "%d records at the end of the audit log are not of its chain; `isos audit verify`", self.strangers
             )
+
+
+def _name(origin: str, record: AuditRecord) -> Name:
+    whose = origin if origin in (MEMORY, OWN) else ""
+    return whose, record.operation_id, record.phase, record.timestamp_us if origin == MEMORY else 0
 
 
 def _newest_head(stored: Sequence[Stored], is_ours: Callable[[AuditHead], bool]) -> int | None:

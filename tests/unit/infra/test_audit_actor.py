@@ -20,6 +20,15 @@ def settings(tmp_path: Path) -> Settings:
     return load_settings(data_dir=tmp_path, change_ticket="CHG-9")
 
 
+def test_arguments_that_are_no_text_are_left_to_the_spool_too(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["isos", "up", "--set", "user=\udcff"])
+    with audited_here(settings, "stack.up"):
+        pass
+    assert [each.record.command for each in spooled(settings)] == ["isos up --set 'user=?'"] * 2
+
+
 def test_a_person_is_the_setting_or_the_account(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["isos", "models", "activate", "digits", "v2.0.0"])
     monkeypatch.setattr(getpass, "getuser", lambda: "alice")

@@ -13,10 +13,13 @@ from infra import audit_check
 from infra.audit_check import EVENTS_PLACE, LOG_PLACE, check_audit, read_entries, signed_memory_heads
 from schemas.environment import Signer
 from schemas.memory import MemoryEvent
+from streams.audit_chain import value_hash
 from streams.canonical import to_json
 from streams.connection import Connection
 from streams.link_check import SIGNED, Anchor
 from streams.marker_fetch import Marker
+from streams.memory_view import MemoryHead
+from streams.signing import public_key_of
 from tests.support.audit import CODEC, KEYS, MEMORY, AuditValues, T, audit_log
 
 NOWHERE = Connection("127.0.0.1:1")
@@ -24,12 +27,24 @@ LOG = audit_log(8, every=4)
 NOW = T + 9_000_000
 
 
-def signer(body: str | None) -> bytes:
-    key = "signer/orchestrator"
-    return CODEC.encode("memory.events", MemoryEvent(1, bytes(32), "c", "x", "Set", key, 1, body, "", (), T))
+def memory(*bodies: str | None, head: MemoryHead = MemoryHead()) -> list[bytes]:  # noqa: B008 - frozen
+    """A chain of events behind ``head``, each of which sets the audit log's signer."""
+    made: list[bytes] = []
+    for body in bodies:
+        event = MemoryEvent(
+            *(head.sequence + 1, head.last_hash, "c", "x", "Set", "signer/orchestrator", 1, body, "", (), T)
+        )
+        made.append(CODEC.encode("memory.events", event))
+        head = MemoryHead(event.sequence, value_hash(made[-1]))
+    return made
 
 
-KEY = signer(to_json(Signer("orchestrator", KEYS[0], "process")))
+def said(key: str) -> str:
+    return to_json(Signer("orchestrator", key, "process"))
+
+
+KEY = memory(said(KEYS[0]))[0]
+OTHER = public_key_of(b"\x05" * 32)
 
 
 def records(values: AuditValues, key: bytes = b"k") -> list[Any]:
@@ -96,7 +111,8 @@ def ignore(what: str, reached: int, end: int) -> None:
 
 
 async def test_a_whole_log_with_the_key_of_memory(scan: Any) -> None:
-    made = scan(LOG.values, b"?", signer(None), signer('{"public_key":"none"}'), signer("[]"), KEY, KEY)
+    bodies = memory(None, '{"public_key":"none"}', "[]", "?", said(KEYS[0]), said(KEYS[0]))
+    made = scan(LOG.values, b"?", *bodies)
     report, keys = await check_audit(NOWHERE, [Anchor(LOG.point.head)], NOW, ignore)
     assert (report.faults, report.voids, report.num_markers, report.signed) == ((), (), 1, 7)
     assert (keys, made.markers) == (KEYS, True)
@@ -107,6 +123,27 @@ async def test_without_a_key_in_memory_no_head_counts(scan: Any) -> None:
     report, keys = await check_audit(NOWHERE, (), NOW, ignore)
     assert (keys, report.signed, len(report.faults)) == ((), 0, 2)
     assert await signed_memory_heads(NOWHERE) == ()
+
+
+async def test_the_key_of_a_forged_event_counts_for_nothing(scan: Any) -> None:
+    """Whoever can write to the topic of memory, but not into its chain, has no key to sign an audit log with."""
+    for forged in (memory(said(OTHER)), memory(said(OTHER), head=MemoryHead(1, b"\x01" * 32))):
+        scan(audit_log(8, every=4, seed=b"\x05" * 32).values, KEY, *forged)
+        report, keys = await check_audit(NOWHERE, (), NOW, ignore)
+        assert (keys, report.signed, len(report.faults)) == (KEYS, 0, 2)
+
+
+@pytest.mark.parametrize("reach", [3, 1_000])
+@pytest.mark.parametrize("stranger", [audit_log(12, seed=b"\x05" * 32).values[11], LOG.values[3], b"?"])
+async def test_what_a_stranger_wrote_is_no_beginning_of_a_list(
+    scan: Any, stranger: bytes, reach: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``--since`` begins with a stranger's record, which could be read as the first of the log."""
+    monkeypatch.setattr(audit_check, "REACH", reach)
+    scan([*LOG.values[:5], stranger, *LOG.values[5:]], KEY)
+    found: list[int] = []
+    await read_entries(NOWHERE, T + 6_000_000, lambda offset, entry: found.append(entry.sequence), ignore)
+    assert found == [6, 7, 8]
 
 
 async def test_the_heads_of_memory_that_are_signed_for(scan: Any) -> None:

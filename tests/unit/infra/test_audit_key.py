@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from infra.audit_key import audit_key, note_head, noted_head
+from infra.audit_key import audit_key, note_head, noted_head, public_key_here
 from infra.settings import Settings, StartError, load_settings
 from streams.memory_view import MemoryHead
+from streams.signing import public_key_of
 
 
 @pytest.fixture
@@ -37,6 +38,21 @@ def test_what_is_no_key_is_a_sentence(settings: Settings) -> None:
     path.mkdir()
     with pytest.raises(StartError, match="cannot be had"):
         audit_key(settings)
+
+
+def test_an_auditor_who_may_not_read_the_key_goes_on_without_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert public_key_here(settings) == ""
+    assert public_key_here(settings) == ""  # and made none
+    seed = audit_key(settings)
+    assert public_key_here(settings) == public_key_of(seed)
+
+    def refused(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    assert public_key_here(settings) == ""
 
 
 def test_the_newest_head_is_noted(settings: Settings) -> None:

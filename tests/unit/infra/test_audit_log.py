@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,15 @@ from infra.settings import Settings, load_settings
 from schemas.audit import AuditEntry
 from schemas.environment import Signer
 from schemas.memory import MemoryCommand, MemoryEvent
-from streams.audit_chain import LOG
+from streams.audit_chain import LOG, Draft
 from streams.audit_check import AuditCheck, AuditReport
 from streams.canonical import from_json, to_json
 from streams.connection import Connection
+from streams.control.audit_store import AuditStore
 from streams.memory_view import ActiveVersion, MemoryHead, StoredEvent
 from streams.partition_log import LogRecord
 from streams.signing import public_key_of
-from streams.topics import full_name
+from streams.topics import MAX_RECORD_BYTES, full_name
 from tests.support.audit import CODEC, DECODE, T, record
 from tests.support.partitions import MemoryPartitions
 
@@ -111,10 +113,10 @@ class World:
         for number in numbers:
             self.partitions.log.append(INTAKE, 0, None, CODEC.encode("audit.intake", record(number)))
 
-    def change(self, kind: str, key: str, body: str) -> None:
+    def change(self, kind: str, key: str, body: str, time_us: int = T) -> None:
         head = self.loop.memory_head
         event = MemoryEvent(
-            *(head.sequence + 1, head.last_hash, f"c{head.sequence}", "cli", kind, key, 1, body, "why", (), T)
+            *(head.sequence + 1, head.last_hash, f"c{head.sequence}", "cli", kind, key, 1, body, "why", (), time_us)
         )
         value = CODEC.encode("memory.events", event)
         self.partitions.log.append(EVENTS, 0, None, value)
@@ -235,6 +237,57 @@ async def test_an_end_that_was_cut_off_is_recorded_before_the_note_is_written_ov
     assert (cut.outcome, "99:0909" in cut.error_detail) == ("failed", True)
     noted: Any = noted_head(world.settings)
     assert noted.sequence == entries[-1].sequence
+
+
+async def test_a_memory_that_is_another_one_now_is_recorded_from_its_beginning(world: World) -> None:
+    for number in range(4):
+        world.change("IncidentRaised", f"incident/{number}", "{}")
+    await world.until(lambda entries: len(named(entries)) == 8)
+    world.partitions.log._partitions[EVENTS, 0].records.clear()
+    world.loop.memory_head = MemoryHead()
+    world.change("IncidentRaised", "incident/again", "[]", T + 9)
+    entries = await world.until(lambda entries: len(named(entries)) == 10)
+    assert named(entries)[-2:] == [("memory-1", "before"), ("memory-1", "after")]
+
+
+async def test_nobody_takes_the_place_of_a_record_of_memory(world: World) -> None:
+    """Whoever can write to the intake knows how the Orchestrator's records are called."""
+    for phase in ("before", "after"):
+        forged = replace(record(1, phase), operation_id="memory-1", timestamp_us=T)
+        world.partitions.log.append(INTAKE, 0, None, CODEC.encode("audit.intake", forged))
+    await world.until(lambda entries: len(named(entries)) == 2)
+    world.change("VersionActivated", "active/digits", to_json(ActiveVersion("digits", "v1.0.0")))
+    entries = await world.until(lambda entries: len(named(entries)) == 4)
+    operations = [each.record.operation for each in entries if each.record is not None]
+    assert operations == ["models.activate", "models.activate", "memory.VersionActivated", "memory.VersionActivated"]
+
+
+async def test_a_large_spool_is_signed_for_as_it_goes(world: World) -> None:
+    for number in range(450):
+        spool(world.settings, record(number))
+    await world.until(lambda entries: len(named(entries)) == 450)
+    assert (await world.report()).faults == ()
+
+
+async def test_what_a_killed_job_left_unsigned_is_signed_for_first(world: World) -> None:
+    """Killed twice between its last entries and the head that is due."""
+    store = AuditStore(world.partitions, CODEC, lambda head: False)
+    await store.open()
+    for first in (0, 99):  # as the job appends: a batch behind what was not due yet
+        await store.append([Draft("intake", number, record(number)) for number in range(first, first + 100)], T)
+    await store.stop()
+    world.say(*range(500))
+    await world.until(lambda entries: len(named(entries)) == 500)
+    assert (await world.report()).faults == ()
+
+
+async def test_a_record_that_is_too_large_for_the_log_is_recorded_as_such(world: World) -> None:
+    huge = replace(record(1), error_detail="x" * (MAX_RECORD_BYTES - 200))
+    world.partitions.log.append(INTAKE, 0, None, CODEC.encode("audit.intake", huge))
+    world.say(2)
+    entries = await world.until(lambda entries: len(named(entries)) == 2)
+    assert named(entries) == [("intake-void-0", "after"), ("op2", "before")]
+    assert (await world.report()).faults == ()
 
 
 async def test_an_intake_that_is_another_topic_now_is_read_from_its_beginning(world: World) -> None:

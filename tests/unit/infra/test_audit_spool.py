@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from infra import audit_spool
 from infra.audit_spool import MAX_BYTES, remove, spool, spooled
 from infra.settings import Settings, load_settings
+from streams.canonical import to_json
 from tests.support.audit import record
 
 
@@ -30,7 +32,11 @@ def test_records_wait_in_their_order_and_are_removed(settings: Settings) -> None
     assert [each.record for each in spooled(settings)] == records[2:]
 
 
-@pytest.mark.parametrize("text", [b"", b"{}", b"[1]", b"\xff", b" " * (MAX_BYTES + 1)])
+WIDE = to_json(replace(record(2), timestamp_us=1 << 70)).encode()
+NO_TEXT = to_json(replace(record(2), user="bob")).replace("bob", "\\udcff").encode()
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[1]", b"\xff", b" " * (MAX_BYTES + 1), WIDE, NO_TEXT])
 def test_what_is_no_record_is_set_aside(settings: Settings, text: bytes) -> None:
     spool(settings, record(1))
     folder = settings.data_dir / "audit-spool"

@@ -26,12 +26,13 @@ class Broker:
     def __init__(self) -> None:
         self.records: list[AuditRecord] = []
         self.is_away = self.refuses = False
-        self.open = 0
+        self.open = self.num_started = 0
 
     def __call__(self, connection: Connection, **settings: Any) -> Broker:
         return self
 
     async def start(self) -> None:
+        self.num_started += 1
         if self.is_away:
             raise OSError("nobody there")
         self.open += 1
@@ -113,6 +114,13 @@ async def test_who_took_none_is_not_waited_for_twice(broker: Broker, settings: S
     async with audit.operation("command.X", Facts(), broker, CODEC):
         broker.refuses = False
     assert (broker.records, len(spooled(settings)), audit.told) == ([], 2, False)
+
+
+def test_a_broker_that_was_away_is_not_asked_again(broker: Broker, settings: Settings) -> None:
+    broker.is_away = True
+    with audited(settings, "dlq.redrive"):
+        assert broker.num_started == 1
+    assert (broker.num_started, len(spooled(settings))) == (1, 2)
 
 
 def test_a_record_that_can_go_nowhere_is_said_to_be_lost(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from infra.audit_spool import MAX_BYTES
 from schemas.audit import AuditMetric
-from streams.audit_operation import Actor, Facts, Operation, outcome_of
+from streams.audit_operation import FAILED, Actor, Facts, Operation, outcome_of
+from streams.canonical import to_json
+from streams.codec import Codec, SchemaIds
 from streams.connection import TimedOutError
 from streams.errors import IsosError
 
@@ -43,6 +46,19 @@ def test_after_says_how_it_ended() -> None:
     assert after.resources_affected == ("active/digits", "plan/digits")
     assert (after.duration_seconds, after.performance_metrics) == (2.5, (AuditMetric("wait_ms", 12.0),))
     assert operation.after(1).duration_seconds == 0.0  # a clock that went back
+
+
+def test_what_a_record_holds_is_text_of_bounded_length() -> None:
+    """Arguments of a command line may be bytes that are no text; names may be many."""
+    actor = Actor("alice\udcff", "cli", command="isos up \udcfe")
+    operation = Operation(actor, "x" * 9_000, "op1", 5, Facts("m" * 9_000, resources=("r" * 9_000,) * 9))
+    operation.affected(*(f"key/{number}" for number in range(1_000)))
+    operation.ends(FAILED, "\udcff" * 9_000)
+    before, after = operation.before(), operation.after(6)
+    assert (before.user, before.command) == ("alice?", "isos up ?")
+    assert (len(after.resources_affected), after.resources_affected[-1]) == (101, "and 900 more")
+    assert len(Codec(SchemaIds.local()).encode("audit.intake", after)) < 65_536
+    assert len(to_json(after).encode()) < MAX_BYTES
 
 
 def test_errors_are_refusals_failures_or_unknown() -> None:
