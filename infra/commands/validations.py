@@ -23,6 +23,7 @@ app = new_app(has_verbs=True)
 COLUMNS = ("time", "model", "version", "check", "outcome", "samples", "message")
 FAILED = 7
 NOT_RUN = 1
+REHEARSAL_S = 60.0
 
 
 @app.command("list", epilog=examples("isos validations list", "isos validations list digits --failed --output jsonl"))
@@ -76,18 +77,28 @@ def run(
     Without --check: what can be run of it. Exit code 7 when a check failed, 1 when one could not be run, 3 for an
     unknown model or version, 5 when nobody answers in time.
     """
-    rehearse(ctx, model, version, tuple(check or ()), timeout_s, output)
-
-
-def rehearse(
-    ctx: typer.Context, model: str, version: str, checks: tuple[str, ...], timeout_s: float, output: Output
-) -> None:
-    """Run checks, print them, and end with the exit code that they come to."""
-    from infra.validation_control import ValidationControl, facts_of, requests_for, wanted_checks
-
+    checks = tuple(check or ())
     unknown = [each for each in checks if each not in CHECKS]
     if unknown:
         raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(CHECKS)}", param_hint="--check")
+    done = _outcomes(ctx, model, version, checks, timeout_s)
+    rows = [row_of(each) for each in done]
+    write([_short(row) for row in rows] if output is Output.TABLE else rows, output)
+    _end(done)
+
+
+def rehearsal(ctx: typer.Context, model: str, version: str) -> None:
+    """Check a version before it is activated, each outcome a line on stderr; ends the command unless all passed."""
+    done = _outcomes(ctx, model, version, (), REHEARSAL_S)
+    for each in done:
+        typer.echo(f"{each.check} {outcome_of(each).replace('_', ' ')}: {each.message}", err=True)
+    _end(done)
+
+
+def _outcomes(
+    ctx: typer.Context, model: str, version: str, checks: tuple[str, ...], timeout_s: float
+) -> list[Validation]:
+    from infra.validation_control import ValidationControl, facts_of, requests_for, wanted_checks
 
     async def work(control: ValidationControl) -> list[Validation]:
         facts = facts_of(control.view, model, version)
@@ -95,9 +106,10 @@ def rehearse(
         reason = f"an operator asks for {facts.model} {facts.version}"
         return await control.run(requests_for(facts, wanted, reason, time.time_ns() // 1000, timeout_s), timeout_s)
 
-    done = controlled(settings_of(ctx), ValidationControl, work)
-    rows = [row_of(each) for each in done]
-    write([_short(row) for row in rows] if output is Output.TABLE else rows, output)
+    return controlled(settings_of(ctx), ValidationControl, work)
+
+
+def _end(done: list[Validation]) -> None:
     outcomes = {outcome_of(each) for each in done}
     if outcomes != {"passed"}:
         raise typer.Exit(FAILED if "failed" in outcomes else NOT_RUN)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import infra.commands.validations
-from infra.commands.validations import app, outcome_of, row_of
+from infra.commands.validations import app, outcome_of, rehearsal, row_of
 from schemas.review import Validation
 from tests.support.samples import SAMPLES
 
@@ -66,6 +67,22 @@ def test_the_exit_code_of_a_run(monkeypatch: pytest.MonkeyPatch, outcomes: tuple
     monkeypatch.setattr(infra.commands.validations, "controlled", lambda *given: done)
     ended = run("run", "digits", "--output", "json")
     assert (ended.exit_code, [row["outcome"] for row in json.loads(ended.stdout)]) == (code, list(outcomes))
+
+
+@pytest.mark.parametrize(("outcome", "code"), [("passed", 0), ("failed", 7), ("not_run", 1)])
+def test_a_rehearsal_says_its_outcomes_and_ends_what_comes_after_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], outcome: str, code: int
+) -> None:
+    done = [replace(VALIDATION, outcome=outcome, passed=outcome == "passed")]
+    monkeypatch.setattr(infra.commands.validations, "controlled", lambda *given: done)
+    monkeypatch.setattr(infra.commands.validations, "settings_of", lambda ctx: None)
+    ended = 0
+    try:
+        rehearsal(None, "digits", "v2.0.0")  # type: ignore[arg-type]
+    except typer.Exit as stopped:
+        ended = stopped.exit_code
+    assert ended == code
+    assert capsys.readouterr() == ("", f"golden_set {outcome.replace('_', ' ')}: all right\n")
 
 
 def test_a_check_that_nobody_knows() -> None:
