@@ -25,7 +25,6 @@ from agents.constraint import KIND, Rule, banned, bounded_by
 from agents.plan_facts import Pending, Served, State, constrain, hear, learn, moves, profiles, with_served
 from agents.sizing import is_sample, judged, loaded
 from agents.unfit import is_unfit, note
-from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryEvent
 from schemas.plan import HASHED, SLOW, Plan, PlanProposal, VersionWeight
 from schemas.review import ContextSignal, Validation
@@ -86,20 +85,18 @@ def ignores(state: State, record: Any) -> bool:
 def _load(state: State, load: RouterLoad, event: Event, params: Params) -> State:
     """Learn from a Router how much of a model is asked for."""
     served = state.models[load.model]
-    served = replace(served, sizing=loaded(served.sizing, load, event.now_us))
-    return _size(with_served(state, load.model, served), load.model, event.now_us, params, event.coordinate)
+    served = replace(served, sizing=loaded(served.sizing, load, event.now_us, event.coordinate))
+    return _size(with_served(state, load.model, served), load.model, event.now_us, params)
 
 
-def _size(state: State, name: str, now_us: int, params: Params, cause: RecordCoordinate | None = None) -> State:
+def _size(state: State, name: str, now_us: int, params: Params) -> State:
     """Reckon anew what a model takes; only what has been needed for long enough changes its plan."""
     served, plan = state.models[name], wanted_plan(state, name, params)
     sizing = served.sizing if plan is None else judged(served.sizing, plan, state.scaling, now_us)
     if sizing is served.sizing:
         return state
-    changed = sizing.capacity != served.sizing.capacity
-    return with_served(
-        state, name, replace(served, sizing=sizing, cause=(cause or served.cause) if changed else served.cause)
-    )
+    cause = served.cause if sizing.capacity == served.sizing.capacity else sizing.told
+    return with_served(state, name, replace(served, sizing=sizing, cause=cause))
 
 
 def _size_waiting(state: State, now_us: int, params: Params) -> State:

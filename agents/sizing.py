@@ -18,6 +18,7 @@ from typing import Final
 
 from agents.capacity import item_us, replicas_for, work_of
 from agents.forecast_rate import Holt, forecast, observed
+from schemas.coordinate import RecordCoordinate
 from schemas.plan import Capacity, Plan
 from schemas.scaling import ScalingPolicy
 from schemas.telemetry import LoadedModel, RouterLoad
@@ -56,7 +57,8 @@ class Profiled:
 class Sizing:
     """``profiles`` and ``file_bytes`` by version, ``seen`` by who told, ``rate`` of items a second.
 
-    ``capacity`` goes into the plan; ``since_us``: since when another number is needed, 0 for not.
+    ``capacity`` goes into the plan; ``since_us``: since when another number is needed, 0 for not. ``told``: where the
+    newest word that was taken stands.
     """
 
     profiles: Mapping[str, Profiled] = field(default_factory=dict)
@@ -65,6 +67,7 @@ class Sizing:
     rate: Holt | None = None
     capacity: Capacity | None = None
     since_us: int = 0
+    told: RecordCoordinate | None = None
 
 
 def is_new_profile(sizing: Sizing, loaded: LoadedModel) -> bool:
@@ -96,13 +99,13 @@ def _is_light(sizing: Sizing, rows: float, items: float) -> bool:
     return work_of(rows, items, slowest_us) < LIGHT
 
 
-def loaded(sizing: Sizing, load: RouterLoad, now_us: int) -> Sizing:
+def loaded(sizing: Sizing, load: RouterLoad, now_us: int, told: RecordCoordinate | None = None) -> Sizing:
     """With a Router's word; those that were not heard for long have lost their partitions to others."""
     mine = Seen(_rows(load), load.items_per_s or _rows(load), min(load.sent_us, now_us))
     seen = {**sizing.seen, _sender(load): mine}
     seen = {instance: each for instance, each in seen.items() if now_us - each.sent_us < FORGET_US}
     items = sum(each.items_per_s for _, each in sorted(seen.items()))
-    return replace(sizing, seen=seen, rate=observed(sizing.rate, items, now_us))
+    return replace(sizing, seen=seen, rate=observed(sizing.rate, items, now_us), told=told)
 
 
 def _sender(load: RouterLoad) -> str:

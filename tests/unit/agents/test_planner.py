@@ -300,7 +300,8 @@ def loads(state: State, rate: float, seconds: range) -> tuple[State, list[PlanPr
     for second in seconds:
         told = RouterLoad("digits", rate, 0, second * SECOND, 0, rate)
         if not ignores(state, told):
-            state, effects = decide(state, at(told, second * SECOND), PARAMS)
+            there = RecordCoordinate("control.load", 0, second)
+            state, effects = decide(state, at(told, second * SECOND, there), PARAMS)
             made += proposals(effects)
         state, effects = decide(state, tick(second * SECOND), PARAMS)
         made += proposals(effects)
@@ -324,7 +325,7 @@ def test_a_load_that_lasts_changes_the_capacity_once_and_one_that_does_not_never
     assert (capacity.device, capacity.memory_bytes, capacity.items_per_s) == ("CPU", 10, 20_000.0)
     assert (capacity.replicas, capacity.cost_milli) == (3, 1_050)  # 20,000 x (62.5 + 12) us = 1.49, of 60 %
     assert f"takes 3 executors (20000.0 items/s, {capacity.forecast_per_s} foreseen)" in proposal.reason
-    assert proposal.causes == (HERE,)
+    assert [(cause.topic, cause.offset >= 225) for cause in proposal.causes] == [("control.load", True)]
     events.append(following(events, "PlanMadeEffective", "plan/digits", to_json(proposal.plan), 2))
     state, _ = learn(state, events[-1:])
     state, made = loads(state, 20_000.0, range(300, 500))
