@@ -23,11 +23,12 @@ EXECUTOR: Final = "executor-"
 
 
 class LauncherAwayError(RetriableError):
-    """Nobody here starts processes; ``reason`` is a sentence without a full stop."""
+    """Nobody here starts processes, or nobody yet (``soon``); ``reason`` is a sentence without a full stop."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, soon: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.soon = soon
 
     def __str__(self) -> str:
         return self.reason
@@ -75,7 +76,7 @@ class LocalLauncher:
             raise LauncherAwayError("no stack runs in this data directory, and nobody else starts executors")
         found = pool_state(read_state(self._settings))
         if found is None:
-            raise LauncherAwayError("the stack is still starting, or is of a release that does not scale")
+            raise LauncherAwayError("the stack is still starting, or is of a release that does not scale", soon=True)
         return found
 
     def set(self, replicas: int) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Iterable
+from dataclasses import replace
 from typing import Any, Final
 
+from agents.departure import depart
 from agents.monitor import Params, State, fold_heartbeat, fold_telemetry, model_rates
 from infra.log_reader import LogReader
 from infra.settings import Settings
 from schemas.coordinate import RecordCoordinate
 from schemas.load import ExecutorLoad
+from schemas.scaling import ScaleConfirmation
 from schemas.telemetry import Heartbeat, Telemetry
 from streams.connection import Connection
 from streams.edge.forecast import FORGET_US, Forecast
@@ -34,11 +37,18 @@ def read_monitor(settings: Settings) -> dict[str, Any] | None:
         return None
 
 
-def folded(heartbeats: Iterable[tuple[int, Heartbeat]], windows: Iterable[Telemetry], now_us: int) -> State:
-    """The Monitor's state from (offset, heartbeat) pairs and windows, in the order of the log."""
+def folded(
+    heartbeats: Iterable[tuple[int, Heartbeat]],
+    windows: Iterable[Telemetry],
+    now_us: int,
+    ended: Iterable[ScaleConfirmation] = (),
+) -> State:
+    """The Monitor's state from (offset, heartbeat) pairs and windows, in the order of the log, without who ended."""
     state = State()
     for offset, heartbeat in heartbeats:
         state = fold_heartbeat(state, heartbeat, now_us, RecordCoordinate("control.heartbeats", 0, offset))
+    for confirmation in ended:
+        state = replace(state, processes=depart(state.processes, {}, confirmation, now_us)[0])
     for window in windows:
         state = fold_telemetry(state, window)
     return state
@@ -110,9 +120,11 @@ async def _read(connection: Connection) -> dict[str, Any]:
     heartbeats = await reader.read("control.heartbeats", NEWEST)
     windows = await reader.read("control.telemetry", NEWEST)
     loads = await reader.read("control.executor-load", NEWEST_LOADS)
+    ended = [each.record for each in await reader.read("control.scale-confirmations", NEWEST_LOADS)]
     memory, _ = extend(MemoryView(), await reader.memory_events())
     now_us = time.time_ns() // 1000
-    state = folded([(each.offset, each.record) for each in heartbeats], [each.record for each in windows], now_us)
+    heard = [(each.offset, each.record) for each in heartbeats]
+    state = folded(heard, [each.record for each in windows], now_us, ended)
     return {
         **figures(state, memory, now_us),
         **executors([each.record for each in heartbeats], now_us),

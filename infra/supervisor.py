@@ -154,6 +154,9 @@ class Supervisor:
         try:
             return await self._carry_out(asked)
         except LauncherAwayError as error:
+            if error.soon and self._clock_us() - action.time_us < MAX_AGE_US:
+                await asyncio.sleep(LAUNCHER_LOOK_S)  # this process is one of those that the stack starts
+                return
             sentence = f"Nothing can be started or ended: {error.reason}."
             return self._said(action, action.current_replicas, "held", sentence)
         except _SupersededError:

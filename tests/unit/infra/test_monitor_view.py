@@ -15,6 +15,7 @@ from infra.monitor_view import executors, figures, folded, longest_wait
 from infra.settings import load_settings
 from schemas.load import ExecutorLoad, VersionLoad
 from schemas.memory import MemoryEntry
+from schemas.scaling import ScaleConfirmation
 from schemas.telemetry import Heartbeat, ModelWindow, Telemetry
 from streams.canonical import to_json
 from streams.memory_view import Incident, MemoryView
@@ -29,6 +30,16 @@ def beat(role: str, sent_us: int) -> tuple[int, Heartbeat]:
 def window(stage: str, start_s: int) -> Telemetry:
     part = ModelWindow("digits", "v1.0.0", 100, 99, 1, 0, 0, 500_000, 9_000)
     return Telemetry(stage, 0, start_s * SECOND, SECOND, 5, 0, (part,))
+
+
+def test_who_was_ended_by_scaling_is_not_silent() -> None:
+    beats = [beat("edge", 19 * SECOND), beat("executor", 5 * SECOND)]
+    ended = ScaleConfirmation("a1", "executors", 0, "done", 6 * SECOND, "", ("executor-0",))
+    before, after = (
+        figures(folded(beats, (), 20 * SECOND, each), MemoryView(), 20 * SECOND) for each in ((), (ended,))
+    )
+    assert (before["silent"], after["silent"]) == ("executor-0", "-")
+    assert (before["heard"], after["heard"]) == (1, 1)
 
 
 def test_figures() -> None:

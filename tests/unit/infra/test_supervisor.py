@@ -28,6 +28,7 @@ class FakeLauncher:
     broken: tuple[str, ...] = ()
     deaf: tuple[str, ...] = ()
     away: bool = False
+    starting: int = 0
     log: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -36,6 +37,9 @@ class FakeLauncher:
     def state(self) -> PoolState:
         if self.away:
             raise LauncherAwayError("no stack runs")
+        if self.starting:
+            self.starting -= 1
+            raise LauncherAwayError("the stack is still starting", soon=True)
         names = executor_names(self.wanted)
         self.running = [name for name in self.running if name in names or name in self.deaf]
         self.running += [name for name in names if name not in self.running]
@@ -183,6 +187,12 @@ async def test_without_a_stack_nothing_is_done() -> None:
     (held,) = await world.after(action(2))
     assert (held.outcome, held.reason) == ("held", "Nothing can be started or ended: no stack runs.")
     assert held.replicas == 1  # as the Scaler saw it: not knowing is not none
+
+
+async def test_a_stack_that_is_still_starting_is_waited_for_with_an_action(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.supervisor.LAUNCHER_LOOK_S", 0.01)
+    world = World(FakeLauncher(starting=5))
+    assert await world.after(action(2)) == [done(2)]
 
 
 async def test_when_memory_does_not_answer_nothing_is_ended_and_the_loop_begins_anew() -> None:
