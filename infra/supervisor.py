@@ -154,9 +154,6 @@ class Supervisor:
         try:
             return await self._carry_out(asked)
         except LauncherAwayError as error:
-            if error.soon and self._clock_us() - action.time_us < MAX_AGE_US:
-                await asyncio.sleep(LAUNCHER_LOOK_S)  # this process is one of those that the stack starts
-                return
             sentence = f"Nothing can be started or ended: {error.reason}."
             return self._said(action, action.current_replicas, "held", sentence)
         except _SupersededError:
@@ -165,7 +162,7 @@ class Supervisor:
             return self._said(action, self._launcher.state().num_ready, "failed", error.sentence)
 
     async def _carry_out(self, asked: Asked) -> ScaleConfirmation:
-        action, state = asked.action, self._launcher.state()
+        action, state = asked.action, await self._present(asked)
         target = action.target_replicas
         if not 0 <= target <= state.most:
             sentence = f"There may be 0 to {state.most} executors (setting max_executors), not {target}."
@@ -174,6 +171,18 @@ class Supervisor:
         if begun or target < max(state.wanted, len(state.running)):
             return await self._down(asked, state, target)
         return await self._up(asked, state, target)
+
+    async def _present(self, asked: Asked) -> PoolState:
+        """What runs now; a stack that is still starting, this process with it, is waited for. LauncherAwayError."""
+        while True:
+            try:
+                return self._launcher.state()
+            except LauncherAwayError as error:
+                if not error.soon or self._clock_us() - asked.action.time_us >= MAX_AGE_US:
+                    raise
+            if self._asked is not asked:
+                raise _SupersededError
+            await asyncio.sleep(LAUNCHER_LOOK_S)
 
     async def _up(self, asked: Asked, before: PoolState, target: int) -> ScaleConfirmation:
         self._launcher.set(target)
