@@ -90,7 +90,7 @@ class ControlInvariants:
             self.violated(CHAIN, f"version {event.version} of {event.key} does not follow {self.versions[event.key]}")
         else:
             self.versions[event.key] = event.version
-        self.world.count(f"memory {event.kind}")
+        self.world.count(f"memory {event.kind}{' by itself' if event.agent == 'orchestrator' else ''}")
         for rule, what in (*self.reviews.take(event), *self.rollbacks.take(event)):
             self.violated(rule, what, event.key)
         if event.key.startswith("active/") and event.body is not None:

@@ -80,6 +80,8 @@ class People:
         if self.world.profile.focus == "scaling":
             ask(self.world, "supervisor", "NoteReplicas", "replicas/executors", Replicas("executors", 2, "begun"))
             self.scale()
+        if self.world.profile.focus == "roll-backs":
+            self.promise("alpha")
 
     def put(self, topic: str, key: str, record: Any) -> str:
         """A record of nobody's that has to be believed."""
@@ -118,6 +120,8 @@ class People:
         rng, key = self.world.rng, f"active/{model}"
         known = [each.rpartition("/")[2] for each in view.entries if each.startswith(f"model/{model}/")]
         version = rng.choice(known or ["v1.0.0"])
+        if self.world.profile.focus == "roll-backs" and rng.random() < 0.8:  # the next one, once this one proved itself
+            version = "v1.1.0" if f"good/{model}" in view.entries else "v1.0.0"
         author = rng.choice(("alice", "bob"))
         command = MemoryCommand(
             f"{key}/{self.world.number()}", "cli", "ActivateVersion", key, -1, to_json(ActiveVersion(model, version)),

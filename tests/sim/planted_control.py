@@ -58,7 +58,7 @@ def _trusts_the_reviewer(*_: Any) -> None:
     """The Orchestrator believes whatever calls itself a decision."""
 
 
-_CALM: Final = {
+CALM: Final = {
     "control": True,
     "breakers": True,
     "report": 0.12,
@@ -70,9 +70,9 @@ _CALM: Final = {
     "production": False,
     **ALONE,
 }
-_SCALING: Final = {**_CALM, "focus": "scaling"}
-_REVIEWS: Final = {**_CALM, "focus": "reviews", "production": True}
-_ROLLBACKS: Final = {**_CALM, "focus": "roll-backs"}
+_SCALING: Final = {**CALM, "focus": "scaling"}
+_REVIEWS: Final = {**CALM, "focus": "reviews", "production": True}
+_ROLLBACKS: Final = {**CALM, "focus": "roll-backs"}
 
 
 CONTROL: Final[dict[str, Planted]] = {
@@ -86,9 +86,9 @@ CONTROL: Final[dict[str, Planted]] = {
         agents.approval, "refused_vote", _trusts_the_reviewer, (APPROVED, IN_TIME), _REVIEWS
     ),
     "the Monitor takes its own pause for the others' silence": Planted(
-        agents.monitor, "_listen", _never_pauses, (LISTENED,), _CALM
+        agents.monitor, "_listen", _never_pauses, (LISTENED,), CALM
     ),
     "an alert is raised as long as it stands": Planted(
-        agents.presence, "judge", _forgets_what_it_raised, (ALERTED,), _CALM
+        agents.presence, "judge", _forgets_what_it_raised, (ALERTED,), CALM
     ),
 }

@@ -21,6 +21,7 @@ from tests.sim.people import People
 from tests.sim.processes import Process
 from tests.sim.world import LANES, World
 
+PHASE_US: Final = 5_000_000
 WINDOW_US: Final = 1_000_000
 TELLING: Final = ("validator", "validator", "executor", "gate")
 """Stages whose windows say something of versions."""
@@ -30,7 +31,7 @@ SHARES: Final = {
     "": (45, 20, 8, 4, 3, 20),
     "scaling": (50, 2, 20, 15, 1, 12),
     "reviews": (10, 2, 2, 1, 1, 84),
-    "roll-backs": (10, 60, 1, 1, 8, 20),
+    "roll-backs": (10, 72, 1, 1, 6, 10),
 }
 """Per focus of a world: heartbeats, telemetry, load, supervisors, observations, people."""
 NOTHING: Final = MemoryView()
@@ -126,6 +127,8 @@ class Reports:
         """A Router's load of a model."""
         rng = self.world.rng
         rate = rng.choice((0.0, 0.0, 400.0, 20_000.0))
+        if self.world.profile.focus == "scaling" and rng.random() < 0.95:  # much for some seconds, then nothing
+            rate = 20_000.0 if self.world.now_us // PHASE_US % 2 else 0.0
         load = RouterLoad(rng.choice(registered), rate, 0, self.world.now_us)
         return self.send("control.load", load.model, load)
 
