@@ -31,7 +31,7 @@ DEVELOPMENT: Final = "development-policy"
 REVIEWER: Final = "reviewer"
 MOST_OPEN: Final = 64
 MAX_REASON: Final = 500
-MAX_PARKED: Final = 65_536
+MAX_PARKED: Final = 131_072
 """Bytes of a command as JSON: it stands in an event with its evidence, and events have a largest size."""
 MAX_WAITING: Final = 1 << 20
 """Characters of all open reviews as JSON: they stand in snapshots, where JSON in JSON is up to four times as long."""
@@ -169,6 +169,9 @@ def _is_gated(state: State, command: MemoryCommand, environment: Environment) ->
         return not environment.is_sandbox
     if command.kind == "RegisterSigner":  # the first one is believed, every other one is vouched for
         return not environment.is_sandbox and bool(people(state))
+    if command.kind == "RevokeSigner":  # a person's key ends at once
+        standing = signer_of(state, command.key.removeprefix("signer/"))
+        return not environment.is_sandbox and standing is not None and standing.kind == "process"
     return command.kind in environment.gated
 
 

@@ -139,6 +139,7 @@ class AuditWriter:
             value = codec.encode(INTAKE, record)
         except InvariantError as error:  # a broker that was provisioned by an older release
             log.error("an audit record is dropped: %s", error)
+            self._untold += record.num_dropped
             self._drop()
             return
         key = record.operation_id.encode()

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from agents.approval import KEPT_DECISIONS, MOST_OPEN, evidence, gated, vote_id, vote_of
 from agents.orchestrator import KEPT_REJECTIONS, decide
 from agents.verdict import Change, Refusal, State
-from schemas.environment import Environment, OpenReview
+from schemas.environment import Environment, OpenReview, Signer
 from schemas.memory import MemoryCommand, MemoryEvent
+from schemas.reference import MAX_BYTES
 from schemas.review import Escalation, ReviewDecision, ReviewRequest
 from streams.agent import Effects
 from streams.canonical import digest, from_json, to_json
@@ -138,7 +139,7 @@ def test_evidence_says_what_is_promised_and_what_is_open() -> None:
         (signed(registration("eve"), "eve", key_of("ann")), "bad_signature"),
         (environment_command(Environment(), "lower"), "unsigned_command"),
         (signed(activation("v9.0.0"), "ann"), "unknown_version"),
-        (signed(replace(activation(), reason="x" * 70_000), "ann"), "too_large"),
+        (signed(replace(activation(), reason="x" * 140_000), "ann"), "too_large"),
         (replace(signed(activation(), "ann"), expected_version=7), "version_mismatch"),
     ],
 )
@@ -155,6 +156,22 @@ def test_a_revoked_author_is_refused() -> None:
     state, effects = run(state, command)
     assert kinds(effects) == ["SignerRevoked"]
     assert rejected(run(state, signed(activation(), "ann"))[1]).code == "signer_revoked"
+
+
+def test_a_second_person_approves_the_end_of_a_process_key() -> None:
+    """Or whoever can send commands ends the audit log's key, and registers one of their own for it."""
+    process = Signer("orchestrator", signer("eve").public_key, "process")
+    register_it = replace(registration("orchestrator", process), agent="orchestrator")
+    body = to_json(replace(process, revoked_us=5))
+    revoke = MemoryCommand("rv", "cli", "RevokeSigner", "signer/orchestrator", -1, body, "lost", (), 5)
+    sandbox, _ = run(production(environment=Environment()), register_it)
+    assert kinds(run(sandbox, revoke)[1]) == ["SignerRevoked"]
+    state, effects = run(production(), register_it)
+    assert kinds(effects) == ["SignerRegistered"]
+    assert rejected(run(state, revoke)[1]).code == "unsigned_command"
+    state, request = asked(state, signed(replace(revoke, command_id="rv2"), "ann"))
+    _, effects = run(state, decision_of(vote(request.review_id, request.subject_digest)))
+    assert kinds(effects) == ["DecisionNoted", "SignerRevoked", "ReviewApproved"]
 
 
 @pytest.mark.parametrize(
@@ -326,6 +343,16 @@ def test_a_refusal_that_comes_again_is_kept_as_long_as_its_last_time() -> None:
     state, effects = run(state, replace(forged, reason="one more"))
     assert key not in state.values
     assert [event.version for event in events(effects) if event.kind == "RejectionForgotten"] == [3]
+
+
+def test_the_largest_reference_may_wait() -> None:
+    state = production(environment=replace(PRODUCTION, gated=("SetReference",)))
+    body = to_json({f"m{number:04}": number for number in range(4_800)})
+    assert len(body) > MAX_BYTES * 9 // 10
+    command = signed(MemoryCommand("s", "cli", "SetReference", "reference/digits/v1", -1, body, "", (), 5), "ann")
+    verdict, effects = gated(state, command, (Change("ReferenceSet", command.key, body),), SECOND)
+    assert not isinstance(verdict, Refusal)
+    assert (verdict[0].kind, len(effects)) == ("ReviewOpened", 1)
 
 
 def test_what_waits_fits_a_snapshot() -> None:

@@ -121,6 +121,17 @@ async def test_without_a_schema_records_are_dropped_and_counted(broker: Broker) 
     assert (broker.records, writer.num_dropped) == ([], 2)
 
 
+async def test_a_dropped_record_takes_no_count_along(broker: Broker) -> None:
+    known, broker.ids = broker.ids, SchemaIds({}, {})
+    writer = AuditWriter(NOWHERE, ACTOR)
+    record = AuditRecord("op", "before", 1, "u", "", "sandbox", "x")
+    for ids in (broker.ids, broker.ids, known):
+        broker.ids = ids
+        assert writer.note(record)
+        await sent(writer)
+    assert ([each.num_dropped for each in broker.records], writer.num_dropped) == ([2], 2)
+
+
 async def test_draining_does_not_wait_for_a_broker_for_ever(broker: Broker) -> None:
     writer = AuditWriter(NOWHERE, ACTOR)
     writer.note(AuditRecord("op", "before", 1, "u", "", "sandbox", "x"))
