@@ -157,9 +157,16 @@ class Supervisor:
             sentence = f"Nothing can be started or ended: {error.reason}."
             return self._said(action, action.current_replicas, "held", sentence)
         except _SupersededError:
-            return self._said(action, self._launcher.state().num_ready, "held", "A newer action came.")
+            return self._said(action, self._num_ready(action), "held", "A newer action came.")
         except RefusedError as error:
-            return self._said(action, self._launcher.state().num_ready, "failed", error.sentence)
+            return self._said(action, self._num_ready(action), "failed", error.sentence)
+
+    def _num_ready(self, action: ScaleAction) -> int:
+        """How many serve now; where nobody can tell, as many as the Scaler saw: not knowing is not none."""
+        try:
+            return self._launcher.state().num_ready
+        except LauncherAwayError:
+            return action.current_replicas
 
     async def _carry_out(self, asked: Asked) -> ScaleConfirmation:
         action, state = asked.action, await self._present(asked)

@@ -221,6 +221,20 @@ async def test_the_newest_action_wins() -> None:
     assert world.launcher.log == ["set 3", "note 2 a2", "set 2"]
 
 
+async def test_a_newer_action_wins_also_while_the_stack_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.supervisor.LAUNCHER_LOOK_S", 0.01)
+    world = World(FakeLauncher(starting=1_000))
+    async with world.running():
+        world.supervisor.ask(action(3), 0)
+        await until(lambda: world.launcher.starting < 1_000)
+        world.supervisor.ask(action(2), 1)
+        await until(lambda: len(world.confirmations) == 1)
+        world.launcher.starting = 0
+        await until(lambda: len(world.confirmations) == 2)
+    told = [(each.action_id, each.outcome, each.replicas) for each in world.confirmations]
+    assert told == [("a3", "held", 1), ("a2", "done", 2)]
+
+
 async def test_an_action_of_a_dead_supervisor_goes_on_and_what_it_ended_is_told() -> None:
     world = World(FakeLauncher(1), standing=1)
     assert await world.after(action(1, current=3)) == [done(1, "executor-1", "executor-2")]
