@@ -25,7 +25,7 @@ def bench(
         str,
         typer.Argument(
             help="smoke, headline, tenfold, capacity, step, overload, growth, payload, images, priority, isolation, "
-            "garbage, cache, idle or client."
+            "garbage, cache, scaling, idle or client."
         ),
     ] = "headline",
     repeat: Annotated[int, typer.Option(min=1, max=20, help="Runs; the median one is reported.")] = 1,
