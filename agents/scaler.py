@@ -278,6 +278,7 @@ def scaler(params: Params) -> AgentSpec:
         journaled=True,
         ignores=ignores,
         params=params,
+        forgotten=("heard_us", "load", "target"),
     )
 
 

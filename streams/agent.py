@@ -75,6 +75,7 @@ class AgentSpec:
     first (control plane). ``lookups``: pure ``(record, memory, params) -> what is asked, or None``, for a read before
     ``decide`` by the same memory; the frame shell runs it, the control plane's refuses such a spec. ``due``: when a
     state wants the next ``Tick``, in microseconds since the epoch, beside those of ``tick_ms``; frame shell only.
+    ``forgotten``: fields of the state in earlier releases that mean nothing any more; a snapshot is taken up without.
     """
 
     name: str
@@ -92,3 +93,4 @@ class AgentSpec:
     params: Any = field(default=None)
     due: Callable[[Any], int] | None = None
     unreadable: tuple[str, ...] = ()
+    forgotten: tuple[str, ...] = ()

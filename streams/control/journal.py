@@ -14,8 +14,9 @@ the fenced writer and *then* sends their effects, each with an id ``agent/sequen
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from schemas.coordinate import RecordCoordinate
@@ -304,14 +305,24 @@ def restore(
 ) -> tuple[JournaledAgent, tuple[Divergence, ...]]:
     """The agent as its journal left it, folded from the last snapshot.
 
-    A snapshot that no longer fits the state's type is passed over if ``entries`` reach back to sequence 1.
+    A snapshot that no longer fits the state's type is passed over if ``entries`` reach back to sequence 1, else read
+    without the fields that the agent has forgotten. Raises PoisonRecordError where it does not fit then either.
     """
     starts = [at for at, entry in enumerate(entries) if entry.kind == "snapshot"]
     agent = JournaledAgent(spec, codec)
     try:
         return agent, agent.fold(entries[starts[-1] :] if starts else entries)
     except PoisonRecordError:
-        if entries[0].sequence != 1:
+        if entries[0].sequence != 1 and not spec.forgotten:
             raise
     agent = JournaledAgent(spec, codec)
-    return agent, agent.fold(entries, trust_snapshots=False)
+    if entries[0].sequence == 1:
+        return agent, agent.fold(entries, trust_snapshots=False)
+    return agent, agent.fold([_without(entries[starts[-1]], spec.forgotten), *entries[starts[-1] + 1 :]])
+
+
+def _without(snapshot: JournalEntry, forgotten: Collection[str]) -> JournalEntry:
+    """A snapshot entry whose state has none of the fields."""
+    body = snapshot_body(snapshot)
+    state = to_json({name: value for name, value in json.loads(body.state).items() if name not in forgotten})
+    return replace(snapshot, input_value=to_json(replace(body, state=state)).encode())

@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 from agents.load_picture import PictureParams
 from agents.scaler import SCALER, Params, State, scaler
 from infra.policy_file import PolicyFileError, with_policy
+from schemas.journal import JournalEntry
 from schemas.memory import MemoryEvent
 from schemas.scaling import ScaleConfirmation, ScalingPolicy
 from schemas.telemetry import Heartbeat, RouterLoad
 from streams.canonical import from_json, to_json
+from streams.codec import Codec, SchemaIds
+from streams.control.journal import SnapshotBody, restore
 from tests.support.scaler_bench import ITEMS_PER_S, Bench, Pool, S, listening
 
 POLICY = ScalingPolicy("executors", 1, 4, upscale_delay_s=2, downscale_delay_s=10, cooldown_s=3)
@@ -29,6 +32,18 @@ def bench(policy: ScalingPolicy | None = POLICY, **more: Any) -> Bench:
     made = listening(policy, **more)
     assert made.steps(2) == []
     return made
+
+
+def test_a_snapshot_of_the_first_release_is_taken_up() -> None:
+    state = (
+        '{"heard_us":{"1":17},"load":{"digits":{"num_held":3,"rows_per_s":1234.5,"sent_us":17}},"published_us":17,'
+        '"replicas":1,"target":1}'
+    )
+    body = to_json(SnapshotBody(state, {"control.load/0": 4}, {})).encode()
+    entry = JournalEntry("scaler", 1_001, 17, "snapshot", "", -1, -1, b"", body, "", (), b"")
+    restored, _ = restore(SCALER, Codec(SchemaIds.local()), [entry])
+    assert restored.state == State(replicas=1, published_us=17)
+    assert (restored.sequence, restored.cursors) == (1_001, {"control.load/0": 4})
 
 
 def test_nothing_is_said_before_an_executor_was_heard() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from schemas.journal import JournalEffect, JournalEntry
 from streams.agent import AgentSpec, Effects, Event, Publish, Tick
+from streams.canonical import to_json
 from streams.control.journal import (
     SNAPSHOT_EVERY,
     TICK_INPUT,
@@ -22,6 +24,7 @@ from streams.control.journal import (
     effect_id,
     parse_effect_id,
     restore,
+    snapshot_body,
 )
 from streams.errors import InvariantError, PoisonRecordError
 
@@ -191,6 +194,20 @@ def test_a_snapshot_of_another_shape_is_passed_over() -> None:
     assert same(restored, one)
     with pytest.raises(PoisonRecordError):
         restore(SPEC, Numbers(), spoiled[at:])
+
+
+def test_fields_that_an_agent_forgot_are_left_out_of_an_earlier_releases_snapshot() -> None:
+    one, entries = run([number(1, n) for n in range(SNAPSHOT_EVERY + 10)])
+    at = next(at for at, entry in enumerate(entries) if entry.kind == "snapshot")
+    body = snapshot_body(entries[at])
+    was = json.dumps({**json.loads(body.state), "load": 7, "target": None})
+    earlier = replace(entries[at], input_value=to_json(replace(body, state=was)).encode())
+    tail = [earlier, *entries[at + 1 :]]
+    with pytest.raises(PoisonRecordError):
+        restore(replace(SPEC, forgotten=("load",)), Numbers(), tail)
+    restored, divergences = restore(replace(SPEC, forgotten=("load", "target")), Numbers(), tail)
+    assert divergences == ()
+    assert same(restored, one)
 
 
 def test_another_spelling_of_the_same_effect_is_no_difference() -> None:
