@@ -16,7 +16,7 @@ from agents.constraint import KIND, Constraint
 from agents.orchestrator import ORCHESTRATOR
 from agents.planner import PLANNER, wanted_plan
 from schemas.memory import MemoryCommand
-from schemas.plan import Plan
+from schemas.plan import Plan, VersionWeight
 from schemas.review import ContextSignal
 from schemas.serving import ServingPolicy
 from schemas.telemetry import Heartbeat, LoadedModel
@@ -79,7 +79,7 @@ class PlanMachine(RuleBasedStateMachine):
     @rule(model=st.sampled_from(MODELS))
     def somebody_else_plans(self, model: str) -> None:
         """Only the Planner may, whatever the plan says."""
-        body = to_json(Plan(model, (), 1, 1))
+        body = to_json(Plan(model, (VersionWeight("v1.0.0", 100),), 1, 1))
         self.ask("ProposePlan", f"plan/{model}", body, agent="router")
 
     @rule(agent=st.sampled_from(AGENTS), which=st.integers(0, 9), dies=st.booleans())

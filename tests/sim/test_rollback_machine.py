@@ -149,6 +149,13 @@ class RollbackMachine(RuleBasedStateMachine):
         elif version in proved:
             assert after == version
 
+    @rule()
+    def a_second_breach_is_left_to_people(self) -> None:
+        """Right behind a roll-back another version breaks its promise."""
+        self.a_breach_is_answered_at_once("v1.1.0", "v1.0.0")
+        self.activate("v1.2.0")
+        self.alert("v1.2.0", "slo_burn", "critical", False, False)
+
     @invariant()
     def rules_hold(self) -> None:
         stored = self.bench.stored()

@@ -1,0 +1,68 @@
+"""The state machines find what they are there for: bugs planted in the agents that they run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
+
+import agents.orchestrator
+import agents.rollback
+from tests.sim.planted_control import CONTROL
+from tests.sim.planting import Planted, plant
+from tests.sim.test_memory_machine import MemoryMachine
+from tests.sim.test_review_machine import ReviewMachine
+from tests.sim.test_rollback_machine import RollbackMachine
+from tests.sim.test_scale_machine import ScaleMachine
+
+pytestmark = [pytest.mark.sim, pytest.mark.timeout(600)]
+
+LOOKED_FOR = settings(
+    max_examples=100,
+    stateful_step_count=30,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+_judge = agents.orchestrator.judge
+
+
+def _takes_any_version(state: Any, command: Any) -> Any:
+    return _judge(state, replace(command, expected_version=-1))
+
+
+def _believes_any_agent(state: Any, command: Any) -> Any:
+    known = agents.orchestrator.COMMANDS.get(command.kind)
+    return _judge(state, command if known is None else replace(command, agent=min(known[0])))
+
+
+FOUND: dict[str, tuple[type[RuleBasedStateMachine], Planted]] = {
+    "a command of old memory is taken": (
+        MemoryMachine,
+        Planted(agents.orchestrator, "judge", _takes_any_version, ()),
+    ),
+    "whoever asks is permitted": (MemoryMachine, Planted(agents.orchestrator, "judge", _believes_any_agent, ())),
+    "a roll-back comes right behind another": (
+        RollbackMachine,
+        Planted(agents.rollback, "COOLDOWN_US", 0, ()),  # type: ignore[arg-type]
+    ),
+    "a version that never proved itself is rolled back to": (
+        RollbackMachine,
+        CONTROL["a version that never proved itself is rolled back to"],
+    ),
+    "an approval is used again": (ReviewMachine, CONTROL["an approval is used again"]),
+    "nobody checks who approved": (ReviewMachine, CONTROL["nobody checks who approved"]),
+    "replicas go up for ever": (ScaleMachine, CONTROL["replicas go up for ever"]),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_planted_bug_is_found(name: str) -> None:
+    machine, bug = FOUND[name]
+    with plant(bug), pytest.raises(AssertionError):
+        run_state_machine_as_test(machine, settings=LOOKED_FOR)
