@@ -142,9 +142,10 @@ def revoke(
     name: Annotated[str, typer.Argument(help="A registered signer.")],
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """End a person's key at once; what it signed stays.
+    """End a person's key at once; what it signed and was done stays, what it asked for and waits is refused.
 
-    Exit code 4 for an unknown name, or the last key outside a sandbox.
+    Outside a sandbox the end of the audit log's key (orchestrator) waits for the approval of a second person. Exit
+    code 4 for an unknown name, or the last person's key outside a sandbox.
     """
     from infra.review_control import ReviewControl
 
