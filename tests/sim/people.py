@@ -111,8 +111,9 @@ class People:
                 return ask(
                     self.world, "cli", "RegisterSigner", f"signer/{name}", Signer(name, public_key_of(KEYS[name]))
                 )
-        name = self.world.rng.choice(("production", "production", "sandbox"))
-        wanted = Environment(name, development_policy=name == "sandbox", review_s=REVIEW_S)
+        wanted = Environment(review_s=REVIEW_S)
+        if self.world.rng.choice((True, True, False)):
+            wanted = replace(wanted, name="production", development_policy=False)
         return ask(self.world, "cli", "SetEnvironment", "environment", wanted)
 
     def activate(self, model: str, view: MemoryView) -> str:

@@ -44,7 +44,7 @@ class ReviewMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.bench = AgentBench((ORCHESTRATOR, REVIEWER))
-        self.rules = ReviewRules()
+        self.law = ReviewRules()
         self.judged = 0
         self.number = 0
         for version in ("v1.0.0", "v1.1.0", "v1.2.0"):
@@ -167,7 +167,7 @@ class ReviewMachine(RuleBasedStateMachine):
     def only_what_another_person_approved_changes_what_serves(self) -> None:
         stored = self.bench.stored()
         for each in stored[self.judged :]:
-            assert list(self.rules.take(each.event)) == []
+            assert list(self.law.take(each.event)) == []
         self.judged = len(stored)
 
     def teardown(self) -> None:

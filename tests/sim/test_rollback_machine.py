@@ -32,13 +32,13 @@ SECOND = 1_000_000
 
 
 class RollbackMachine(RuleBasedStateMachine):
-    """``rules`` has seen the first ``judged`` events."""
+    """``law`` has seen the first ``judged`` events."""
 
     def __init__(self) -> None:
         super().__init__()
         self.bench = AgentBench((ORCHESTRATOR,))
         self.bench.now_us = 10_000 * SECOND
-        self.rules = RollbackRules()
+        self.law = RollbackRules()
         self.judged = 0
         self.number = 0
         for version in VERSIONS:
@@ -160,12 +160,12 @@ class RollbackMachine(RuleBasedStateMachine):
     def rules_hold(self) -> None:
         stored = self.bench.stored()
         for each in stored[self.judged :]:
-            assert list(self.rules.take(each.event)) == []
+            assert list(self.law.take(each.event)) == []
         self.judged = len(stored)
         open_ones = [each for each in incidents(self.bench.view()) if each.kind == "rollback"]
         assert len(open_ones) <= 1
         told = [each for each in self.bench.records("control.escalations") if "is rolled back from" in each.reason]
-        assert len({each.escalation_id for each in told}) == self.rules.num_rollbacks
+        assert len({each.escalation_id for each in told}) == self.law.num_rollbacks
 
 
 TestRollback = RollbackMachine.TestCase

@@ -30,13 +30,13 @@ MODELS = st.sampled_from(("alpha", "beta"))
 
 
 class ScaleMachine(RuleBasedStateMachine):
-    """``rules`` judges each entry as it is journaled; ``ready``: replicas that the supervisor has."""
+    """``law`` judges each entry as it is journaled; ``ready``: replicas that the supervisor has."""
 
     def __init__(self) -> None:
         super().__init__()
         self.bench = AgentBench((SCALER,))
         self.bench.now_us = 1_000 * SECOND
-        self.rules = ScaleRules(SCALER.params, CODEC.decode)
+        self.law = ScaleRules(SCALER.params, CODEC.decode)
         self.judged = 0
         self.ready = 1
         for model in ("alpha", "beta"):
@@ -154,7 +154,7 @@ class ScaleMachine(RuleBasedStateMachine):
 
     def judge(self, entries: list[JournalEntry]) -> None:
         for entry in entries:
-            assert list(self.rules.take(entry)) == []
+            assert list(self.law.take(entry)) == []
 
 
 TestScale = ScaleMachine.TestCase
