@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -19,6 +20,9 @@ from streams.errors import RetriableError
 
 if TYPE_CHECKING:
     from infra.settings import Settings
+
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What moves a terminal's cursor or hides text on it."""
 
 
 class Output(StrEnum):
@@ -96,6 +100,7 @@ def yaml_lines(value: Any, indent: str = "") -> list[str]:
 def _write_table(rows: Sequence[Mapping[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     names = list(rows[0]) if rows else []
@@ -103,6 +108,7 @@ def _write_table(rows: Sequence[Mapping[str, Any]]) -> None:
         is_number = all(isinstance(row[name], int | float | None) for row in rows)
         table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*("-" if row[name] is None else str(row[name]) for name in names))
+        cells = ("-" if row[name] is None else _CONTROL.sub("?", str(row[name])) for name in names)
+        table.add_row(*(Text(cell) for cell in cells))  # no markup: others wrote it
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table)

@@ -79,3 +79,11 @@ def test_a_broker_that_does_not_answer_is_one_sentence_and_6(capsys: pytest.Capt
 def test_what_is_wrong_elsewhere_is_passed_on() -> None:
     with pytest.raises(PoisonRecordError), broker_answers():
         raise PoisonRecordError("garbage", "no record")
+
+
+def test_a_table_shows_what_others_wrote_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """Brackets are no markup, and nothing moves the cursor of who has to decide."""
+    write([{"author": "[/x] [red]ann[/red]", "reason": "\x1b[2Kfine\x9b"}], Output.TABLE)
+    out = capsys.readouterr().out
+    assert "[/x] [red]ann[/red]" in out
+    assert "?[2Kfine?" in out
