@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from infra.commands.output import Output, broker_answers, write, yaml_lines
 from streams.errors import PoisonRecordError, RetriableError
 
-ROWS = [{"name": "a", "size": 1}, {"name": "b", "size": None}]
+ROWS: list[dict[str, Any]] = [{"name": "a", "size": 1}, {"name": "b", "size": None}]
 
 
 def written(capsys: pytest.CaptureFixture[str], output: Output, **more: Any) -> str:
