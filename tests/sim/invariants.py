@@ -227,8 +227,9 @@ class Invariants:
                     PLANNED, f"{segment.model} was routed at sequence {view.sequence}, which has no plan for it"
                 )
             elif segment.model in ordered_models(view):
+                is_models = _may_go(effective, num_ready(view), partition, elsewhere=False)
                 for row in range(first, first + segment.num_rows):
-                    self.order.routed(frame, segment.model, row, partition, home_lane(effective, LANES))
+                    self.order.routed(frame, segment.model, row, partition, is_models=is_models)
             elif not _may_go(effective, num_ready(view), partition, elsewhere=elsewhere):
                 self.violated(PLANNED, f"{segment.model} went to lane {partition}, which is not the plan's")
             elif copies and not effective.hedge:

@@ -54,9 +54,8 @@ class OrderInvariants:
             self._violated(ORDERED, f"request {names[0]} of key {line[1]} was served behind {names[1]}", *names)
         self._last[partition, line] = max(last, offset)
 
-    def routed(self, frame: InferenceFrame, model: str, row: int, lane: int, home: int) -> None:
-        """A row of an ordered model was routed: its lane is that of its key, or without one the model's."""
+    def routed(self, frame: InferenceFrame, model: str, row: int, lane: int, *, is_models: bool) -> None:
+        """A row of an ordered model was routed: its lane is that of its key, or without one one of the model's."""
         key = routing_keys(frame)[row]
-        wanted = lane_of_key(model, key, LANES, 0) if key else home
-        if lane != wanted:
-            self._violated(ORDERED, f"a row of key {key!r} of {model} went to lane {lane}, not {wanted}")
+        if lane != lane_of_key(model, key, LANES, 0) if key else not is_models:
+            self._violated(ORDERED, f"a row of key {key!r} of {model} went to lane {lane}, which is not its own")
