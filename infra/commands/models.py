@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from infra.commands import golden as golden_set
-from infra.commands.controlled import answered, controlled
+from infra.commands.activation import ACTIVATE_EPILOG, ROLLBACK_EPILOG, activate, rollback
+from infra.commands.controlled import answered
 from infra.commands.drift import EPILOG as DRIFT_EPILOG
 from infra.commands.drift import drift
 from infra.commands.output import Output, OutputOption, examples, new_app, settings_of, write
@@ -106,56 +107,8 @@ def show(
     write([json.loads(json.dumps(document))], output, json.loads(json.dumps(document)))
 
 
-@app.command(
-    epilog=examples(
-        "isos models activate digits v2.0.0",
-        "isos models activate digits v2.0.0 --rehearse",
-        "isos models activate digits v1.0.0 --no-wait",
-    )
-)
-def activate(
-    ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="Model name.")],
-    version: Annotated[str, typer.Argument(help="A registered version, like v2.0.0.")],
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the plan serves it.")] = True,
-    rehearse: Annotated[
-        bool, typer.Option("--rehearse", help="Check the version first; where a check does not pass, that is all.")
-    ] = False,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Have another registered version serve a model; a lower one than now is noted as a roll-back.
-
-    Outside a sandbox it waits for the approval of a second person, whom it names a command for; with --no-wait the
-    review's id is all that is said. Exit code 3 for an unknown model or version, 4 when the Orchestrator or a person
-    refuses, 5 when nobody answers, or approves, in time: the review stays open; with --rehearse 7 when a check failed,
-    1 when one could not be run.
-    """
-    from infra.commands.validations import rehearsal
-    from infra.serving_control import ServingControl
-    from infra.signatory import ReviewWaitsError
-    from streams.memory_view import active_version
-
-    async def run(control: ServingControl) -> tuple[str | None, int, str | None]:
-        review = None
-        try:
-            await control.activate(name, version, wait_for_plan=wait)
-        except ReviewWaitsError as waiting:
-            if waiting.exit_code:
-                raise
-            review = waiting.review.request.review_id
-            typer.echo(f"{waiting}.", err=True)
-        return active_version(control.view, name), control.view.sequence, review
-
-    if rehearse:
-        rehearsal(ctx, name, version)
-    active, sequence, review = controlled(settings_of(ctx), ServingControl, run)
-    if output is Output.TABLE:
-        typer.echo(f"{name} is served by {active} (memory {sequence}).")
-        return
-    document = {"model": name, "active_version": active, "memory_sequence": sequence, "waits_for_review": review}
-    write([document], output, document)
-
-
+app.command(epilog=ACTIVATE_EPILOG)(activate)
+app.command(epilog=ROLLBACK_EPILOG)(rollback)
 app.command(epilog=REFERENCE_EPILOG)(reference)
 app.command(epilog=DRIFT_EPILOG)(drift)
 

@@ -1,0 +1,100 @@
+"""``isos models activate`` and ``isos models rollback``: which version of a model serves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.commands.controlled import controlled
+from infra.commands.output import Output, OutputOption, examples, settings_of, write
+
+if TYPE_CHECKING:
+    from infra.serving_control import ServingControl
+
+ACTIVATE_EPILOG = examples(
+    "isos models activate digits v2.0.0",
+    "isos models activate digits v2.0.0 --rehearse",
+    "isos models activate digits v1.0.0 --no-wait",
+)
+ROLLBACK_EPILOG = examples("isos models rollback digits", "isos models rollback digits --no-wait --output json")
+
+NameArgument = Annotated[str, typer.Argument(help="Model name.")]
+WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the plan serves it.")]
+
+
+def activate(
+    ctx: typer.Context,
+    name: NameArgument,
+    version: Annotated[str, typer.Argument(help="A registered version, like v2.0.0.")],
+    wait: WaitOption = True,
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="Check the version first; where a check does not pass, that is all.")
+    ] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Have another registered version serve a model; a lower one than now is noted as a roll-back.
+
+    Outside a sandbox it waits for the approval of a second person, whom it names a command for; with --no-wait the
+    review's id is all that is said. Exit code 3 for an unknown model or version, 4 when the Orchestrator or a person
+    refuses, 5 when nobody answers, or approves, in time: the review stays open; with --rehearse 7 when a check failed,
+    1 when one could not be run.
+    """
+    from infra.commands.validations import rehearsal
+
+    if rehearse:
+        rehearsal(ctx, name, version)
+    _serve(ctx, name, version, output, wait=wait)
+
+
+def rollback(
+    ctx: typer.Context,
+    name: NameArgument,
+    wait: WaitOption = True,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Go back to the version that proved itself last, other than the one that serves now.
+
+    `isos models activate` goes to any version. The same approvals and exit codes; 3 also where no other version proved
+    itself.
+    """
+    _serve(ctx, name, "", output, wait=wait)
+
+
+def known_good_before(control: ServingControl, name: str) -> str:
+    """The version that proved itself last and does not serve now. Raises ChangeRefusedError where there is none."""
+    from infra.memory_control import ChangeRefusedError, require_model
+    from streams.memory_view import active_version, known_good
+
+    require_model(control.view, name)
+    good, active = known_good(control.view, name), active_version(control.view, name)
+    for each in () if good is None else good.versions:
+        if each.version != active:
+            return each.version
+    sentence = f"No other version of {name} than {active} proved itself in service"
+    remedy = f"`isos models show {name}` lists the versions, `isos models activate` goes to any of them."
+    raise ChangeRefusedError("unknown_version", sentence, remedy)
+
+
+def _serve(ctx: typer.Context, name: str, version: str, output: Output, *, wait: bool) -> None:
+    from infra.serving_control import ServingControl
+    from infra.signatory import ReviewWaitsError
+    from streams.memory_view import active_version
+
+    async def run(control: ServingControl) -> tuple[str | None, int, str | None]:
+        review = None
+        try:
+            await control.activate(name, version or known_good_before(control, name), wait_for_plan=wait)
+        except ReviewWaitsError as waiting:
+            if waiting.exit_code:
+                raise
+            review = waiting.review.request.review_id
+            typer.echo(f"{waiting}.", err=True)
+        return active_version(control.view, name), control.view.sequence, review
+
+    active, sequence, review = controlled(settings_of(ctx), ServingControl, run)
+    if output is Output.TABLE:
+        typer.echo(f"{name} is served by {active} (memory {sequence}).")
+        return
+    document = {"model": name, "active_version": active, "memory_sequence": sequence, "waits_for_review": review}
+    write([document], output, document)
