@@ -21,8 +21,8 @@ from tests.sim.test_scale_machine import ScaleMachine
 pytestmark = [pytest.mark.sim, pytest.mark.timeout(600)]
 
 LOOKED_FOR = settings(
-    max_examples=100,
-    stateful_step_count=30,
+    max_examples=300,
+    stateful_step_count=40,
     deadline=None,
     database=None,
     derandomize=True,
