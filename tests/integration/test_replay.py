@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from streams.topics import JOURNALED_AGENTS
+from tests.support.served import BYTES_MODEL
 from tests.support.stack import RunningStack, wait_until
 
 pytestmark = pytest.mark.timeout(180)
@@ -21,8 +22,8 @@ def by_agent(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def test_todays_code_decides_what_the_journals_say(whole_stack: RunningStack) -> None:
     """The stack has registered models and planned for them; a kill makes the next ones begin at a snapshot."""
     before = by_agent(whole_stack.isos_json("replay", "--all"))
-    assert list(before) == list(JOURNALED_AGENTS)
-    assert {name: row["difference"] for name, row in before.items()} == dict.fromkeys(JOURNALED_AGENTS)
+    assert list(before) == [*JOURNALED_AGENTS, "router"]
+    assert {name: row["difference"] for name, row in before.items()} == dict.fromkeys(before)
     assert all(before[name]["entries"] > 0 for name in ("orchestrator", "planner", "monitor", "scaler", "researcher"))
     whole_stack.wait_restarted("control", whole_stack.kill("control"))
 
@@ -31,9 +32,23 @@ def test_todays_code_decides_what_the_journals_say(whole_stack: RunningStack) ->
         assert {row["differences"] for row in rows.values()} == {0}
         return all(row["snapshots"] > before[name]["snapshots"] for name, row in rows.items())
 
+    del before["router"]
     wait_until(taken_over, 60, "snapshots of the successors")
     for row in before.values():
         print(f"{row['agent']}: {row['entries']} entries, {row['records_per_s']} a second")
+
+
+def test_where_rows_went_is_derived_again_from_memory_as_it_stood(whole_stack: RunningStack) -> None:
+    """This stack keeps the decision on every frame."""
+    whole_stack.isos("infer", BYTES_MODEL, "--json", "[1, 2, 3, 4]")
+
+    def kept() -> Any:
+        (row,) = whole_stack.isos_json("replay", "router", "--from-start")
+        assert (row["differences"], row["notes"]) == (0, []) or not row["entries"]
+        return row if row["entries"] else None
+
+    row = wait_until(kept, 30, "a kept decision of a Router")
+    print(f"router: {row['entries']} decisions, {row['records_per_s']} a second")
 
 
 def test_another_policy_of_the_monitor(whole_stack: RunningStack, tmp_path: Path) -> None:
