@@ -41,12 +41,22 @@ def up(
     Exit code 6 when something it needs is missing: a free port, Java, disk, a folder to write to.
     """
     settings = settings_of(ctx, environment=environment)
-    print(f"Started as {settings.environment}; `isos environment show` says what holds.", file=sys.stderr, flush=True)
+
+    def reported(name: str, event: str, seconds: float) -> None:
+        report(name, event, seconds)
+        if (name, event) == ("stack", "ready"):
+            _say_environment(settings)
+
     with audited_here(settings, "stack.up"):
         if detach:
             up_detached(settings)
+            _say_environment(settings)
         else:
-            run_stack(settings, report=report)
+            run_stack(settings, report=reported)
+
+
+def _say_environment(settings: Settings) -> None:
+    print(f"Started as {settings.environment}; `isos environment show` says what holds.", file=sys.stderr, flush=True)
 
 
 def report(name: str, event: str, seconds: float) -> None:
