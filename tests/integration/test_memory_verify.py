@@ -70,7 +70,7 @@ async def test_clean_after_traffic_and_a_strangers_records_are_void(whole_stack:
     assert [each["sequence"] for each in voids] == [None, last + 1, last]
     assert done.stderr.count("void: memory.events/0, offset ") == len(known) + 3
 
-    whole_stack.isos("serving", "set", MODEL, "--max-attempts", "2")  # the writer goes on behind them
+    whole_stack.isos("serving", "set", MODEL, "--max-attempts", "5")  # the writer goes on behind them
     after = whole_stack.isos_json("memory", "verify", "--head", before["head"])
     assert (after["sound"], [each["offset"] for each in after["voids"][len(known) :]]) == (True, offsets)
     assert after["sequence"] > before["sequence"]
