@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
@@ -12,10 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from infra.commands.timeline import table_row
 from infra.day.traffic import Flow
 from infra.timeline import Line
-
-REASON_WIDTH: Final = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +76,12 @@ def flow_figures(flow: Flow) -> dict[str, Any]:
 
 def show_timeline(console: Console, lines: Sequence[Line]) -> None:
     """The timeline as a table; what changed nothing is left out."""
-    table = Table(
-        "time", "s", "who", "what", "subject", "why", title="The day, from the log alone", title_justify="left"
-    )
     shown = [line for line in lines if not line.is_quiet]
-    for line in shown:
-        reason = " ".join(line.reason.split())
-        table.add_row(
-            datetime.fromtimestamp(line.time_us / 1e6, UTC).strftime("%H:%M:%S"),
-            f"{(line.time_us - shown[0].time_us) / 1e6:.1f}",
-            *map(Text, (line.who, line.what, line.subject, _short(reason))),
-        )
+    rows = [table_row(line, shown[0].time_us) for line in shown]
+    table = Table(*(rows[0] if rows else ()), title="The day, from the log alone", title_justify="left")
+    for row in rows:
+        table.add_row(*map(Text, row.values()))
     console.print(table)
-
-
-def _short(reason: str) -> str:
-    return reason if len(reason) <= REASON_WIDTH else f"{reason[: REASON_WIDTH - 1]}…"
 
 
 def show_figures(console: Console, figures: Mapping[str, Any], chapters: Mapping[str, float]) -> None:
