@@ -16,7 +16,7 @@ import typer
 
 from infra.audit_view import Filter, document, row
 from infra.commands.dlq import parse_time
-from infra.commands.memory import MAX_LISTED, noted, sentence
+from infra.commands.memory import noted, tell
 from infra.commands.output import Output, OutputOption, broker_answers, examples, new_app, settings_of, write
 from infra.commands.progress import shown_progress
 
@@ -122,11 +122,8 @@ def verify(
     report, faults = _check(ctx, head)
     found = _verified(report, faults)
     write([{name: found[name] for name in VERIFIED}], output, found)
-    for kind, findings in (("broken", faults), ("foreign", report.voids)):
-        for finding in findings[:MAX_LISTED]:
-            typer.echo(f"{kind}: {sentence(finding)}", err=True)
-        if len(findings) > MAX_LISTED:
-            typer.echo(f"{kind}: and {len(findings) - MAX_LISTED} more; --output json lists all.", err=True)
+    tell("broken", faults)
+    tell("foreign", report.voids)
     if faults or report.voids:
         raise typer.Exit(7)
 

@@ -15,6 +15,8 @@ from infra.commands.output import Output, OutputOption, broker_answers, examples
 from infra.commands.progress import shown_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streams.chain_check import Report
     from streams.link_check import Finding
     from streams.memory_view import MemoryHead, MemoryView, StoredEvent
@@ -106,11 +108,8 @@ def verify(
     report = check(ctx, noted(head))
     document = verified(report)
     write([{name: document[name] for name in VERIFIED}], output, document)
-    for kind, findings in (("broken", report.faults), ("void", report.voids)):
-        for finding in findings[:MAX_LISTED]:
-            typer.echo(f"{kind}: {sentence(finding)}", err=True)
-        if len(findings) > MAX_LISTED:
-            typer.echo(f"{kind}: and {len(findings) - MAX_LISTED} more; --output json lists all.", err=True)
+    tell("broken", report.faults)
+    tell("void", report.voids)
     if report.faults:
         raise typer.Exit(7)
 
@@ -164,6 +163,14 @@ def verified(report: Report) -> dict[str, Any]:
         "faults": [finding_document(each) for each in report.faults],
         "voids": [finding_document(each) for each in report.voids],
     }
+
+
+def tell(kind: str, findings: Sequence[Finding]) -> None:
+    """Say the first findings on stderr, one a line, and how many more there are."""
+    for finding in findings[:MAX_LISTED]:
+        typer.echo(f"{kind}: {sentence(finding)}", err=True)
+    if len(findings) > MAX_LISTED:
+        typer.echo(f"{kind}: and {len(findings) - MAX_LISTED} more; --output json lists all.", err=True)
 
 
 def sentence(finding: Finding) -> str:
