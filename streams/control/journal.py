@@ -134,10 +134,13 @@ class JournaledAgent:
         )
 
     def step(self, given: Input, now_us: int) -> JournalEntry | None:
-        """Decide on one input; the entry to write, or None when there is nothing to write. Not idempotent."""
+        """Decide on one input; the entry to write, or None when there is nothing to write. Not idempotent.
+
+        Time rises with every entry, also where the clock jumped back: agents build ids of it.
+        """
         if self.is_repeat(given):
             return None
-        now_us = max(now_us, self.time_us)
+        now_us = max(now_us, self.time_us + 1)
         if self.spec.ignores is not None and given.topic:
             event = self._event(given, now_us)
             if event is not None and self.spec.ignores(self.state, event.record):

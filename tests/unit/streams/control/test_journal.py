@@ -97,12 +97,14 @@ def test_idle_ticks_leave_no_entry() -> None:
     assert one.step(TICK_INPUT, 160) is None
 
 
-def test_time_never_runs_backwards() -> None:
+def test_time_rises_with_every_entry_also_while_the_clock_stands_behind() -> None:
     one = agent()
-    one.step(number(1, 0), 500)
-    entry = one.step(number(1, 1), 400)
-    assert entry is not None
-    assert entry.time_us == 500
+    times = []
+    for offset, now_us in enumerate((500, 400, 500, 501, 900)):
+        entry = one.step(number(1, offset), now_us)
+        assert entry is not None
+        times.append(entry.time_us)
+    assert times == [500, 501, 502, 503, 900]
 
 
 def test_an_undecodable_record_moves_the_cursor_only() -> None:
