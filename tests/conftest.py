@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).resolve().parent.parent / ".isos" / "numba"))
 
 from tests.support.broker import Servers, start_servers
+from tests.support.connections import Connections, watched
 from tests.support.tally import Part, append
 
 # How long an example takes says more about the machine than about the code, and is no verdict of a test.
@@ -46,6 +47,25 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         errors = len(terminalreporter.stats.get("error", ()))
         paths = " ".join(argument for argument in config.args if not argument.startswith("-"))
         append(Path(tally), Part(paths, passed, failed + errors, time.time() - _began))
+
+
+@pytest.fixture(scope="session")
+def connections() -> Iterator[Connections]:
+    """Give all of aiokafka's connections of this process."""
+    with watched() as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def no_connection_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test against real servers closes its connections to them, or is told which it left."""
+    if request.node.get_closest_marker("broker") is None:
+        yield
+        return
+    made: Connections = request.getfixturevalue("connections")
+    yield
+    left = made.left()
+    assert not left, f"{len(left)} connections to the broker are still open:\n" + "\n".join(left)
 
 
 @pytest.fixture(scope="session")
