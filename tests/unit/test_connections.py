@@ -15,7 +15,7 @@ def test_an_open_connection_is_told_once_with_its_maker() -> None:
             opened, closed = AIOKafkaConnection("localhost", 1), AIOKafkaConnection("localhost", 2)
             assert made.left() == []
             opened._reader, closed._reader = asyncio.StreamReader(), asyncio.StreamReader()
-            closed.close()
+            closed._reader.feed_eof()
             left = made.left()
             assert len(left) == 1
             assert left[0].startswith("localhost:1, made at")
