@@ -19,10 +19,10 @@ from aiokafka.errors import KafkaError
 from schemas.frame import Segment
 from schemas.ledger import LedgerCheckpoint
 from streams.codec import Codec
-from streams.columns import Row, frame_of_rows
 from streams.connection import Connection, bounded, consumer, start, stop_quietly
 from streams.errors import PoisonRecordError, RetriableError
 from streams.fenced import FencedWriter
+from streams.frame_builder import Row, frame_of_rows
 from streams.frame_effects import Scanned, ScanRequests
 from streams.ledger import REAPED_HEADER, source_of
 from streams.terminals import Terminals

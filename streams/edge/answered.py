@@ -8,7 +8,8 @@ from typing import Final
 
 from schemas.frame import InferenceFrame, Segment, TensorBlock
 from schemas.result import InferenceResult
-from streams.columns import OK, Row, frame_of_rows
+from streams.columns import OK
+from streams.frame_builder import Row, frame_of_rows
 
 MAX_FRAME_BYTES: Final = 1 << 20
 MAX_FRAME_ROWS: Final = 500

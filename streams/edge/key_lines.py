@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from streams.columns import Row
 from streams.committed import Holder, Progress
 from streams.edge.request_row import row_bytes
+from streams.frame_builder import Row
 
 
 class Waiting(Protocol):

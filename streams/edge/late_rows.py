@@ -18,7 +18,6 @@ from typing import Any, Final
 
 from schemas.result import InferenceResult
 from streams.blobs.blob_store import BlobStore
-from streams.columns import Row
 from streams.committed import CommittedConsumer, Holder
 from streams.edge.answered import answer_frames
 from streams.edge.earlier import NOT_FOUND, EarlierResults, Outcome
@@ -27,6 +26,7 @@ from streams.edge.request_ids import NO_DIGEST, Claim, RequestIds
 from streams.edge.request_row import end, input_data, input_digest, row_bytes
 from streams.edge.row_outlet import RowOutlet
 from streams.errors import IsosError, RetriableError
+from streams.frame_builder import Row
 from streams.ordering import Entry
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.columns import Row
 from streams.edge.request_columns import (
     DATA,
     ID,
@@ -27,6 +26,7 @@ from streams.edge.request_columns import (
 )
 from streams.edge.request_row import DIGEST_BYTES
 from streams.edge.signature import Signature, Signatures
+from streams.frame_builder import Row
 from streams.record_columns import OFFSET, TIMESTAMP, RecordColumns
 
 MAX_KEY_BYTES: Final = 256

@@ -7,11 +7,11 @@ from typing import Any, Final, Protocol
 
 from schemas.request import BlobRef, InferenceRequest
 from streams.codec import Codec
-from streams.columns import Row
 from streams.edge.request_batch import RequestBatch, batch_of
 from streams.edge.request_row import blank_row, describe, end, input_digest
 from streams.edge.signature import Signatures
 from streams.errors import InvariantError, PoisonRecordError
+from streams.frame_builder import Row
 from streams.ledger_log import fallback_id
 from streams.letters.letter import Letter
 from streams.record_columns import RecordColumns

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from schemas.frame import RowError
 from schemas.request import InferenceRequest
-from streams.columns import ERROR, REJECTED, Row
+from streams.columns import ERROR, REJECTED
 from streams.errors import CODES
+from streams.frame_builder import Row
 from streams.ledger_log import fallback_id, identity_of
 
 MAX_MESSAGE: Final = 500  # characters; 5,000 refused rows of one tick must fit one frame

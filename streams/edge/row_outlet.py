@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from schemas.frame import InferenceFrame
 from streams.codec import Codec
-from streams.columns import FrameBuilder, Row
 from streams.committed import CommittedConsumer, Holder
 from streams.edge.column_frames import FrameHead, column_frames, joined
 from streams.edge.request_batch import RequestBatch
+from streams.frame_builder import FrameBuilder, Row
 from streams.topics import full_name
 
 UNKNOWN: Final = "unknown_model"

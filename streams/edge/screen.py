@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.columns import Row
 from streams.edge.forecast import SURE_US, Forecast, Service
 from streams.edge.request_batch import RequestBatch
+from streams.frame_builder import Row
 
 MIN_RETRY_MS: Final = 50
 AMPLE_US: Final = 2 * SURE_US

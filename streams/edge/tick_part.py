@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.columns import Row
 from streams.committed import Progress
 from streams.edge.quota import Charges, charges_of
 from streams.edge.request_batch import RequestBatch
 from streams.edge.request_ids import Span
 from streams.edge.request_row import end
+from streams.frame_builder import Row
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from schemas.plan import Plan, VersionWeight
 from schemas.request import BlobRef
 from schemas.scaling import Replicas
 from streams.canonical import to_json
-from streams.columns import FrameBuilder, Row
+from streams.frame_builder import FrameBuilder, Row
 from streams.memory_view import ActiveVersion, MemoryView
 
 TOPIC_ID = bytes(range(16))

@@ -18,9 +18,9 @@ from executors.lines import Lines
 from executors.load_report import LoadReport
 from executors.profile import Profile
 from schemas.frame import InferenceFrame
-from streams.columns import Row
 from streams.edge.forecast import Forecast
 from streams.edge.screen import too_late
+from streams.frame_builder import Row
 from tests.support.frames import T, frame, row
 
 MS, S = 1_000, 1_000_000

@@ -14,7 +14,8 @@ from schemas.coordinate import RecordCoordinate
 from schemas.frame import InferenceFrame, RowError
 from streams.agent import Event
 from streams.codec import Codec, SchemaIds
-from streams.columns import EXPIRED, PENDING, Columns, FrameBuilder, Row, num_rows, routing_keys, segment_starts
+from streams.columns import EXPIRED, PENDING, Columns, num_rows, routing_keys, segment_starts
+from streams.frame_builder import FrameBuilder, Row
 from streams.frame_check import fault_of
 from streams.frame_effects import Defer, SendFrame
 from streams.key_order import lane_of_key

@@ -19,7 +19,8 @@ from executors.row_slice import RowSlice
 from executors.run import Run
 from executors.session import ExecutionError
 from schemas.frame import TensorBlock
-from streams.columns import ERROR, OK, Columns, FrameBuilder, Row
+from streams.columns import ERROR, OK, Columns
+from streams.frame_builder import FrameBuilder, Row
 from tests.support.frames import MODEL, TOPIC_ID, T, row, with_blob
 
 FAR = T + 3_600_000_000

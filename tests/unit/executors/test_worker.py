@@ -27,8 +27,9 @@ from schemas.quick import replaced
 from schemas.request import BlobRef
 from streams.blobs.blob_store import BlobCorruptError, BlobMissingError, StoreUnreadableError
 from streams.codec import Codec, SchemaIds
-from streams.columns import ERROR, EXPIRED, OK, PENDING, REJECTED, Columns, Row, block_array
+from streams.columns import ERROR, EXPIRED, OK, PENDING, REJECTED, Columns, block_array
 from streams.errors import RetriableError
+from streams.frame_builder import Row
 from streams.topics import full_name
 from tests.support.fake_kafka import FakeConsumer, FakeProducer, record, turns, until
 from tests.support.frames import MODEL, frame, row, with_blob

@@ -13,8 +13,6 @@ from schemas.frame import InferenceFrame, RowError
 from streams.columns import (
     EXPIRED,
     Columns,
-    FrameBuilder,
-    Row,
     block_array,
     end_rows,
     item_bytes,
@@ -26,8 +24,9 @@ from streams.columns import (
     segment_starts,
     take,
 )
+from streams.frame_builder import Row
 from streams.tensors import encode_texts
-from tests.support.frames import TOPIC_ID, T, executed, frame, random_frame, row, with_blob
+from tests.support.frames import executed, frame, random_frame, row, with_blob
 
 
 def rows_of(given_frame: InferenceFrame) -> list[dict[str, object]]:
@@ -109,38 +108,6 @@ def test_take_keeps_the_digests_of_the_chosen_rows() -> None:
 def test_take_of_outputs_with_several_items_per_row() -> None:
     part = take(executed(3, items=2), np.array([1]))
     assert block_array(part.segments[0].outputs[0]).shape == (2, 3)
-
-
-def test_frames_are_cut_by_their_tensor_bytes() -> None:
-    builder = FrameBuilder(TOPIC_ID, 0, max_bytes=1 << 20)
-    for offset in range(5):
-        builder.add(row(offset, width=100_000))  # 400 kB each
-    frames = builder.build(10, T, 0)
-    assert [num_rows(each) for each in frames] == [2, 2, 1]
-    assert [each.frame_id for each in frames] == [10, 11, 12]
-    assert [offset for each in frames for offset in Columns.of(each).offsets.tolist()] == [0, 1, 2, 3, 4]
-    assert builder.build(13, T, 0) == []
-
-
-def test_a_row_above_the_limit_is_a_frame_by_itself() -> None:
-    builder = FrameBuilder(TOPIC_ID, 0, max_bytes=1 << 20)
-    for offset, width in ((0, 2), (1, 400_000), (2, 2)):
-        builder.add(row(offset, width=width))
-    assert [Columns.of(each).offsets.tolist() for each in builder.build(0, T, 0)] == [[0], [1], [2]]
-
-
-def test_a_row_with_a_blob_is_a_segment_of_its_own_and_weighs_nothing() -> None:
-    builder = FrameBuilder(TOPIC_ID, 0, max_bytes=1 << 20)
-    rows = [with_blob(row(at, width=400_000)) if at % 2 else row(at) for at in range(6)]
-    same = rows[1].blob
-    rows[3] = replace(rows[1], offset=3)  # the same blob twice is two rows of two segments
-    for each in rows:
-        builder.add(each)
-    (built,) = builder.build(0, T, 0)
-    found = [(segment.num_rows, segment.blob) for segment in built.segments]
-    assert found == [(3, None), (1, same), (1, same), (1, rows[5].blob)]
-    assert [block.data for segment in built.segments[1:] for block in segment.inputs] == [b"", b"", b""]
-    assert Columns.of(built).offsets.tolist() == [0, 2, 4, 1, 3, 5]
 
 
 def test_end_rows_drops_tensors_and_keeps_identity() -> None:

@@ -15,10 +15,11 @@ from schemas.frame import InferenceFrame, RowError
 from schemas.model import TensorSpec
 from schemas.request import InferenceRequest, Tensor
 from streams.codec import Codec, SchemaIds
-from streams.columns import Columns, FrameBuilder, num_rows, request_ids, routing_keys
+from streams.columns import Columns, num_rows, request_ids, routing_keys
 from streams.edge.column_frames import FrameHead, column_frames, joined
 from streams.edge.request_batch import RequestBatch
 from streams.edge.request_reader import RequestReader
+from streams.frame_builder import FrameBuilder
 from streams.record_columns import RecordColumns
 from tests.support.fake_kafka import record
 from tests.support.frames import MODEL, TOPIC_ID, row

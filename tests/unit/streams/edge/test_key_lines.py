@@ -9,9 +9,9 @@ from aiokafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.columns import Row
 from streams.committed import Progress
 from streams.edge.key_lines import KeyLines
+from streams.frame_builder import Row
 from tests.support.frames import row
 
 

@@ -16,7 +16,7 @@ from schemas.frame import InferenceFrame
 from schemas.request import BlobRef, Tensor
 from streams.blobs.content_store import StoreUnwritableError
 from streams.codec import Codec, SchemaIds
-from streams.columns import OK, REJECTED, Columns, Row
+from streams.columns import OK, REJECTED, Columns
 from streams.committed import CommittedConsumer, Holder
 from streams.edge import late_rows
 from streams.edge.earlier import NOT_FOUND, UNDER_WAY, Outcome
@@ -25,6 +25,7 @@ from streams.edge.request_ids import NO_DIGEST, Claim
 from streams.edge.request_row import input_digest
 from streams.edge.row_outlet import RowOutlet
 from streams.errors import RetriableError
+from streams.frame_builder import Row
 from streams.topics import full_name
 from tests.support import samples
 from tests.support.fake_kafka import FakeConsumer, FakeProducer, turns, until

@@ -14,9 +14,9 @@ from agents.admission import AdmissionPolicy, admit
 from schemas.model import ModelVersion, TensorSpec
 from schemas.request import BlobRef, InferenceRequest, Tensor
 from streams.codec import Codec, SchemaIds
-from streams.columns import Row
 from streams.edge.request_reader import RequestReader
 from streams.edge.request_row import input_digest
+from streams.frame_builder import Row
 from streams.letters.letter import Letter
 from streams.record_columns import RecordColumns
 from tests.support.fake_kafka import record

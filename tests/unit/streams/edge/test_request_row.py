@@ -8,8 +8,9 @@ from hashlib import sha256
 import pytest
 
 from schemas.request import BlobRef, InferenceRequest, Tensor
-from streams.columns import ERROR, REJECTED, Row
+from streams.columns import ERROR, REJECTED
 from streams.edge.request_row import MAX_MESSAGE, blank_row, describe, end, input_data, input_digest, row_bytes
+from streams.frame_builder import Row
 from tests.support.fake_kafka import record
 from tests.support.frames import row
 
