@@ -1,4 +1,4 @@
-"""Create every topic with its settings, check those that exist, register the schemas: the only user of confluent-kafka.
+"""Create every topic with its settings, check those that exist, register the schemas.
 
 Repeating it changes nothing. A topic that exists with other settings or another number of partitions is never altered:
 partitions carry the identity of requests, so a person decides (``streams/growth.py``). Lanes and journals do not: they
@@ -8,14 +8,11 @@ are added when more are asked for.
 from __future__ import annotations
 
 import asyncio
-import socket
-import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import KafkaError
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but not marked as exported
     AdminClient,
     ConfigResource,
@@ -25,15 +22,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but
 )
 
 from streams.codec import SchemaIds
-from streams.connection import Connection, TimedOutError, UnreachableError
+from streams.connection import Connection
 from streams.errors import InvariantError, IsosError, RetriableError
 from streams.fenced import FencedWriter
 from streams.registry.schema_log import missing, read_schema_log, schema_ids, schema_record
+from streams.topic_admin import ADMIN_TIMEOUT_S, POLL_S, admin_client, describe_topics, results_of, until, uuid_bytes
 from streams.topics import DAY_MS, FOREVER, HOUR_MS, MIB, SCHEMAS_TOPIC, TOPICS, Topic, full_name
 
-ADMIN_TIMEOUT_S: Final = 15.0
-KNOCK_TIMEOUT_S: Final = 5.0
-POLL_S: Final = 0.05
 CLAIMS: Final = 5
 JOURNAL: Final = "control.journal"
 SCHEMAS: Final = Topic(
@@ -177,55 +172,6 @@ def differences(name: str, wanted: Mapping[str, str], found: Mapping[str, str], 
     return out
 
 
-def _knock(bootstrap: str) -> None:
-    """Notice at once that nobody listens; the client itself would only do so after its time-out."""
-    reason = "no address is given"
-    for address in bootstrap.split(","):
-        host, _, port = address.strip().rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), KNOCK_TIMEOUT_S).close()
-        except (OSError, ValueError) as error:
-            reason = str(error)
-        else:
-            return
-    raise UnreachableError(f"connecting to {bootstrap}", reason)
-
-
-def admin_client(connection: Connection) -> AdminClient:
-    """A client for topics; its caller holds it until the last future is done. Raises UnreachableError."""
-    _knock(connection.bootstrap)
-    settings: dict[str, Any] = {
-        **connection.librdkafka(),
-        "socket.nagle.disable": True,
-        "socket.timeout.ms": int(ADMIN_TIMEOUT_S * 1000),
-        "log_level": 0,
-        "error_cb": lambda _error: None,  # what matters comes back from each call
-    }
-    return AdminClient(settings)
-
-
-def results_of(what: str, futures: Mapping[str, Future[Any]], known: tuple[int, ...] = ()) -> dict[str, Any]:
-    """Results by name without those that failed with a known code; anything else is raised as ours."""
-    done: dict[str, Any] = {}
-    for name, future in futures.items():
-        try:
-            done[name] = future.result(ADMIN_TIMEOUT_S)
-        except TimeoutError:
-            raise TimedOutError(what, ADMIN_TIMEOUT_S) from None
-        except KafkaException as error:
-            if error.args[0].code() not in known:
-                raise UnreachableError(what, error.args[0].str()) from error
-    return done
-
-
-def describe_topics(admin: AdminClient, names: Iterable[str]) -> dict[str, Any]:
-    """The broker's descriptions by short name; topics that it does not have are left out."""
-    full = {full_name(name): name for name in names}
-    futures = admin.describe_topics(TopicCollection(list(full)), request_timeout=ADMIN_TIMEOUT_S)
-    found = results_of("describing the topics", futures, (KafkaError.UNKNOWN_TOPIC_OR_PART,))
-    return {full[name]: topic for name, topic in found.items()}
-
-
 def _topics(connection: Connection, partitions: int, lanes: int, replication: int) -> tuple[str, ...]:
     admin = admin_client(connection)
     existing = describe_topics(admin, ALL)
@@ -246,7 +192,7 @@ def _topics(connection: Connection, partitions: int, lanes: int, replication: in
     if new:
         futures = admin.create_topics(new, operation_timeout=ADMIN_TIMEOUT_S, request_timeout=ADMIN_TIMEOUT_S)
         results_of("creating the topics", futures, (KafkaError.TOPIC_ALREADY_EXISTS,))
-        _until(lambda: len(describe_topics(admin, ALL)) == len(ALL), "waiting for the new topics")
+        until(lambda: len(describe_topics(admin, ALL)) == len(ALL), "waiting for the new topics")
     return tuple(name for name in ALL if name not in existing)
 
 
@@ -275,7 +221,7 @@ def _add_partitions(connection: Connection, name: str, count: int) -> None:
     futures = admin.create_partitions(more, operation_timeout=ADMIN_TIMEOUT_S, request_timeout=ADMIN_TIMEOUT_S)
     # Another one, or an attempt whose answer was lost, may have added them meanwhile.
     results_of(f"adding partitions to {full_name(name)}", futures, (KafkaError.INVALID_PARTITIONS,))
-    _until(
+    until(
         lambda: len(describe_topics(admin, [name])[name].partitions) >= count,
         f"waiting for {count} partitions of {name}",
     )
@@ -299,19 +245,5 @@ def _differences(admin: AdminClient, existing: Mapping[str, Any], partitions: in
 
 def _topic_ids(connection: Connection, names: tuple[str, ...]) -> dict[str, bytes]:
     admin = admin_client(connection)
-    _until(lambda: len(describe_topics(admin, names)) == len(names), "waiting for the topics")
+    until(lambda: len(describe_topics(admin, names)) == len(names), "waiting for the topics")
     return {name: uuid_bytes(topic.topic_id) for name, topic in describe_topics(admin, names).items()}
-
-
-def uuid_bytes(uuid: Any) -> bytes:
-    """16 bytes, big-endian, of the client's Uuid (two signed 64-bit halves)."""
-    halves = (uuid.get_most_significant_bits(), uuid.get_least_significant_bits())
-    return b"".join((half & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(8, "big") for half in halves)
-
-
-def _until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + ADMIN_TIMEOUT_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimedOutError(what, ADMIN_TIMEOUT_S)
-        time.sleep(POLL_S)

@@ -18,7 +18,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but
 )
 
 from streams.connection import Connection
-from streams.provision import ALL, admin_client, describe_topics, partition_count, results_of, topic_settings
+from streams.provision import ALL, partition_count, topic_settings
+from streams.topic_admin import admin_client, describe_topics, results_of
 from streams.topics import full_name
 
 PARTITIONS: Final = "partitions"

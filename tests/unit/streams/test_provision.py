@@ -4,18 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streams.provision import ALL, ProvisionError, differences, partition_count, topic_settings, uuid_bytes
+from streams.provision import ALL, ProvisionError, differences, partition_count, topic_settings
 from streams.topics import MAX_RECORD_BYTES, SCHEMAS_TOPIC, TOPICS
-
-
-class Uuid:
-    """The client's shape: two signed halves."""
-
-    def get_most_significant_bits(self) -> int:
-        return -2
-
-    def get_least_significant_bits(self) -> int:
-        return 1
 
 
 def test_the_schema_log_is_among_the_topics() -> None:
@@ -55,7 +45,3 @@ def test_differences_are_sentences() -> None:
     ]
     assert str(ProvisionError(tuple(found))) == "; ".join(found)
     assert differences("t", {"a": "1"}, {"a": "1", "z": "9"}, (2, 2)) == []
-
-
-def test_topic_ids_are_16_bytes_big_endian() -> None:
-    assert uuid_bytes(Uuid()).hex() == "fffffffffffffffe0000000000000001"
