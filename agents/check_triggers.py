@@ -13,6 +13,7 @@ from agents.model_facts import Models
 from schemas.check import DRIFT, GOLDEN_SET, INTEGRITY, LATENCY, SERVING, STATISTICS
 from schemas.coordinate import RecordCoordinate
 from schemas.environment import OpenReview
+from schemas.known_good import Rollback
 from schemas.memory import MemoryEvent
 from schemas.telemetry import Alert
 from streams.agent import Event
@@ -20,6 +21,7 @@ from streams.canonical import from_json
 from streams.memory_view import ActiveVersion
 
 ROLLBACK: Final = "rollback"
+STARTED: Final = "RollbackStarted"
 REVIEW: Final = "review"
 OF_ROLLBACK: Final = (SERVING, LATENCY, GOLDEN_SET, INTEGRITY)
 OF_ACTIVATION: Final = (GOLDEN_SET, INTEGRITY)
@@ -56,9 +58,18 @@ def due_of_alert(alert: Alert, event: Event) -> Due:
 
 
 def due_of_move(models: Models, change: MemoryEvent, event: Event) -> tuple[str, Due] | None:
-    """What another active version has checked, and the id of that cause: a roll-back what it promised."""
-    model = from_json(ActiveVersion, change.body or "", newer=True).model
-    is_rollback = change.kind == "VersionRolledBack"
+    """What another active version has checked, and the id of that cause: a roll-back what it promised.
+
+    So has a roll-back (``RollbackStarted``) that let the version stay and put back how it is served.
+    """
+    if change.kind == STARTED:
+        rollback = from_json(Rollback, change.body or "", newer=True)
+        if rollback.from_version != rollback.to_version:
+            return None  # its version's move was looked at
+        model = rollback.model
+    else:
+        model = from_json(ActiveVersion, change.body or "", newer=True).model
+    is_rollback = change.kind in ("VersionRolledBack", STARTED)
     if not is_rollback and models[model].golden is None:
         return None
     kind, what = (ROLLBACK, "was rolled back") if is_rollback else ("activation", "has another active version")

@@ -1,11 +1,13 @@
-"""When a version has proved itself in service, by what the Validators tell of its rows. Pure; a part of the Monitor.
+"""When a configuration proved itself in service, by what the Validators tell of its rows. Pure; a part of the Monitor.
 
-An active version is known as good once it answered ``min_rows`` rows over ``min_us``, at most ``bad_percent`` of them
+A configuration is an active version and how it is served: its serving policy and its cache policy. Where one of them
+changes otherwise than in what it promises (``schemas.known_good.Configuration``), another one has to prove itself.
+It is known as good once it answered ``min_rows`` rows over ``min_us``, at most ``bad_percent`` of them
 ended as ERROR or EXPIRED, the newest news is not older than ``fresh_us``, and no alert stands against its model. An
 alert that stands makes the count begin anew after it. Then the Orchestrator is asked to note it (``MarkVersionGood``);
 unanswered, it is asked again after ``retry_us``. Its first ``loading_us`` prove nothing: while executors load it, its
 SLO does not judge its times (``agents.slo``), and it is not to be known as good before it was judged. Once for each
-time that a version becomes active: after a roll-back the version proves itself anew.
+time that it comes into force: after a roll-back it proves itself anew.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from agents.slo import ANSWERED
+from schemas.cache import CachePolicy
 from schemas.coordinate import RecordCoordinate
-from schemas.known_good import GoodVersion, KnownGood
+from schemas.known_good import Configuration, GoodVersion, KnownGood
 from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.plan import Plan
+from schemas.serving import ServingPolicy
 from schemas.telemetry import Telemetry
 from streams.agent import Event
 from streams.canonical import digest, from_json, to_json
@@ -45,7 +49,9 @@ class GoodParams:
 class Proving:
     """The active version of a model since ``since_us``: its rows from ``first_us`` to ``last_us`` (0: none yet).
 
-    ``is_marked``: memory knows it as good since it is active this time. ``asked_us``: when that was asked for last.
+    ``since_us``: when it became active or was served otherwise than before. ``is_marked``: memory knows it as good
+    since then. ``asked_us``: when that was asked for last. ``served``: how it is served; None where that is not known,
+    for what stands was set before the release that follows it.
     """
 
     version: str
@@ -58,6 +64,7 @@ class Proving:
     is_marked: bool = False
     asked_us: int = 0
     cause: RecordCoordinate | None = None
+    served: Configuration | None = None
 
 
 Goods = Mapping[str, Proving]
@@ -77,20 +84,40 @@ def learn(state: Goods, change: MemoryEvent) -> Goods:
     try:
         if space == "active":
             active = from_json(ActiveVersion, change.body or "", newer=True)
-            plan_digest = "" if known is None else known.plan_digest
-            return {**state, model: Proving(active.version, change.time_us, plan_digest)}
+            # nothing can be set for a model before its first version
+            first = Proving("", 0, served=Configuration() if change.version == 1 else None)
+            return {**state, model: _anew(known or first, change.time_us, version=active.version)}
+        if space in ("serving", "cache") and known is not None and known.served is not None:
+            return {**state, model: _served(known, known.served, space, change)}
         if space == "plan":
             plan = from_json(Plan, change.body or "", newer=True)
             known = known or Proving(plan.versions[0].version, change.time_us)  # activated under an older release
             return {**state, model: replace(known, plan_digest=digest(plan).hex())}
         if space == "good" and known is not None and change.body is not None:
             good = from_json(KnownGood, change.body, newer=True)
-            entry = next((each for each in good.versions if each.version == known.version), None)
+            entry = good.of(known.version)
             if entry is not None and entry.since_us >= known.since_us:
                 return {**state, model: replace(known, is_marked=True)}
     except PoisonRecordError:
         return state  # the Orchestrator writes no such body; whatever it is, it proves nothing
     return state
+
+
+def _served(known: Proving, before: Configuration, space: str, change: MemoryEvent) -> Proving:
+    """A policy of the model is another one; where rows are served otherwise by it, the proof begins anew."""
+    if space == "serving":
+        serving = None if change.body is None else from_json(ServingPolicy, change.body, newer=True)
+        after = replace(before, serving=serving)
+    else:
+        cache = None if change.body is None else from_json(CachePolicy, change.body, newer=True)
+        after = replace(before, cache=cache)
+    anew = _anew(known, change.time_us) if after.differences(before) else known
+    return replace(anew, served=after)
+
+
+def _anew(known: Proving, since_us: int, version: str = "") -> Proving:
+    """What serves from ``since_us`` on has shown nothing yet."""
+    return Proving(version or known.version, since_us, known.plan_digest, served=known.served)
 
 
 def hear(state: Goods, window: Telemetry, event: Event, params: GoodParams) -> Goods:
@@ -127,7 +154,7 @@ def judge(
         if known.is_marked or not known.num_rows:
             continue
         if model in troubled:
-            changed[model] = Proving(known.version, known.since_us, known.plan_digest)
+            changed[model] = _anew(known, known.since_us)
         elif _has_proved_itself(known, now_us, params):
             changed[model] = replace(known, asked_us=now_us)
             commands.append(_command(model, known, now_us))
@@ -143,7 +170,7 @@ def _has_proved_itself(known: Proving, now_us: int, params: GoodParams) -> bool:
 
 
 def _command(model: str, known: Proving, now_us: int) -> MemoryCommand:
-    entry = GoodVersion(known.version, known.plan_digest, known.since_us, now_us, known.num_rows)
+    entry = GoodVersion(known.version, known.plan_digest, known.since_us, now_us, known.num_rows, known.served)
     seconds = (known.last_us - known.first_us) // 1_000_000
     reason = f"{model} {known.version} served {known.num_rows} rows over {seconds} s, {known.num_bad} of them badly"
     causes = () if known.cause is None else (known.cause,)

@@ -1,13 +1,17 @@
-"""Roll-back without a person: rules of the Orchestrator for versions that proved themselves and those that did not.
+"""Roll-back without a person: rules of the Orchestrator for configurations that proved themselves and others.
 
 A critical alert (``TRIGGERS``) or a failed check blames the active version V. If another version G proved itself
 earlier (``good/<model>``, which the Monitor asks for), V has not, and the serving policy allows it, then G is made
 active in the very decision that notes the alert's incident: ``VersionRolledBack``, ``RollbackStarted`` under
-``rollback/<model>``, and an incident that stays open until the roll-back is verified. People are told by an escalation
-either way, also where nothing could be done.
+``rollback/<model>``, and an incident that stays open until the roll-back is verified. Where G proved itself under other
+policies than those in force, they are put back with it (``agents.configuration``). Where V did prove itself, but is
+served otherwise since, V stays and is served as it was then. People are told by an escalation either way, also where
+nothing could be done.
 
 Never back and forth: a version that was rolled back from, by us or by a person, proved nothing any more and is no
 target until it proves itself anew; and within ``COOLDOWN_US`` of a roll-back of the model the next one is a person's.
+Never to what was not in force when it proved itself: the Monitor says how rows were served, and where that is not what
+stands, it is not noted.
 Verified is a roll-back once all checks of ``VERIFIED_BY`` passed (the golden set where the model has one), or the
 Monitor says that G proved itself in service again; and no check failed.
 """
@@ -18,10 +22,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
+from agents.configuration import put_back, standing
 from agents.verdict import ANY_VERSION, Change, Refusal, State, Verdict
 from schemas.check import DRIFT, GOLDEN_SET, INTEGRITY, LATENCY, SERVING
 from schemas.coordinate import RecordCoordinate
-from schemas.known_good import KEPT_GOOD, Check, KnownGood, Rollback
+from schemas.known_good import KEPT_GOOD, VERSION, Activation, Check, GoodVersion, KnownGood, Rollback
 from schemas.memory import MemoryCommand
 from schemas.review import Escalation, Validation
 from schemas.serving import ServingPolicy
@@ -36,6 +41,8 @@ TRIGGERS: Final = ("slo_burn", "breaker_open")
 VERIFIED_BY: Final = (SERVING, LATENCY, GOLDEN_SET, INTEGRITY)
 BLAMING: Final = (*VERIFIED_BY, DRIFT)
 """Checks whose failure says that the version that serves should not."""
+BY_POLICY: Final = (SERVING, LATENCY, GOLDEN_SET)
+"""Those whose failure can come of how a version is served: rows that drift and damaged files do not."""
 IN_SERVICE: Final = "in_service"
 """Name of the check that the Monitor makes: the version served for a while and nothing stood against it."""
 COOLDOWN_US: Final = 600_000_000
@@ -48,13 +55,17 @@ Append = Callable[[State, MemoryCommand, tuple[Change, ...], tuple[RecordCoordin
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Why a version should give way: the alert or validation ``trigger`` and what it says."""
+    """Why a version should give way: the alert or validation ``trigger`` and what it says.
+
+    ``by_policy``: whether it can come of how the version is served.
+    """
 
     trigger: str
     model: str
     version: str
     why: str
     causes: tuple[RecordCoordinate, ...]
+    by_policy: bool = True
 
 
 def answer(state: State, record: Alert | Validation, event: Event, append: Append) -> tuple[State, Effects]:
@@ -62,18 +73,19 @@ def answer(state: State, record: Alert | Validation, event: Event, append: Appen
     if isinstance(record, Validation) and (steps := _verified_by(state, record)) is not None:
         rollback, check = steps
         return _note(state, rollback, check, (*record.causes, event.coordinate), event.now_us, append)
-    case = _case(record, event.coordinate)
+    case = case_of(record, event.coordinate)
     active = None if case is None else _body(state, f"active/{case.model}", ActiveVersion)
     if case is None or active is None or (case.version and case.version != active.version):
         return state, NO_EFFECTS
     target = _target(state, case, active.version, event.now_us)
     if isinstance(target, Refusal):
         reason = f"{case.model} {active.version} is not rolled back by itself: {target.message}. {case.why}"
-        return state, (_escalation(f"{case.trigger}/{target.code}", case.model, reason, case.causes, event.now_us),)
+        return state, (escalation(f"{case.trigger}/{target.code}", case.model, reason, case.causes, event.now_us),)
     return _roll_back(state, case, active.version, target, event.now_us, append)
 
 
-def _case(record: Alert | Validation, coordinate: RecordCoordinate) -> Case | None:
+def case_of(record: Alert | Validation, coordinate: RecordCoordinate) -> Case | None:
+    """Why the version that an alert or a failed check names should give way; None where it asks for nothing."""
     causes = (*record.causes, coordinate)
     if isinstance(record, Alert):
         is_breach = record.kind in TRIGGERS and record.severity == "critical" and not record.resolved
@@ -83,11 +95,11 @@ def _case(record: Alert | Validation, coordinate: RecordCoordinate) -> Case | No
     if record.outcome != "failed" or record.check not in BLAMING or not record.version:
         return None
     why = f"The check {record.check} of {record.model} {record.version} failed: {record.message}"
-    return Case(record.validation_id, record.model, record.version, why, causes)
+    return Case(record.validation_id, record.model, record.version, why, causes, record.check in BY_POLICY)
 
 
-def _target(state: State, case: Case, active: str, now_us: int) -> str | Refusal:
-    """The version to go back to, or why there is none."""
+def _target(state: State, case: Case, active: str, now_us: int) -> GoodVersion | Refusal:
+    """What to go back to, or why there is nothing."""
     good = _body(state, f"good/{case.model}", KnownGood) or KnownGood(case.model, ())
     policy = _body(state, f"serving/{case.model}", ServingPolicy) or ServingPolicy(case.model)
     last = _body(state, f"rollback/{case.model}", Rollback)
@@ -95,37 +107,70 @@ def _target(state: State, case: Case, active: str, now_us: int) -> str | Refusal
         return Refusal("nobody_to_blame", "more than one version breaks the promise")
     if not policy.auto_rollback:
         return Refusal("auto_rollback_off", "its serving policy leaves that to people")
-    if good.has(active):
+    proved = good.of(active)
+    if proved is not None and not (case.by_policy and _differences(state, case.model, proved)):
         return Refusal("proven", "it proved itself in service before, so the cause may be elsewhere")
     if last is not None and now_us - last.at_us < COOLDOWN_US:
         return Refusal("cooldown", f"{case.model} was rolled back {(now_us - last.at_us) // 1_000_000} s ago already")
-    for each in good.versions:
+    for each in good.versions if proved is None else (proved,):
         key = f"{case.model}/{each.version}"
-        if f"model/{key}" in state.values and f"breaker/{key}" not in state.values:
-            return each.version
+        if each is proved or (f"model/{key}" in state.values and f"breaker/{key}" not in state.values):
+            return each
     return Refusal("no_known_good", "no other version proved itself that could serve")
 
 
+def _differences(state: State, model: str, good: GoodVersion) -> tuple[str, ...]:
+    """In what the model is served otherwise than when that version proved itself, as far as that is known."""
+    return () if good.configuration is None else good.configuration.differences(standing(state, model))
+
+
 def _roll_back(
-    state: State, case: Case, before: str, target: str, now_us: int, append: Append
+    state: State, case: Case, before: str, target: GoodVersion, now_us: int, append: Append
 ) -> tuple[State, Effects]:
-    sentence = f"{case.model} is rolled back from {before} to {target}. {case.why}"
+    differing = _differences(state, case.model, target)
+    restored = (*((VERSION,) if target.version != before else ()), *differing)
+    sentence = f"{_sentence(case.model, before, target.version, differing)}. {case.why}"
     identity = f"{KIND}/{case.model}/{now_us}"
-    rollback = Rollback(identity, case.model, before, target, case.trigger, case.why, now_us)
+    rollback = Rollback(identity, case.model, before, target.version, case.trigger, case.why, now_us, restored=restored)
     incident = Incident(identity, KIND, case.model, "critical", sentence, to_json(rollback))
-    body = to_json(ActiveVersion(case.model, target))
     key = f"active/{case.model}"
-    command = MemoryCommand(
-        f"{case.trigger}/{KIND}", AGENT, "RollBack", key, ANY_VERSION, body, sentence, case.causes, now_us
-    )
     changes = (
-        Change("VersionRolledBack", key, body),
+        *_steps(state, case.model, before, target),
         Change("RollbackStarted", f"{KIND}/{case.model}", to_json(rollback)),
         *_ended(state, case.model),
         Change("IncidentRaised", f"incident/{identity}", to_json(incident)),
     )
+    command = MemoryCommand(
+        f"{case.trigger}/{KIND}", AGENT, "RollBack", key, ANY_VERSION, to_json(target), sentence, case.causes, now_us
+    )
     state, effects = append(state, command, changes, case.causes, now_us)
-    return state, (*effects, _escalation(identity, case.model, sentence, case.causes, now_us))
+    return state, (*effects, escalation(identity, case.model, sentence, case.causes, now_us))
+
+
+def _sentence(model: str, before: str, target: str, differing: tuple[str, ...]) -> str:
+    """What a roll-back does, without a full stop."""
+    policy = f"served as when it proved itself ({', '.join(differing)})"
+    if before == target:
+        return f"{model} {target} is {policy}"
+    return f"{model} is rolled back from {before} to {target}{f', {policy}' if differing else ''}"
+
+
+def _steps(state: State, model: str, before: str, target: GoodVersion) -> tuple[Change, ...]:
+    """What makes ``target`` serve as it did."""
+    changes: tuple[Change, ...] = ()
+    if target.version != before:
+        changes += (Change("VersionRolledBack", f"active/{model}", to_json(ActiveVersion(model, target.version))),)
+    return changes if target.configuration is None else (*changes, *put_back(state, model, target.configuration))
+
+
+def go_back(state: State, wanted: Activation, before: str) -> Verdict:
+    """A person's roll-back to what proved itself, all of it; not to anything else."""
+    good = _body(state, f"good/{wanted.model}", KnownGood) or KnownGood(wanted.model, ())
+    target = good.of(wanted.version)
+    if target is None or target.configuration is None or target.configuration != wanted.configuration:
+        return Refusal("never_good", f"{wanted.model} {wanted.version} did not prove itself in this configuration.")
+    left = () if target.version == before else struck(state, wanted.model, before)
+    return (*_steps(state, wanted.model, before, target), *left)
 
 
 def _ended(state: State, model: str) -> tuple[Change, ...]:
@@ -146,6 +191,11 @@ def mark_version_good(state: State, command: MemoryCommand) -> Verdict:
         return Refusal("unknown_version", f"{marked.model} has no version {entry.version}.")
     if active.version != entry.version:
         return Refusal("not_active", f"{marked.model} is served by {active.version}, not by {entry.version}.")
+    if entry.configuration is not None:
+        now = standing(state, marked.model)
+        if differing := entry.configuration.differences(now):
+            return Refusal("other_policy", f"{marked.model} is served otherwise by now: {', '.join(differing)}.")
+        entry = replace(entry, configuration=now)
     known = _body(state, command.key, KnownGood) or KnownGood(marked.model, ())
     earlier = tuple(each for each in known.versions if each.version != entry.version)
     after = KnownGood(marked.model, (entry, *earlier)[:KEPT_GOOD])
@@ -194,7 +244,7 @@ def _note(
     state, effects = append(state, command, changes, causes, now_us)
     if check.passed:
         return state, effects
-    return state, (*effects, _escalation(f"{identity}/failed", last.model, reason, causes, now_us))
+    return state, (*effects, escalation(f"{identity}/failed", last.model, reason, causes, now_us))
 
 
 def _checked(state: State, last: Rollback, check: Check) -> tuple[Rollback, tuple[Change, ...]]:
@@ -213,9 +263,10 @@ def _checked(state: State, last: Rollback, check: Check) -> tuple[Rollback, tupl
     return after, (change, Change("IncidentResolved", incident, None))
 
 
-def _escalation(identity: str, model: str, reason: str, causes: tuple[RecordCoordinate, ...], now_us: int) -> Publish:
-    escalation = Escalation(identity, AGENT, model, reason, now_us, causes)
-    return Publish("control.escalations", model.encode(), escalation)
+def escalation(identity: str, model: str, reason: str, causes: tuple[RecordCoordinate, ...], now_us: int) -> Publish:
+    """What people are told of a model."""
+    told = Escalation(identity, AGENT, model, reason, now_us, causes)
+    return Publish("control.escalations", model.encode(), told)
 
 
 def _body(state: State, key: str, kind: type[_T]) -> _T | None:

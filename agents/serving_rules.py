@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from agents.rollback import struck
-from agents.verdict import Change, Refusal, State, Verdict, keys_below
+from agents.configuration import policy_changes
+from agents.rollback import go_back, struck
+from agents.verdict import Change, Refusal, State, Verdict
+from schemas.known_good import Activation
 from schemas.memory import MemoryCommand
 from schemas.model import ModelVersion
 from schemas.serving import Breaker, ServingPolicy
@@ -18,8 +20,12 @@ MAX_OPEN_US: Final = 300_000_000
 
 
 def activate_version(state: State, command: MemoryCommand) -> Verdict:
-    """Let another registered version serve; one with a lower number is a roll-back by name."""
-    wanted = from_json(ActiveVersion, command.body)
+    """Let another registered version serve; one with a lower number is a roll-back by name.
+
+    One that comes with its configuration is a roll-back to what proved itself (``agents.rollback.go_back``).
+    """
+    asked = from_json(Activation, command.body)
+    wanted = ActiveVersion(asked.model, asked.version)
     if command.key != f"active/{wanted.model}":
         return _wrong_key(f"The active version of {wanted.model} stands under active/{wanted.model}", command)
     standing = state.values.get(command.key)
@@ -28,6 +34,8 @@ def activate_version(state: State, command: MemoryCommand) -> Verdict:
     if f"model/{wanted.model}/{wanted.version}" not in state.values:
         return Refusal("unknown_version", f"{wanted.model} has no version {wanted.version}.")
     before = from_json(ActiveVersion, standing.body, newer=True).version
+    if asked.configuration is not None:
+        return go_back(state, asked, before)
     if _rank(wanted.version) < _rank(before):
         return (Change("VersionRolledBack", command.key, to_json(wanted)), *struck(state, wanted.model, before))
     return (Change("VersionActivated", command.key, to_json(wanted)),)
@@ -48,11 +56,7 @@ def set_serving_policy(state: State, command: MemoryCommand) -> Verdict:
         return Refusal("invalid_policy", f"A row is tried 1 to {MAX_ATTEMPTS} times, not {policy.max_attempts}.")
     if policy.slo is not None and policy.slo.problem:
         return Refusal("invalid_policy", f"{policy.slo.problem[0].upper()}{policy.slo.problem[1:]}.")
-    changes = (Change("ServingPolicySet", command.key, to_json(policy)),)
-    if policy.breaker:
-        return changes
-    open_ones = keys_below(state, f"breaker/{policy.model}/")
-    return (*changes, *(Change("BreakerClosed", key, None) for key in open_ones))
+    return policy_changes(state, policy)
 
 
 def _refused_fallbacks(state: State, policy: ServingPolicy, active: str) -> Refusal | None:

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from agents.check_rules import CheckParams, Facts, Judged, not_run
-from agents.check_triggers import OF_ALERT, REVIEW, ROLLBACK, Due, due_of_alert, due_of_move, due_of_review
+from agents.check_triggers import OF_ALERT, REVIEW, ROLLBACK, STARTED, Due, due_of_alert, due_of_move, due_of_review
 from agents.check_verdict import judge
 from agents.model_facts import fold_facts
 from schemas.check import LATENCY, SERVING, CheckRequest, Observation
@@ -114,7 +114,7 @@ def _learn(state: State, change: MemoryEvent, event: Event, params: Params) -> S
             return _without(state, change.key)
         if event.now_us - change.time_us > params.stale_us:
             return state
-        if change.kind in ("VersionActivated", "VersionRolledBack"):
+        if change.kind in ("VersionActivated", "VersionRolledBack", STARTED):
             return _moved(state, change, event)
         if change.kind == "ReviewOpened" and (found := due_of_review(state.models, change, event)) is not None:
             return replace(state, due={**state.due, found[0]: found[1]})

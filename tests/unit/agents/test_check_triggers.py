@@ -7,6 +7,7 @@ import pytest
 from agents.check_rules import Facts
 from agents.check_triggers import OF_ACTIVATION, OF_ALERT, OF_ROLLBACK, due_of_alert, due_of_move
 from schemas.check import CHECKS, GoldenSet
+from schemas.known_good import Rollback
 from schemas.memory import MemoryEvent
 from schemas.telemetry import Alert
 from streams.canonical import to_json
@@ -49,6 +50,17 @@ def test_a_move_is_checked_by_what_there_is(
     event = moved(kind)
     found = due_of_move({"digits": Facts(golden=golden)}, event, at(event, 9))
     assert (None if found is None else (found[0], found[1].checks)) == wanted
+
+
+@pytest.mark.parametrize(("before", "asks"), [("v1.0.0", True), ("v2.0.0", False)])
+def test_a_roll_back_that_lets_the_version_stay_is_checked_too(before: str, asks: bool) -> None:
+    """One that changes the version is checked for that."""
+    rollback = Rollback("rollback/digits/5", "digits", before, "v1.0.0", "a1", "why", 5, restored=("hedge",))
+    event = moved("RollbackStarted", to_json(rollback))
+    found = due_of_move({"digits": Facts()}, event, at(event, 9))
+    assert (found is not None) == asks
+    if found is not None:
+        assert (found[0], found[1].model, found[1].checks) == ("rollback/digits/7", "digits", OF_ROLLBACK)
 
 
 def test_a_body_that_cannot_be_read_is_said() -> None:

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.known_good import GoodParams, Goods, Proving, active_version, hear, judge, learn
-from schemas.known_good import GoodVersion, KnownGood
+from schemas.cache import CachePolicy
+from schemas.known_good import Configuration, GoodVersion, KnownGood
 from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.plan import Plan, VersionWeight
+from schemas.serving import ServingPolicy, Slo
 from schemas.telemetry import ModelWindow, Telemetry
 from streams.canonical import digest, from_json, to_json
 from streams.memory_view import ActiveVersion
@@ -65,7 +67,8 @@ def test_rows_and_time_without_trouble_prove_a_version_once() -> None:
     assert world.commands == []
     world.run(1, ok=20)
     (asked,) = world.commands
-    entry = GoodVersion("v1.0.0", digest(plan).hex(), START_S * SECOND, (START_S + 10) * SECOND, 200)
+    times = START_S * SECOND, (START_S + 10) * SECOND
+    entry = GoodVersion("v1.0.0", digest(plan).hex(), *times, 200, Configuration())
     assert (asked.agent, asked.kind, asked.key) == ("monitor", "MarkVersionGood", "good/digits")
     assert from_json(KnownGood, asked.body) == KnownGood("digits", (entry,))
     assert asked.reason == "digits v1.0.0 served 200 rows over 10 s, 0 of them badly"
@@ -104,11 +107,62 @@ def test_an_alert_makes_the_count_begin_anew() -> None:
     world = World()
     world.run(9, ok=20)
     world.run(3, ok=20, troubled=True)
-    assert world.state["digits"] == Proving("v1.0.0", START_S * SECOND)
+    assert world.state["digits"] == Proving("v1.0.0", START_S * SECOND, served=Configuration())
     world.run(9, ok=20)
     assert world.commands == []
     world.run(1, ok=20)
     assert len(world.commands) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "body"),
+    [
+        ("serving/digits", ServingPolicy("digits", hedge=True)),
+        ("serving/digits", ServingPolicy("digits", max_attempts=1)),
+        ("cache/digits", CachePolicy("digits", True, 1, 60)),
+    ],
+)
+def test_what_is_served_otherwise_proves_itself_anew(key: str, body: object) -> None:
+    world = World()
+    world.run(10, ok=20)
+    world.note()
+    world.state = learn(world.state, change("Set", key, body, world.second))
+    assert not world.state["digits"].is_marked
+    world.run(9, ok=20)
+    assert len(world.commands) == 1
+    world.run(1, ok=20)
+    (entry,) = from_json(KnownGood, world.commands[-1].body).versions
+    assert entry.since_us == (START_S + 10) * SECOND
+    told = entry.configuration
+    assert told is not None
+    assert body in (told.serving, told.cache)
+
+
+@pytest.mark.parametrize(
+    ("key", "body"),
+    [
+        ("serving/digits", ServingPolicy("digits", slo=Slo(error_ppm=1_000), auto_rollback=False)),
+        ("cache/digits", CachePolicy("digits", False, 7, 60)),
+    ],
+)
+def test_another_promise_or_a_flush_changes_no_proof(key: str, body: object) -> None:
+    world = World()
+    world.run(10, ok=20)
+    world.note()
+    world.state = learn(world.state, change("Set", key, body, world.second))
+    assert world.state["digits"].is_marked
+    world.run(20, ok=20)
+    assert len(world.commands) == 1
+
+
+def test_of_what_was_set_before_this_release_nothing_is_told() -> None:
+    """The Monitor's state of an earlier release says nothing of policies, and those may have been set."""
+    world = World()
+    world.state = {"digits": Proving("v1.0.0", START_S * SECOND)}
+    world.state = learn(world.state, change("Set", "cache/digits", CachePolicy("digits", True, 1, 60), START_S))
+    world.run(10, ok=20)
+    (entry,) = from_json(KnownGood, world.commands[-1].body).versions
+    assert entry.configuration is None
 
 
 def test_old_news_prove_nothing() -> None:

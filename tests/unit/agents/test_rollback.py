@@ -9,12 +9,13 @@ import pytest
 
 from agents.orchestrator import State, decide
 from agents.rollback import COOLDOWN_US, IN_SERVICE, VERIFIED_BY
+from schemas.cache import CachePolicy
 from schemas.check import GoldenSet
 from schemas.coordinate import RecordCoordinate
-from schemas.known_good import KEPT_GOOD, GoodVersion, KnownGood, Rollback
+from schemas.known_good import KEPT_GOOD, Activation, Configuration, GoodVersion, KnownGood, Rollback
 from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.review import Escalation, Validation
-from schemas.serving import Breaker, ServingPolicy
+from schemas.serving import Breaker, ServingPolicy, Slo
 from schemas.telemetry import Alert
 from streams.agent import Effects
 from streams.canonical import from_json, to_json
@@ -53,9 +54,21 @@ class World:
     def activate(self, version: str) -> None:
         self.command("ActivateVersion", "active/digits", ActiveVersion("digits", version))
 
-    def mark(self, version: str) -> Effects:
-        entry = GoodVersion(version, "", self.now_us, self.now_us, 300)
+    def mark(self, version: str, served: Configuration | None = None) -> Effects:
+        """The Monitor asks for a version to be noted; ``served``: how it was, None where it cannot tell."""
+        entry = GoodVersion(version, "", self.now_us, self.now_us, 300, served)
         return self.command("MarkVersionGood", "good/digits", KnownGood("digits", (entry,)), "monitor")
+
+    def serve(self, **policy: Any) -> ServingPolicy:
+        """An operator has rows served like this."""
+        wanted = ServingPolicy("digits", **policy)
+        self.command("SetServingPolicy", "serving/digits", wanted)
+        return wanted
+
+    def cache(self, ttl_s: int, epoch: int = 1) -> CachePolicy:
+        wanted = CachePolicy("digits", True, epoch, ttl_s)
+        self.command("SetCachePolicy", "cache/digits", wanted)
+        return wanted
 
     def burn(self, version: str, number: int = 1, **changes: Any) -> Effects:
         return self.hear(replace(alert(version, number), **changes))
@@ -348,3 +361,167 @@ def test_what_was_never_marked_is_never_a_target() -> None:
     for number in range(1, 5):
         world.hear(alert("v3.0.0", number), MINUTE)
         assert (world.active, world.told[0].escalation_id.rpartition("/")[2]) == ("v3.0.0", "no_known_good")
+
+
+SLO = Slo(error_ppm=1_000)
+
+
+def served_otherwise() -> tuple[World, ServingPolicy]:
+    """v1 proved itself with three tries and a fallback, and is served otherwise since; its promise came later, too."""
+    world = World()
+    good = world.serve(max_attempts=3, fallbacks=("v2.0.0",))
+    world.mark("v1.0.0", Configuration(good))
+    world.serve(max_attempts=1, hedge=True, slo=SLO)
+    return world, good
+
+
+def test_a_breach_after_another_policy_puts_the_policy_back_and_lets_the_version_stay() -> None:
+    world, good = served_otherwise()
+    world.burn("v1.0.0")
+    assert world.kinds == ["IncidentRaised", "ServingPolicySet", "RollbackStarted", "IncidentRaised"]
+    assert world.body("serving/digits", ServingPolicy) == replace(good, slo=SLO)
+    assert world.active == "v1.0.0"
+    rollback = world.rollback
+    assert (rollback.from_version, rollback.to_version) == ("v1.0.0", "v1.0.0")
+    assert rollback.restored == ("fallbacks", "max_attempts", "hedge")
+    sentence = (
+        "digits v1.0.0 is served as when it proved itself (fallbacks, max_attempts, hedge). "
+        "30 of 100 rows of digits v1.0.0 ended badly."
+    )
+    events = [effect.record for effect in world.last if isinstance(effect.record, MemoryEvent)]
+    assert (events[1].agent, events[1].reason, events[1].causes) == ("orchestrator", sentence, (CAUSE, HERE))
+    assert [each.reason for each in world.told] == [sentence]
+    for name in ("serving", "latency", "integrity"):
+        world.check(name)
+    assert (world.rollback.state, world.open_incidents) == ("verified", [])
+
+
+def test_the_same_configuration_proves_itself_again_and_that_verifies_it() -> None:
+    world, good = served_otherwise()
+    world.burn("v1.0.0")
+    world.mark("v1.0.0", Configuration(replace(good, slo=SLO)))
+    assert world.kinds == ["VersionMarkedGood", "RollbackVerified", "IncidentResolved"]
+
+
+def test_where_both_changed_both_are_put_back() -> None:
+    world, good = served_otherwise()
+    world.activate("v2.0.0")
+    world.cache(60)
+    world.burn("v2.0.0")
+    assert world.kinds == [
+        *("IncidentRaised", "VersionRolledBack", "ServingPolicySet", "CachePolicySet"),
+        *("RollbackStarted", "IncidentRaised"),
+    ]
+    assert (world.active, world.body("serving/digits", ServingPolicy)) == ("v1.0.0", replace(good, slo=SLO))
+    assert world.body("cache/digits", CachePolicy) == CachePolicy("digits", False, 2, 60)
+    assert world.rollback.restored == ("version", "fallbacks", "max_attempts", "hedge", "cache")
+    assert world.told[0].reason.startswith(
+        "digits is rolled back from v2.0.0 to v1.0.0, "
+        "served as when it proved itself (fallbacks, max_attempts, hedge, cache). "
+    )
+
+
+def test_where_only_the_version_changed_the_policy_is_left_alone() -> None:
+    world = World()
+    policy = world.serve(hedge=True, slo=SLO)
+    world.mark("v1.0.0", Configuration(policy))
+    world.activate("v2.0.0")
+    world.burn("v2.0.0")
+    assert world.kinds == ["IncidentRaised", "VersionRolledBack", "RollbackStarted", "IncidentRaised"]
+    assert world.rollback.restored == ("version",)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"slo": SLO}, {"auto_rollback": True, "slo": SLO}],
+    ids=["another promise", "the same"],
+)
+def test_another_promise_is_nothing_to_put_back(changes: dict[str, Any]) -> None:
+    world = World()
+    world.mark("v1.0.0", Configuration())
+    world.serve(**changes)
+    world.burn("v1.0.0")
+    assert (world.kinds, world.told[0].escalation_id.rpartition("/")[2]) == (["IncidentRaised"], "proven")
+
+
+@pytest.mark.parametrize("check", ["drift_confirmed", "integrity"])
+def test_what_no_policy_causes_puts_none_back(check: str) -> None:
+    world, _ = served_otherwise()
+    world.hear(validation(check, False))
+    assert (world.kinds, world.told[0].escalation_id.rpartition("/")[2]) == ([], "proven")
+
+
+def test_how_a_version_served_that_was_noted_before_this_release_is_not_known() -> None:
+    world = World()
+    world.mark("v1.0.0")
+    world.serve(max_attempts=1)
+    world.burn("v1.0.0")
+    assert (world.kinds, world.told[0].escalation_id.rpartition("/")[2]) == (["IncidentRaised"], "proven")
+
+
+def test_what_was_not_in_force_is_never_noted_as_good() -> None:
+    """The Monitor counted rows under one policy, and before it is heard another one is set."""
+    world = World()
+    world.serve(max_attempts=1)
+    world.mark("v1.0.0", Configuration(ServingPolicy("digits", max_attempts=3)))
+    assert world.kinds == ["CommandRejected"]
+    assert "other_policy" in (world.last[0].record.body or "")
+    assert "good/digits" not in world.state.values
+
+
+def test_a_policy_is_not_put_back_twice_within_the_cooldown() -> None:
+    world, good = served_otherwise()
+    world.burn("v1.0.0")
+    world.serve(max_attempts=1)
+    world.burn("v1.0.0", 2)
+    assert (world.kinds, world.told[0].escalation_id.rpartition("/")[2]) == (["IncidentRaised"], "cooldown")
+    world.hear(alert("v1.0.0", 3), COOLDOWN_US)
+    assert world.body("serving/digits", ServingPolicy) == replace(good, slo=None)
+
+
+def test_a_cache_that_is_put_back_serves_nothing_of_meanwhile() -> None:
+    world = World()
+    good = world.cache(60)
+    world.mark("v1.0.0", Configuration(cache=good))
+    world.cache(600, epoch=2)
+    world.burn("v1.0.0")
+    assert world.body("cache/digits", CachePolicy) == CachePolicy("digits", True, 3, 60)
+
+
+def by_hand(world: World, version: str, configuration: Configuration) -> Effects:
+    return world.command("ActivateVersion", "active/digits", Activation("digits", version, configuration))
+
+
+def test_a_person_goes_back_to_what_proved_itself_all_of_it() -> None:
+    world, good = served_otherwise()
+    world.activate("v2.0.0")
+    by_hand(world, "v1.0.0", Configuration(good))
+    assert world.kinds == ["VersionRolledBack", "ServingPolicySet"]
+    assert (world.active, world.body("serving/digits", ServingPolicy)) == ("v1.0.0", replace(good, slo=SLO))
+    by_hand(world, "v1.0.0", Configuration(good))
+    assert world.last == ()
+
+
+def test_a_person_puts_only_the_policy_back_and_what_is_left_by_hand_is_struck() -> None:
+    world, good = served_otherwise()
+    by_hand(world, "v1.0.0", Configuration(good))
+    assert world.kinds == ["ServingPolicySet"]
+    world.activate("v2.0.0")
+    world.mark("v2.0.0", Configuration(replace(good, slo=SLO)))
+    by_hand(world, "v1.0.0", Configuration(good))
+    assert world.kinds == ["VersionRolledBack", "KnownGoodStruck"]
+
+
+@pytest.mark.parametrize(
+    ("version", "configuration"),
+    [
+        ("v1.0.0", Configuration(ServingPolicy("digits", max_attempts=2))),
+        ("v2.0.0", Configuration(ServingPolicy("digits", max_attempts=3, fallbacks=("v2.0.0",)))),
+        ("v1.0.0", Configuration()),
+    ],
+)
+def test_nobody_goes_back_to_what_never_proved_itself(version: str, configuration: Configuration) -> None:
+    world, _ = served_otherwise()
+    by_hand(world, version, configuration)
+    assert world.kinds == ["CommandRejected"]
+    assert "never_good" in (world.last[0].record.body or "")
