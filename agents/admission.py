@@ -8,7 +8,7 @@ its shapes and datatypes imply; whether that data is finite cannot be said at th
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from agents.door import CODE, barred
 from schemas.model import ModelVersion, TensorSpec
 from schemas.request import BlobRef, InferenceRequest, Tensor
+from streams.check_id import TENANT, is_check
 from streams.columns import DATATYPE_BYTES, NUMPY_DTYPES
 from streams.memory_view import MemoryView, active_version, model_version, models
 from streams.tensors import BYTES, FLOATING, MalformedBytesError, check_texts, count_of, is_finite
@@ -32,11 +33,15 @@ _TENANT: Final = re.compile(r"[a-zA-Z0-9_.\-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class AdmissionPolicy:
-    """Limits of the door, in milliseconds; ``region``: where this stack stands, for rules."""
+    """Limits of the door, in milliseconds; ``region``: where this stack stands, for rules.
+
+    ``check_key``: by which requests of checks are known (``streams.check_id``); without it there are none.
+    """
 
     default_timeout_ms: int = 30_000
     max_timeout_ms: int = 120_000
     region: str = ""
+    check_key: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,8 @@ def check_fields(request: InferenceRequest, policy: AdmissionPolicy) -> Refusal 
         return Refusal("invalid_request_id", "the request id is longer than 255 bytes in UTF-8")
     if not _TENANT.fullmatch(request.tenant):
         return Refusal("invalid_tenant", "the tenant must be 1 to 64 characters of a-z, A-Z, 0-9, _ . -")
+    if request.tenant == TENANT and not is_check(policy.check_key, request):
+        return Refusal("reserved_tenant", f"the tenant {TENANT} is kept for checks that the stack makes itself")
     if not _MODEL.fullmatch(request.model):
         return Refusal("invalid_model_name", "the model name must be 3 to 64 characters of a-z, A-Z, 0-9, _ -")
     if request.version is not None and not _VERSION.fullmatch(request.version):

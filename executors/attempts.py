@@ -1,7 +1,8 @@
 """How rows fared with each model version since the last look: what a version's breaker is judged by.
 
 A row counts each time that it is tried, wherever it goes from there. A fault is the version's own: its session failed,
-its process died, or it cannot be loaded; what a client sent wrong is none. Counted by the batch.
+its process died, or it cannot be loaded; what a client sent wrong is none. Counted by the batch, without the rows of
+checks (``executors.check_rows``).
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ class Attempts:
         self._since_us = time.time_ns() // 1000
 
     def passed(self, version: Version, num_rows: int) -> None:
-        """Rows ran."""
+        """Rows ran; none is nothing."""
+        if not num_rows:
+            return
         count = self._counts.get(version)
         if count is None:
             count = self._counts[version] = [0, 0]
@@ -35,7 +38,7 @@ class Attempts:
 
     def failed(self, version: Version, num_rows: int, code: str) -> None:
         """Rows did not, with ``code`` as the reason."""
-        if code not in CLIENTS:
+        if num_rows and code not in CLIENTS:
             self._counts.setdefault(version, [0, 0])[1] += num_rows
 
     def close(self, instance: int, queue_depth: int) -> Telemetry | None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from executors.attempts import Attempts
 from executors.blob_fetch import Claim
+from executors.check_rows import client_items, num_client_rows
 from executors.direct import DirectRun, distinct_items, outputs_of, planned, run_all
 from executors.executed import Work
 from executors.failed_rows import FailedRows
@@ -32,6 +33,7 @@ from executors.service_time import ServiceTimes
 from executors.session import Session
 from executors.statistics import RowStatistics
 from executors.utilisation import Utilisation
+from streams.check_rows import has_checks
 from streams.columns import REJECTED
 from streams.key_order import has_ended_rows
 
@@ -128,13 +130,15 @@ class Execution:
         if run.places is not None:
             counts.num_coalesced += run.num_items - distinct_items(run)
         outputs = outputs_of(run)
+        rows = [_whole(work, run.number, now_us)] if has_checks(work.frame) else None
         watched = self.statistics.watched
         if watched and version in watched:
-            watched[version].note(run.inputs, outputs, run.places, run.num_items, run.started_us)
+            items = None if rows is None else client_items(rows)
+            watched[version].note(run.inputs, outputs, run.places, run.num_items, run.started_us, items)
         facts = BatchFacts(counts.num_batches, run.num_items, run.started_us, run.run_us)
         if not self.outbox.finish_segment(work, run.number, run.session, outputs, facts, now_us):
             self.outbox.finish([_whole(work, run.number, now_us)], run.session, outputs, facts)
-        self.attempts.passed(version, run.segment.num_rows)
+        self.attempts.passed(version, run.segment.num_rows if rows is None else num_client_rows(rows))
 
     def next(self, now_us: int, max_time_us: float = inf) -> Run | None:
         """The next batch to run, of at most ``max_time_us``; rows that come too late end on the way.
@@ -240,10 +244,11 @@ class Execution:
         self.counts.num_coalesced += run.num_coalesced
         watched = self.statistics.watched
         if watched and run.version in watched:
-            watched[run.version].note(run.inputs, run.outputs, run.places, run.num_items, run.started_us)
+            items = client_items(run.slices)
+            watched[run.version].note(run.inputs, run.outputs, run.places, run.num_items, run.started_us, items)
         facts = BatchFacts(self.counts.num_batches, run.num_items, run.started_us, run.run_us)
         self.outbox.finish(run.slices, run.session, run.outputs, facts)
-        self.attempts.passed(run.version, sum([each.num_rows for each in run.slices]))
+        self.attempts.passed(run.version, num_client_rows(run.slices))
         self._release(run.version)
         num_items = run.num_items - run.num_coalesced
         self.utilisation.observe(num_items, run.run_us, run.session.profile)

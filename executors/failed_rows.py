@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from executors.attempts import Attempts
+from executors.check_rows import num_client_rows
 from executors.outbox import Outbox
 from executors.retry import Retries, last_error
 from executors.row_slice import RowSlice
@@ -23,7 +24,7 @@ class FailedRows:
 
     def finish(self, run: Run, error: ExecutionError) -> None:
         """The only row of a run failed, here for good."""
-        self.attempts.failed(run.version, 1, error.code)
+        self.attempts.failed(run.version, num_client_rows(run.slices), error.code)
         # what admission let through and the session refuses is our defect, whatever the session calls it
         code = error.code if CODES[error.code].status == "ERROR" else "internal"
         if error.transient:

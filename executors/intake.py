@@ -13,6 +13,7 @@ import numpy as np
 from executors.attempts import Attempts
 from executors.batcher import Batcher
 from executors.blob_fetch import Claim
+from executors.check_rows import num_client_rows
 from executors.executed import Work
 from executors.failed_rows import FailedRows
 from executors.lines import Group, Lines
@@ -185,7 +186,7 @@ class Intake:
     def drop(self, model: str, version: str, reason: str) -> None:
         """Let go of the rows of a version that cannot be loaded."""
         for row_slice in (*self.batcher.drop(model, version), *self.lines.drop((model, version))):
-            self._attempts.failed((model, version), row_slice.num_rows, "model_unavailable")
+            self._attempts.failed((model, version), num_client_rows([row_slice]), "model_unavailable")
             self._failed.fail(row_slice, "model_unavailable", reason)
 
     def feed(self, under_way: Set[str]) -> None:

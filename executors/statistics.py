@@ -1,7 +1,8 @@
 """What this executor counts of the rows of versions that have a reference, for drift: sampled, bounded, no values.
 
 At most ``ROWS_PER_S`` rows (items) of a version are looked at, evenly spread over a batch; of fewer, every one. Rows
-that are answered from the cache run nowhere and are not seen; identical rows of a batch count as often as they came.
+that are answered from the cache run nowhere and are not seen; identical rows of a batch count as often as they came,
+rows of checks not at all.
 """
 
 from __future__ import annotations
@@ -57,8 +58,16 @@ class VersionTally:
         places: Array | None,
         num_items: int,
         now_us: int,
+        items: Array | None = None,
     ) -> None:
-        """Look at some items of a batch that ran at ``now_us``. ``places``: where each item stands in ``inputs``."""
+        """Look at some items of a batch that ran at ``now_us``. ``places``: where each item stands in ``inputs``.
+
+        ``items``: the only ones that count (int64, ascending); None for all.
+        """
+        if items is not None:
+            num_items = len(items)
+            if not num_items:
+                return
         self.num_rows += num_items
         more = max(now_us - self._allowed_us, 0) * ROWS_PER_S / 1e6
         self._allowed, self._allowed_us = min(self._allowed + more, BURST), now_us
@@ -67,7 +76,9 @@ class VersionTally:
         count = min(int(self._allowed), num_items)
         self._allowed -= count
         self.num_sampled += count
-        pick = slice(0, num_items // count * count, num_items // count)
+        pick: slice | Array = slice(0, num_items // count * count, num_items // count)
+        if items is not None:
+            pick = items[pick]
         picked = pick if places is None else places[pick]
         for tensor in self.tensors:
             array = (outputs if tensor.is_output else inputs).get(tensor.name)

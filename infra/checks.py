@@ -1,18 +1,20 @@
 """How each check of a model version is measured: by requests through the public path, the log's records, the store.
 
-Requests go out as a tenant of their own, pinned to the version, at most ``ROWS_PER_S`` rows a second and few at once:
-the golden rows behind everybody's (priority 9), those of serving and latency as clients send theirs. Where a model has
-no golden set, serving and latency look at the traffic that comes meanwhile, and send nothing.
+Requests go out as a tenant of their own, under ids by which the edge knows them (``streams.check_id``), pinned to the
+version, at most ``ROWS_PER_S`` rows a second and few at once: the golden rows behind everybody's (priority 9), those of
+serving and latency as clients send theirs. They are answered like any other and count for nothing else. Where a model
+has no golden set, serving and latency look at the traffic that comes meanwhile, and send nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +35,7 @@ from schemas.figures import (
 from schemas.model import ModelVersion
 from schemas.telemetry import Heartbeat
 from streams.blobs.content_store import StoreUnreadableError
+from streams.check_id import TENANT, check_id
 from streams.client.answer import Answer
 from streams.client.client import Client, Request
 from streams.codec import Codec
@@ -40,10 +43,10 @@ from streams.connection import Connection
 from streams.errors import IsosError, PoisonRecordError
 from streams.memory_view import MemoryView, active_version, golden_set, model_version
 from streams.partition_log import LogRecord
+from streams.tensors import Array, to_tensor
 from streams.topics import full_name
 from streams.watch import PartitionWatch, WatchTimeoutError
 
-TENANT: Final = "isos-validation"
 ROWS_PER_S: Final = 200.0
 ITEMS: Final = 16
 """Golden rows in a request: a check is to be few requests beside those of clients."""
@@ -75,7 +78,7 @@ class NotRunError(IsosError):
 class Checks:
     """What a check needs: the broker, the model store below ``data_dir``, memory as it stood when the check began.
 
-    ``sending``: held by the one check that sends requests.
+    ``sending``: held by the one check that sends requests; ``key``: what edges know these by.
     """
 
     connection: Connection
@@ -83,6 +86,7 @@ class Checks:
     view: MemoryView
     codec: Codec
     sending: asyncio.Lock
+    key: bytes = field(repr=False)
 
     async def measure(self, request: CheckRequest, until_s: float) -> tuple[int, Any]:
         """How many rows (or executors) were looked at, and the figures; ``until_s`` on the monotonic clock.
@@ -120,10 +124,7 @@ class Checks:
     async def _answer_golden(self, facts: ModelVersion, golden: GoldenSet, rows: GoldenRows) -> tuple[int, Any]:
         items = max(1, min(ITEMS, facts.max_batch_size))
         begins = range(0, rows.num_rows, items)
-        requests = [
-            Request(facts.model, rows.slice(begin, begin + items), facts.version, LOWEST_PRIORITY, TIMEOUT_MS)
-            for begin in begins
-        ]
+        requests = [self._request(facts, rows.slice(begin, begin + items), LOWEST_PRIORITY) for begin in begins]
         answered = right = 0
         problem = ""
         for begin, answer in zip(begins, await self._ask(requests, items), strict=True):
@@ -137,11 +138,16 @@ class Checks:
 
     async def _probe(self, facts: ModelVersion, rows: GoldenRows) -> tuple[int, AnswerFigures]:
         requests = [
-            Request(facts.model, rows.slice(at, at + 1), facts.version, CLIENTS_PRIORITY, TIMEOUT_MS)
-            for at in range(min(PROBES, rows.num_rows))
+            self._request(facts, rows.slice(at, at + 1), CLIENTS_PRIORITY) for at in range(min(PROBES, rows.num_rows))
         ]
         answers = await self._ask(requests, 1)
         return len(answers), figures_of(answers, facts.version)
+
+    def _request(self, facts: ModelVersion, inputs: dict[str, Array], priority: int) -> Request:
+        """A request of a check, which only the edges of this stack take for one."""
+        tensors = [to_tensor(name, array) for name, array in inputs.items()]
+        request_id = check_id(self.key, secrets.token_hex(8), facts.model, facts.version, tensors)
+        return Request(facts.model, inputs, facts.version, priority, TIMEOUT_MS, request_id=request_id)
 
     async def _ask(self, requests: list[Request], items: int) -> list[Answer | IsosError]:
         """Answers in the order of the requests, or what came in place of one."""

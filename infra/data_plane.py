@@ -34,10 +34,11 @@ SLOW_FETCH_MS: Final = 500
 async def edge(context: RoleContext) -> None:
     """Requests become frames."""
     from agents.admission import AdmissionPolicy, admit
+    from infra.check_key import check_key
     from infra.edge import EdgeInputs, open_edge
 
     settings = context.settings
-    policy = AdmissionPolicy(settings.default_timeout_ms, settings.max_timeout_ms, settings.region)
+    policy = AdmissionPolicy(settings.default_timeout_ms, settings.max_timeout_ms, settings.region, check_key(settings))
     async with open_parts(context) as parts:
         group = edge_group(parts.topic_id)
         reader = member_of_group(context, group, isolation_level="read_committed", max_poll_records=5_000)

@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 
 from aiokafka.errors import KafkaError
 
+from infra.check_key import check_key
 from infra.checks import Checks
 from infra.log_reader import LogReader
 from infra.roles import together
@@ -167,7 +168,7 @@ async def open_checks(settings: Settings, connection: Connection, sending: async
         await memory.start(MEMORY_S)
     finally:
         await memory.stop()
-    return Checks(connection, settings.data_dir, memory.view, codec, sending)
+    return Checks(connection, settings.data_dir, memory.view, codec, sending, check_key(settings))
 
 
 def _decoded(codec: Codec, record: LogRecord) -> CheckRequest | None:

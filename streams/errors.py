@@ -100,6 +100,12 @@ _TABLE: Final = (
         "The tenant is not 1 to 64 characters of a-z, A-Z, 0-9, underscore, dot and hyphen.",
         "Correct the tenant.",
     ),
+    Code(
+        "reserved_tenant",
+        "REJECTED",
+        "The tenant isos-validation is kept for the stack's own checks of model versions.",
+        "Send as another tenant.",
+    ),
     Code("invalid_priority", "REJECTED", "The priority is outside 0 to 9.", "Use 0 (first) to 9 (last)."),
     Code(
         "invalid_timeout",

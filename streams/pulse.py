@@ -20,8 +20,9 @@ from aiokafka.errors import KafkaError
 
 from schemas.frame import InferenceFrame
 from schemas.telemetry import LATENCY_BOUNDS_MS, Heartbeat, LoadedModel, ModelWindow, Telemetry
+from streams.check_rows import client_parts, client_rows, picked
 from streams.codec import Codec
-from streams.columns import segment_starts
+from streams.columns import Array, segment_starts
 from streams.topics import full_name
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class _Answered(NamedTuple):
 
 @dataclass(slots=True)
 class TelemetryWindow:
-    """Counts of the results written since the last window, per model version.
+    """Counts of the results written since the last window, per model version, without those of checks.
 
     A frame is only noted; many are counted at once, for their columns are short and each look at one has its price.
     """
@@ -63,16 +64,21 @@ class TelemetryWindow:
     def add(self, frame: InferenceFrame, completed_us: int) -> None:
         """Note an answered frame: rows, outcome, time from the broker's timestamp to the result."""
         self.num_frames += 1
+        mine = client_rows(frame)
         if frame.errors:
-            self._note_faults(frame)
-        segments = tuple([(segment.model, segment.version, segment.num_rows) for segment in frame.segments])
-        self.noted.append(_Answered(segments, frame.statuses, frame.received_us, completed_us))
+            self._note_faults(frame, mine)
+        if mine is None:
+            segments = tuple([(segment.model, segment.version, segment.num_rows) for segment in frame.segments])
+            self.noted.append(_Answered(segments, frame.statuses, frame.received_us, completed_us))
+        else:
+            statuses, received_us = picked(frame.statuses, "|u1", mine), picked(frame.received_us, "<i8", mine)
+            self.noted.append(_Answered(client_parts(frame, mine), statuses, received_us, completed_us))
         if len(self.noted) >= MOST_NOTED:
             self._count()
 
-    def _note_faults(self, frame: InferenceFrame) -> None:
+    def _note_faults(self, frame: InferenceFrame, mine: Array | None) -> None:
         """Count the outputs that failed the gate: what the executor that made them cannot know of."""
-        rows = [error.row for error in frame.errors if error.code == FAULT]
+        rows = [error.row for error in frame.errors if error.code == FAULT and (mine is None or mine[error.row])]
         starts = segment_starts(frame) if rows else ()
         for row in rows:
             segment = frame.segments[bisect_right(starts, row) - 1]

@@ -2,7 +2,8 @@
 
 A frame is only noted; many are counted at once, for their columns are short and each look at one has its price. A model
 is told of while it has rows, and once more as zero: so whoever hears nothing of it and hears the Router knows that it
-has none.
+has none. Rows of checks are no load. Where a model had no others in a window, one row stands for them all: it wakes
+executors that sleep, and no more.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import numpy as np
 
 from schemas.frame import InferenceFrame
 from schemas.telemetry import RouterLoad
+from streams.check_rows import checked_models, client_parts, client_rows, picked
+from streams.columns import Array
 from streams.frame_effects import SendFrame
 
 TOPIC: Final = "control.load"
@@ -36,10 +39,15 @@ class RouteLoad:
         self._given: list[tuple[list[tuple[str, int]], bytes]] = []
         self._ended: list[tuple[list[tuple[str, int]], bytes]] = []
         self._told: set[str] = set()
+        self._checked: set[str] = set()
 
     def add(self, sent: SendFrame) -> None:
         """Note a frame that the Router sent."""
         frame = sent.frame
+        mine = client_rows(frame)
+        if mine is not None:
+            self._add_part(sent, mine)
+            return
         segments = [(segment.model, segment.num_rows) for segment in frame.segments]
         if sent.topic == ROUTED:
             self._given.append((segments, frame.row_items))
@@ -50,10 +58,28 @@ class RouteLoad:
             if len(self._ended) >= MOST_NOTED:
                 self._count()
 
+    def _add_part(self, sent: SendFrame, mine: Array) -> None:
+        """Note the rows ``mine`` (bool [n]) of a frame; the others are of checks."""
+        frame = sent.frame
+        parts = [(part.model, part.num_rows) for part in client_parts(frame, mine)]
+        if sent.topic == ROUTED:
+            self._checked |= checked_models(frame, mine)
+        if not parts:
+            return
+        if sent.topic == ROUTED:
+            self._given.append((parts, picked(frame.row_items, "<u2", mine)))
+        else:
+            self._ended.append((parts, picked(frame.statuses, "|u1", mine)))
+
     def close(self, now_us: int) -> list[tuple[str, RouterLoad]]:
         """Topic and record of what is to be told of the window that ends ``now_us``, by the models' names."""
         self._count()
         counts, self._counts = self._counts, {}
+        checked, self._checked = self._checked, set()
+        for model in sorted(checked):
+            count = counts.setdefault(model, [0, 0, 0])
+            if not count[0]:
+                count[:2] = [1, 1]
         seconds, self._since_us = max(now_us - self._since_us, 1) / 1e6, now_us
         held: dict[str, int] = {}
         for frame in self._held():

@@ -20,6 +20,7 @@ from typing import Final
 import numpy as np
 from aiokafka import TopicPartition
 
+from streams.check_id import TENANT
 from streams.committed import CommittedConsumer
 from streams.edge.forecast import Forecast
 from streams.edge.late_rows import LateRow, LateRows, late_row
@@ -201,7 +202,9 @@ class Edge:
         for part in parts:
             for at, message, retry_after_ms in too_late(part.batch, part.passed, part.rows, self._forecast, now_us):
                 part.refuse(at, "overloaded", message, retry_after_ms)
-                self.refused.add(part.row(at).model, part.row(at).items)
+                row = part.row(at)
+                if row.tenant != TENANT:
+                    self.refused.add(row.model, row.items)
 
     def _claims(self, parts: Sequence[TickPart]) -> tuple[list[_Claimed], list[tuple[TickPart, int, bytes]]]:
         """The claims of the rows that passed, in the order of their offsets; part, index and key of large rows."""

@@ -15,6 +15,7 @@ from schemas.model import ModelVersion, TensorSpec
 from schemas.request import BlobRef, InferenceRequest, Tensor
 from schemas.review import ContextSignal
 from streams.canonical import to_json
+from streams.check_id import TENANT, check_id
 from streams.errors import CODES
 from streams.memory_view import ActiveVersion
 from tests.support.frames import MODEL, memory
@@ -73,6 +74,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("invalid_tenant", {"tenant": ""}),
     ("invalid_tenant", {"tenant": "a b"}),
     ("invalid_tenant", {"tenant": "a" * 65}),
+    ("reserved_tenant", {"tenant": "isos-validation"}),
     ("invalid_model_name", {"model": "ab"}),
     ("invalid_model_name", {"model": "a" * 65}),
     ("invalid_model_name", {"model": "digits\n"}),
@@ -223,3 +225,20 @@ def test_an_unpinned_request_must_fit_the_active_version() -> None:
         (memory(MODEL, newer, ActiveVersion("digits", "v2.0.0")), True),
     ):
         assert isinstance(admit(wide, view, POLICY), Admitted) is admitted
+
+
+def test_the_checks_tenant_is_for_whoever_has_the_key() -> None:
+    policy = replace(POLICY, check_key=b"k" * 32)
+    request_id = check_id(policy.check_key, "0" * 16, GOOD.model, "v1.0.0", GOOD.inputs)
+    check = replace(GOOD, request_id=request_id, tenant=TENANT, version="v1.0.0")
+    assert isinstance(admit(check, VIEW, policy), Admitted)
+    for forged in (
+        replace(check, request_id="r1"),
+        replace(check, inputs=(with_values(1, 2),)),
+        replace(check, version=None),
+    ):
+        refusal = admit(forged, VIEW, policy)
+        assert isinstance(refusal, Refusal)
+        assert refusal.code == "reserved_tenant"
+    assert code_of(check) == "reserved_tenant"
+    assert "k" * 32 not in repr(policy)

@@ -125,7 +125,8 @@ def test_batches_of_an_execution_are_counted(alone: bool) -> None:
     seen: list[tuple[int, Any]] = []
 
     class Spy:
-        def note(self, inputs: Any, outputs: Any, places: Any, num_items: int, now_us: int) -> None:
+        def note(self, inputs: Any, outputs: Any, places: Any, num_items: int, now_us: int, items: Any) -> None:
+            assert items is None
             seen.append((num_items, outputs["y"][0, 0]))
 
     run.statistics.watched["digits", "v1.0.0"] = Spy()  # type: ignore[assignment]

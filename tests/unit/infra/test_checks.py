@@ -15,27 +15,31 @@ import pytest
 
 import infra.checks
 from executors.model_store import ModelStore
-from infra.checks import IN_FLIGHT, ITEMS, PROBES, TENANT, Checks, NotRunError, paced, stored_digest
+from infra.checks import IN_FLIGHT, ITEMS, PROBES, Checks, NotRunError, paced, stored_digest
 from infra.golden import GoldenRows, pack
 from infra.log_reader import TypedRecord
 from schemas.check import DRIFT, GOLDEN_SET, INTEGRITY, LATENCY, SERVING, STATISTICS, CheckRequest, GoldenSet
 from schemas.figures import AnswerFigures, GoldenFigures, HeldArtefact, IntegrityFigures, StatisticsFigures
 from schemas.memory import MemoryEntry
 from schemas.model import ModelVersion, TensorSpec
+from schemas.request import InferenceRequest
 from schemas.result import ResultError
 from schemas.telemetry import Heartbeat, LoadedModel, ModelWindow, Telemetry
 from streams.blobs.content_store import digest_of
 from streams.canonical import to_json
+from streams.check_id import TENANT, is_check
 from streams.client.answer import Answer
 from streams.client.client import Request
 from streams.codec import Codec, SchemaIds
 from streams.connection import Connection
 from streams.memory_view import ActiveVersion, MemoryView
 from streams.partition_log import LogRecord
+from streams.tensors import to_tensor
 from streams.watch import WatchTimeoutError
 from tests.support.samples import RESULT
 
 CODEC = Codec(SchemaIds.local())
+KEY = b"k" * 32
 MODEL = b"the model"
 FACTS = ModelVersion(
     "digits", "v1.0.0", digest_of(MODEL), len(MODEL),
@@ -59,7 +63,7 @@ def checks(folder: Path, *, golden: bool = True, **bodies: object) -> Checks:
     store.put(MODEL)
     store.put(BLOB)
     view = view_of(**({"golden__digits": GOLDEN} if golden else {}), **bodies)
-    return Checks(Connection("127.0.0.1:1"), folder, view, CODEC, asyncio.Lock())
+    return Checks(Connection("127.0.0.1:1"), folder, view, CODEC, asyncio.Lock(), KEY)
 
 
 def request(check: str, version: str = "v1.0.0") -> CheckRequest:
@@ -130,6 +134,10 @@ def test_golden_rows_go_out_in_few_requests_behind_everybodys(tmp_path: Path, cl
     assert {(each.model, each.version, each.priority) for each in client.asked} == {("digits", "v1.0.0", 9)}
     (given,) = client.opened
     assert (given["tenant"], given["max_in_flight"]) == (TENANT, IN_FLIGHT)
+    for each in client.asked:
+        tensors = tuple(to_tensor(name, array) for name, array in each.inputs.items())
+        assert is_check(KEY, InferenceRequest(each.request_id or "", each.model, tensors, version=each.version))
+    assert len({each.request_id for each in client.asked}) == len(client.asked)
 
 
 def test_rows_that_failed_are_wrong_and_those_refused_are_not_answered(

@@ -11,12 +11,13 @@ from aiokafka.errors import KafkaConnectionError
 
 from schemas.frame import RowError
 from schemas.telemetry import LATENCY_BOUNDS_MS, Heartbeat, LoadedModel, RouterLoad, Telemetry
+from streams.check_id import TENANT
 from streams.codec import Codec, SchemaIds
 from streams.columns import Columns, segment_starts
 from streams.pulse import MOST_NOTED, Pulse, TelemetryWindow
 from streams.topics import full_name
 from tests.support.fake_kafka import FakeProducer, turns, until
-from tests.support.frames import T, executed, random_frame
+from tests.support.frames import T, executed, frame, random_frame, row
 
 CODEC = Codec(SchemaIds.local())
 
@@ -49,12 +50,12 @@ def test_a_window_of_many_frames_counts_each_model_by_itself() -> None:
         columns, starts = Columns.of(ended), segment_starts(ended)
         for number, segment in enumerate(ended.segments):
             count = expected.setdefault((segment.model, segment.version), [0] * 7)
-            for row in range(starts[number], starts[number + 1]):
-                spent = T + seed - int(columns.received_us[row])
+            for at in range(starts[number], starts[number + 1]):
+                spent = T + seed - int(columns.received_us[at])
                 count[0] += 1
-                count[int(columns.statuses[row])] += 1
+                count[int(columns.statuses[at])] += 1
                 count[5], count[6] = count[5] + spent, max(count[6], spent)
-                if columns.statuses[row] == 1:
+                if columns.statuses[at] == 1:
                     in_time.setdefault((segment.model, segment.version), []).append(spent)
     models = window.close("v", 0, 0).models
     assert {(each.model, each.version): list(vars_of(each).values())[2:-1] for each in models} == expected
@@ -85,6 +86,22 @@ def test_outputs_that_failed_the_gate_are_told_by_version() -> None:
     assert list(vars_of(faults.models[0]).values()) == ["digits", "v1.0.0", 2, 0, 2, 0, 0, 0, 0, ()]
     assert window.close_faults(3) is None
     assert window.close("validator", 3, 0).models[0].num_error == 3
+
+
+def test_rows_of_checks_are_in_no_window() -> None:
+    window = TelemetryWindow()
+    rows = [row(1), row(2, tenant=TENANT), row(3), row(4, model="other", tenant=TENANT)]
+    wrong = (RowError(0, "output_invalid", "x"), RowError(1, "output_invalid", "x"))
+    window.add(replace(frame(rows), statuses=bytes([2, 2, 1, 2]), errors=wrong), T)
+    window.add(replace(frame([row(9, tenant=TENANT)]), statuses=bytes([1])), T)
+    faults = window.close_faults(0)
+    assert faults is not None
+    assert [(each.model, each.num_error) for each in faults.models] == [("digits", 1)]
+    record = window.close("validator", 0, 0)
+    assert record.num_frames == 2
+    assert [list(vars_of(each).values())[:7] for each in record.models] == [["digits", "", 2, 1, 1, 0, 0]]
+    window.add(replace(frame([row(9, tenant=TENANT)]), statuses=bytes([1])), T)
+    assert window.close("validator", 0, 0).models == ()
 
 
 def vars_of(record: object) -> dict[str, object]:

@@ -9,6 +9,7 @@ import pytest
 
 from schemas.frame import InferenceFrame
 from schemas.telemetry import RouterLoad
+from streams.check_id import TENANT
 from streams.columns import end_rows
 from streams.frame_effects import SendFrame
 from streams.route_load import MOST_NOTED, RouteLoad
@@ -73,6 +74,22 @@ def test_many_frames_are_counted_in_between(topic: str) -> None:
     count = 2.0 * (MOST_NOTED + 5)
     expected = (count, 2 * count, 0.0) if topic == "inference.routed" else (0.0, 0.0, count)
     assert (record.rows_per_s, record.items_per_s, record.refused_per_s) == expected
+
+
+def test_rows_of_checks_are_no_load_but_for_one_that_wakes_who_sleeps() -> None:
+    load = RouteLoad(0, lambda: (), T)
+    checks = [row(at, items=16, tenant=TENANT) for at in range(4)]
+    load.add(given(frame(checks)))
+    load.add(given(frame(checks)))
+    assert told(load, T + S) == [RouterLoad("digits", 1.0, 0, T + S, 0, 1.0, 0.0)]
+    load.add(given(frame([*DIGITS, *checks, *OTHER])))
+    load.add(SendFrame("inference.executed", 0, end_rows(frame([*checks, DIGITS[0]]), 2, [])))
+    load.add(SendFrame("inference.executed", 0, end_rows(frame(checks), 2, [])))
+    assert told(load, T + 2 * S) == [
+        RouterLoad("digits", 2.0, 0, T + 2 * S, 0, 4.0, 1.0),
+        RouterLoad("other", 1.0, 0, T + 2 * S, 0, 2.0, 0.0),
+    ]
+    assert [each.rows_per_s for each in told(load, T + 3 * S)] == [0.0, 0.0]
 
 
 def test_a_frame_costs_next_to_nothing() -> None:

@@ -17,6 +17,7 @@ from agents.admission import AdmissionPolicy, admit
 from schemas.frame import InferenceFrame
 from schemas.load import ExecutorLoad, VersionLoad
 from schemas.request import BlobRef, InferenceRequest, Tensor
+from streams.check_id import TENANT, check_id
 from streams.codec import Codec, SchemaIds
 from streams.columns import ERROR, PENDING, REJECTED, Columns, num_rows, request_ids
 from streams.committed import CommittedConsumer
@@ -40,6 +41,7 @@ from tests.support.frames import MODEL, TOPIC_ID, memory
 CODEC = Codec(SchemaIds.local())
 VIEW = memory(MODEL)
 PLACE = TopicPartition(REQUESTS, 0)
+POLICY = AdmissionPolicy(check_key=b"k" * 32)
 GOOD = InferenceRequest("r1", "digits", (Tensor("x", "FP32", (1, 2), bytes(8)),))
 VALUE = CODEC.encode("inference.requests", GOOD)
 
@@ -148,7 +150,7 @@ class Bench:
         self.letter_error: Exception | None = None
         self.source = CommittedConsumer(self.consumer, REQUESTS)  # type: ignore[arg-type]
         outlet = RowOutlet(self.source, self.producer, CODEC, lambda: 3, TOPIC_ID)  # type: ignore[arg-type]
-        reader = RequestReader(CODEC, lambda request: admit(request, VIEW, AdmissionPolicy()), None, Bench.sequence)
+        reader = RequestReader(CODEC, lambda request: admit(request, VIEW, POLICY), None, Bench.sequence)
         reader._signatures._met = Met()
         self.edge = Edge(
             self.source,
@@ -229,6 +231,25 @@ async def test_what_would_be_done_too_late_is_refused_and_its_id_stays_free() ->
     assert sorted(bench.ids.held) == [b"default/r0", b"default/r2"]
     assert [charge.offset for charge in bench.quota.charges] == [0, 1, 2]
     assert bench.edge.counts.num_refused == 2
+
+
+async def test_requests_of_checks_pass_and_what_pretends_to_be_one_does_not() -> None:
+    bench, now_us = Bench(), time.time_ns() // 1000
+    named = {"tenant": TENANT, "version": "v1.0.0"}
+    ids = [check_id(POLICY.check_key, f"{n:016x}", "digits", "v1.0.0", GOOD.inputs) for n in range(2)]
+    good = CODEC.encode("inference.requests", replace(GOOD, request_id=ids[0], **named))
+    await bench.take(record(good, 0), record(value_of(1, **named), 1), record(value_of(2, tenant=TENANT), 2))
+    (admitted,), (ended,) = bench.frames("inference.admitted"), bench.frames("inference.executed")
+    assert Columns.of(admitted).offsets.tolist() == [0]
+    assert [error.code for error in ended.errors] == ["reserved_tenant"] * 2
+    slow = VersionLoad("digits", "v1.0.0", 0.0, 100_000.0, 1, True, 0.0, 0, 0, (0, 20))
+    bench.forecast.take(ExecutorLoad("executor-0", now_us, now_us, 2, (slow,)), now_us)
+    late = CODEC.encode("inference.requests", replace(GOOD, request_id=ids[1], timeout_ms=1500, **named))
+    await bench.take(record(late, 3, time_ms=now_us // 1000))
+    assert [error.code for error in bench.frames("inference.executed")[-1].errors] == ["overloaded"]
+    assert bench.edge.refused.close(0, now_us) == []  # no load that executors are to be added for
+    await bench.take(record(value_of(4, timeout_ms=1500), 4, time_ms=now_us // 1000))
+    assert [load.refused_per_s > 0 for _, load in bench.edge.refused.close(0, now_us + 1_000_000)] == [True]
 
 
 async def test_refused_rows_skip_the_stages_they_do_not_need() -> None:
