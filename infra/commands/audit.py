@@ -16,7 +16,7 @@ import typer
 
 from infra.audit_view import Filter, document, row
 from infra.commands.dlq import parse_time
-from infra.commands.memory import noted, tell
+from infra.commands.findings import HeadOption, finding_document, noted, tell
 from infra.commands.output import Output, OutputOption, broker_answers, examples, new_app, settings_of, write
 from infra.commands.progress import shown_progress
 
@@ -105,9 +105,7 @@ def export(
 @app.command(epilog=examples("isos audit verify", "isos audit verify --head 41:9f86d081... --output json"))
 def verify(
     ctx: typer.Context,
-    head: Annotated[
-        str, typer.Option("--head", metavar="SEQUENCE:HASH", help="A head that this command printed earlier.")
-    ] = "",
+    head: HeadOption = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Check that the audit log is what the Orchestrator wrote, and print its head, to be kept somewhere else.
@@ -150,7 +148,6 @@ def _check(ctx: typer.Context, head: str) -> tuple[AuditReport, tuple[Finding, .
 
 
 def _verified(report: AuditReport, faults: tuple[Finding, ...]) -> dict[str, Any]:
-    from infra.commands.memory import finding_document
     from streams.link_check import head_text
 
     return {

@@ -11,21 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infra.commands.findings import HeadOption, finding_document, noted, tell
 from infra.commands.output import Output, OutputOption, broker_answers, examples, new_app, settings_of, write
 from infra.commands.progress import shown_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from streams.chain_check import Report
-    from streams.link_check import Finding
     from streams.memory_view import MemoryHead, MemoryView, StoredEvent
 
 app = new_app(has_verbs=True)
 
 AtOption = Annotated[str, typer.Option(help="Sequence (a number) or time (2026-01-31T12:00:00, UTC unless it says).")]
 BODY_WIDTH = 80
-MAX_LISTED = 20
 
 
 @app.command(
@@ -90,9 +87,7 @@ def export(
 @app.command(epilog=examples("isos memory verify", "isos memory verify --head 41:9f86d081... --output json"))
 def verify(
     ctx: typer.Context,
-    head: Annotated[
-        str, typer.Option("--head", metavar="SEQUENCE:HASH", help="A head that this command printed earlier.")
-    ] = "",
+    head: HeadOption = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Check that memory is what its one writer wrote, and print its head, to be kept somewhere else.
@@ -163,44 +158,6 @@ def verified(report: Report) -> dict[str, Any]:
         "faults": [finding_document(each) for each in report.faults],
         "voids": [finding_document(each) for each in report.voids],
     }
-
-
-def tell(kind: str, findings: Sequence[Finding]) -> None:
-    """Say the first findings on stderr, one a line, and how many more there are."""
-    for finding in findings[:MAX_LISTED]:
-        typer.echo(f"{kind}: {sentence(finding)}", err=True)
-    if len(findings) > MAX_LISTED:
-        typer.echo(f"{kind}: and {len(findings) - MAX_LISTED} more; --output json lists all.", err=True)
-
-
-def sentence(finding: Finding) -> str:
-    """A finding with its position, as people read it."""
-    of = f", sequence {finding.sequence}" if finding.sequence else ""
-    at = f"offset {finding.offset}" if finding.offset >= 0 else "no record"
-    return f"{finding.topic}/0, {at}{of}: {finding.what}."
-
-
-def finding_document(finding: Finding) -> dict[str, Any]:
-    """A finding as JSON."""
-    from streams.topics import full_name
-
-    return {
-        "topic": full_name(finding.topic),
-        "partition": 0,
-        "offset": finding.offset if finding.offset >= 0 else None,
-        "sequence": finding.sequence or None,
-        "what": finding.what,
-    }
-
-
-def noted(head: str) -> MemoryHead | None:
-    """The head of ``--head``; None where none is given. Exit code 2 for what is none."""
-    from streams.link_check import parse_head
-
-    try:
-        return parse_head(head) if head else None
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--head") from None
 
 
 def read_events(ctx: typer.Context) -> list[StoredEvent]:
