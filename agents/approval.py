@@ -1,10 +1,10 @@
 """Approvals: which commands of people wait for another person, and what a decision is worth. Pure, for two agents.
 
-Where ``environment`` stands in memory, the Orchestrator parks a command of a gated kind: ``ReviewOpened`` under
-``review/r<sequence>`` with the command itself, its digest and a deadline. Votes are signed by registered people. The
-Reviewer checks a vote (``refused_vote``), and the Orchestrator, which trusts nobody, checks what the Reviewer says once
-more (``outcome``). One decision is noted per review, under ``decision/<id>`` (the last 256), its command is judged anew
-against memory as it stands, and last the review is gone.
+Where ``environment`` stands in memory, the Orchestrator parks a command that ``agents.authorship`` lets wait:
+``ReviewOpened`` under ``review/r<sequence>`` with the command itself, its digest and a deadline. Votes are signed by
+registered people. The Reviewer checks a vote (``refused_vote``), and the Orchestrator, which trusts nobody, checks what
+the Reviewer says once more (``outcome``). One decision is noted per review, under ``decision/<id>`` (the last 256), its
+command is judged anew against memory as it stands, and last the review is gone.
 
 An author cannot be believed unsigned, so outside a sandbox a gated command must be signed by a registered person, who
 may reject it, but not approve it. A new person signs its own registration; whoever approves that vouches for it.
@@ -14,19 +14,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
+from agents.authorship import environment_of, need_of, refused_author, refused_signature, signer_of, vote_message
 from agents.verdict import ANY_VERSION, Change, Refusal, State, Verdict, keys_below
 from schemas.environment import Environment, OpenReview, Signer
 from schemas.memory import MemoryCommand
 from schemas.review import Escalation, ReviewDecision, ReviewRequest, ReviewVote
 from streams.agent import NO_EFFECTS, Effects, Publish
-from streams.canonical import digest, from_json, to_json, to_plain
-from streams.signing import signed_bytes, verify
+from streams.canonical import digest, from_json, to_json
+from streams.signing import verify
 
-PEOPLE: Final = frozenset({"cli", "operator"})
 DEVELOPMENT: Final = "development-policy"
 REVIEWER: Final = "reviewer"
 MOST_OPEN: Final = 64
@@ -46,20 +46,6 @@ Judge = Callable[[State, MemoryCommand], Verdict]
 Steps = tuple[tuple[MemoryCommand, Verdict], ...]
 
 
-def command_message(command: MemoryCommand) -> bytes:
-    """What an author signs: the command without its signature."""
-    return signed_bytes("memory command", _unsigned(command))
-
-
-def vote_message(vote: ReviewVote) -> bytes:
-    """What a signer signs: the vote without its signature."""
-    return signed_bytes("review vote", _unsigned(vote))
-
-
-def _unsigned(record: MemoryCommand | ReviewVote) -> Mapping[str, Any]:
-    return {name: value for name, value in to_plain(record).items() if name != "signature"}
-
-
 def vote_of(decision: ReviewDecision) -> ReviewVote:
     """The vote that a decision claims to carry out."""
     return ReviewVote(
@@ -77,24 +63,6 @@ def vote_id(vote: ReviewVote) -> str:
     """The id under which a vote's refusal is told: the review's, if it looks like one, and a digest of the vote."""
     review = vote.review_id if REVIEW_ID.fullmatch(vote.review_id) else "unknown"
     return f"vote-{review}-{digest(vote).hex()[:16]}"
-
-
-def environment_of(state: State) -> Environment | None:
-    """The environment, or None where nobody declared one: then nothing is gated."""
-    value = state.values.get("environment")
-    return None if value is None else from_json(Environment, value.body, newer=True)
-
-
-def signer_of(state: State, name: str) -> Signer | None:
-    """A registered signer, revoked ones too."""
-    value = state.values.get(f"signer/{name}")
-    return None if value is None else from_json(Signer, value.body, newer=True)
-
-
-def people(state: State) -> tuple[Signer, ...]:
-    """Every person that was ever registered, by name."""
-    found = (from_json(Signer, state.values[key].body, newer=True) for key in keys_below(state, "signer/"))
-    return tuple(signer for signer in found if signer.kind == "person")
 
 
 def refused_vote(request: ReviewRequest, vote: ReviewVote, signer: Signer | None, now_us: int) -> Refusal | None:
@@ -123,13 +91,13 @@ def refused_vote(request: ReviewRequest, vote: ReviewVote, signer: Signer | None
 
 def gated(state: State, command: MemoryCommand, verdict: Verdict, now_us: int) -> tuple[Verdict, Effects]:
     """What becomes of a judged command: the verdict itself, or a review that is opened in its place and told."""
-    if isinstance(verdict, Refusal) or not verdict or command.agent not in PEOPLE:
+    need = "nothing" if isinstance(verdict, Refusal) or not verdict else need_of(state, command)
+    if isinstance(verdict, Refusal) or need == "nothing":
         return verdict, NO_EFFECTS
-    environment = environment_of(state)
-    if environment is None or not _is_gated(state, command, environment):
-        return verdict, NO_EFFECTS
-    by_policy = not must_be_signed(state, command)
-    refusal = None if by_policy else _refused_author(state, command)
+    if need == "signature":
+        return refused_signature(state, command) or verdict, NO_EFFECTS
+    environment, by_policy = environment_of(state) or Environment(), need == "note"
+    refusal = None if by_policy else refused_author(state, command)
     if refusal is None and len(to_json(command).encode()) > MAX_PARKED:
         refusal = Refusal("too_large", f"A command that waits for an approval has up to {MAX_PARKED} bytes.")
     if refusal is not None:
@@ -152,44 +120,6 @@ def gated(state: State, command: MemoryCommand, verdict: Verdict, now_us: int) -
     return (Change("ReviewOpened", f"review/{request.review_id}", opened),), (
         Publish("control.review-requests", request.review_id.encode(), request),
     )
-
-
-def must_be_signed(state: State, command: MemoryCommand) -> bool:
-    """Whether a command waits for a person, so that its author must sign it."""
-    environment = environment_of(state)
-    if environment is None or (environment.is_sandbox and environment.development_policy):
-        return False
-    return _is_gated(state, command, environment)
-
-
-def _is_gated(state: State, command: MemoryCommand, environment: Environment) -> bool:
-    if command.agent not in PEOPLE:
-        return False
-    if command.kind == "SetEnvironment":
-        return not environment.is_sandbox
-    if command.kind == "RegisterSigner":  # the first one is believed, every other one is vouched for
-        return not environment.is_sandbox and bool(people(state))
-    if command.kind == "RevokeSigner":  # a person's key ends at once
-        standing = signer_of(state, command.key.removeprefix("signer/"))
-        return not environment.is_sandbox and standing is not None and standing.kind == "process"
-    return command.kind in environment.gated
-
-
-def _refused_author(state: State, command: MemoryCommand) -> Refusal | None:
-    signer = signer_of(state, command.author)
-    if command.kind == "RegisterSigner":
-        signer = from_json(Signer, command.body)
-        if signer.name != command.author:
-            return Refusal("unsigned_command", f"A new signer signs the registration itself: {signer.name} has not.")
-    if not command.author or not command.signature:
-        return Refusal("unsigned_command", f"{command.kind} waits for an approval here, so its author must sign it.")
-    if signer is None or signer.kind != "person":
-        return Refusal("unknown_signer", f"{command.author[:64]} is no registered person.")
-    if signer.revoked_us:
-        return Refusal("signer_revoked", f"The key of {signer.name} was revoked.")
-    if not verify(signer.public_key, command_message(command), command.signature):
-        return Refusal("bad_signature", f"The signature is not {signer.name}'s for this command.")
-    return None
 
 
 def evidence(state: State, command: MemoryCommand, changes: tuple[Change, ...], environment: Environment) -> str:
@@ -232,7 +162,7 @@ def outcome(state: State, decision: ReviewDecision, now_us: int, judge: Judge) -
     noting = [Change("DecisionNoted", f"decision/{decision.review_id}", to_json(decision))]
     noted = sorted(keys_below(state, "decision/"), key=lambda key: int(key.partition("/r")[2]))
     noting += [Change("DecisionForgotten", key, None) for key in noted[: max(0, len(noted) + 1 - KEPT_DECISIONS)]]
-    revoked = _refused_author(state, review.command) if review.request.policy == "people" else None
+    revoked = refused_author(state, review.command) if review.request.policy == "people" else None
     verdict: Verdict = revoked or judge(state, review.command)
     if decision.decision != "approved":
         how = "rejected by" if decision.decision == "rejected" else "called expired by"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from agents.approval import environment_of
+from agents.authorship import environment_of
 from agents.verdict import Change, Refusal, State, Verdict, keys_below
 from schemas.cache import CachePolicy
 from schemas.memory import MemoryCommand

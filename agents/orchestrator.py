@@ -7,8 +7,8 @@ Consumes ``memory.commands``, ``control.plans``, ``control.alerts``, ``control.r
 Rules: a command is handled once, by its id; its agent must be permitted its kind; its ``expected_version`` must be the
 key's (0 = new, -1 = any); then the kind's own rule. What is refused is an event too: ``CommandRejected`` under
 ``rejections/<command id>`` with a code and a sentence. Every event takes the next sequence; ``prev_hash`` is filled in
-by the event store, which alone knows stored bytes. Commands that wait for an approval: ``agents.approval``. Versions
-that give way without a person: ``agents.rollback``.
+by the event store, which alone knows stored bytes. Commands that wait for an approval: ``agents.approval``; whose
+signature they need: ``agents.authorship``. Versions that give way without a person: ``agents.rollback``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from agents import rollback
 from agents.approval import gated, outcome
+from agents.authorship import attributed
 from agents.drift_rules import remove_reference, set_reference
 from agents.golden_rules import set_golden_set
 from agents.model_rules import propose_plan, register_model, set_cache_policy
@@ -110,7 +111,7 @@ def _handle(state: State, command: MemoryCommand, event: Event) -> tuple[State, 
     causes = (*command.causes, event.coordinate)
     verdict, told = gated(state, command, judge(state, command), event.now_us)
     state = replace(state, seen=(*state.seen, command.command_id)[-REMEMBERED_COMMANDS:])
-    state, effects = _carry_out(state, command, verdict, causes, event.now_us)
+    state, effects = _carry_out(state, attributed(state, command), verdict, causes, event.now_us)
     return state, effects + told
 
 

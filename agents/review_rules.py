@@ -6,7 +6,8 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from agents.approval import DEVELOPMENT, REVIEWER, environment_of, people, signer_of
+from agents.approval import DEVELOPMENT, REVIEWER
+from agents.authorship import environment_of, holders, signer_of
 from agents.verdict import Change, Refusal, State, Verdict, keys_below
 from schemas.environment import ENVIRONMENTS, Environment, Signer
 from schemas.memory import MemoryCommand
@@ -52,8 +53,8 @@ def revoke_signer(state: State, command: MemoryCommand) -> Verdict:
     if standing.revoked_us or replace(revoked, revoked_us=0) != standing or revoked.revoked_us < 1:
         return Refusal("invalid_signer", f"{revoked.name} has no such key, or it is revoked already.")
     environment = environment_of(state)
-    living = [each.name for each in people(state) if not each.revoked_us]
-    if environment is not None and not environment.is_sandbox and living == [revoked.name]:
+    holding = [each.name for each in holders(state)]
+    if environment is not None and not environment.is_sandbox and holding == [revoked.name]:
         return Refusal(
             "last_signer", f"Without {revoked.name} nothing could be approved in {environment.name} any more."
         )

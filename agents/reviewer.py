@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from agents.approval import DEVELOPMENT, REVIEW_ID, refused_vote, told, vote_id
 from agents.approval import REVIEWER as NAME
+from agents.authorship import SIGNER_CHANGES
 from agents.verdict import Refusal
 from schemas.environment import OpenReview, Signer
 from schemas.memory import MemoryEvent
@@ -115,7 +116,10 @@ def _opened(state: State, request: ReviewRequest, now_us: int) -> tuple[State, E
     state = replace(state, waiting={**state.waiting, request.review_id: request})
     if request.policy != "development":
         return state, NO_EFFECTS
-    reason = f"Skipped in a sandbox: {request.subject} has no approval of a second person, nor its author's signature."
+    what = "no approval of a second person, nor its author's signature"
+    if request.subject.partition(" ")[0] in SIGNER_CHANGES:
+        what = "no signature of somebody who is registered"
+    reason = f"Skipped in a sandbox: {request.subject} has {what}."
     return _say(state, ReviewDecision(
         request.review_id, "approved", DEVELOPMENT, reason, request.subject_digest, now_us
     ))  # fmt: skip

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from agents.approval import vote_id, vote_message
+from agents.approval import vote_id
+from agents.authorship import vote_message
 from agents.orchestrator import COMMANDS
 from infra.memory_command import AGENT, command_of
 from infra.memory_control import SEND_TIMEOUT_S, ChangeRefusedError, MemoryControl

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from agents.approval import REVIEW_ID, vote_message, vote_of
+from agents.approval import REVIEW_ID, vote_of
+from agents.authorship import vote_message
 from agents.reviewer import State, open_requests
 from schemas.review import ReviewDecision, ReviewRequest, Validation
 from streams.memory_view import MemoryView

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from agents.approval import command_message, must_be_signed
+from agents.authorship import command_message, must_be_signed
 from agents.verdict import State, Value
 from infra.review_keys import KeyFileError, key_path, read_key
 from infra.settings import Settings
@@ -93,7 +93,7 @@ def user_name() -> str:
 
 def _gate(view: MemoryView) -> State:
     """As much of memory as the gate looks at."""
-    wanted = ("environment", "signer/")
+    wanted = ("environment", "signer/", "canary/")
     return State(
         values={key: Value(each.version, each.body) for key, each in view.entries.items() if key.startswith(wanted)}
     )

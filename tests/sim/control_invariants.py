@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from schemas.journal import JournalEntry
+from schemas.memory import MemoryCommand
 from streams.canonical import from_json
 from streams.control.journal import EFFECT_HEADER, effect_id
 from streams.control.replay import Replay
@@ -45,7 +46,7 @@ class ControlInvariants:
         self.journal: dict[str, int] = {}
         self.replays = {spec.name: Replay(spec, world.codec) for spec in world.agents}
         self.agents = AgentInvariants(world, violated)
-        self.reviews = ReviewRules()
+        self.reviews = ReviewRules(self.command_at)
         self.rollbacks = RollbackRules(BOUNDS["agents.rollback"][1])
         self.num_forged = 0
         self.cursors: dict[tuple[str, Place], int] = {}
@@ -95,6 +96,13 @@ class ControlInvariants:
             self.violated(rule, what, event.key)
         if event.key.startswith("active/") and event.body is not None:
             self.activated(event.key, from_json(ActiveVersion, event.body).version, event.kind)
+
+    def command_at(self, offset: int) -> MemoryCommand | None:
+        """The command at an offset of ``memory.commands``, or None where there is none that can be read."""
+        for record in self.world.log.read("memory.commands", 0, offset, 1):
+            command = self.world.readable("memory.commands", record.value) if record.offset == offset else None
+            return command if isinstance(command, MemoryCommand) else None
+        return None
 
     def activated(self, key: str, version: str, kind: str) -> None:
         """The version that serves a model only goes up, unless the event says that it is a rollback."""

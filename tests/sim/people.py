@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from agents.approval import command_message, vote_message
+from agents.authorship import command_message, vote_message
 from schemas.environment import Environment, OpenReview, Signer
 from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.model import ModelVersion, TensorSpec
@@ -24,12 +24,12 @@ from tests.sim.world import World
 KEYS: Final = {name: bytes([number]) * 32 for number, name in enumerate(("alice", "bob", "mallory"), start=1)}
 """Mallory has a key that nobody registered."""
 SHARES: Final = {
-    "": (5, 10, 15, 3, 12, 40, 12, 3),
-    "scaling": (1, 2, 80, 1, 5, 5, 5, 1),
-    "reviews": (5, 1, 1, 2, 15, 60, 15, 1),
-    "roll-backs": (5, 30, 1, 1, 50, 8, 4, 1),
+    "": (5, 10, 15, 3, 12, 40, 12, 3, 1),
+    "scaling": (1, 2, 80, 1, 5, 5, 5, 1, 0),
+    "reviews": (5, 1, 1, 2, 15, 60, 15, 1, 3),
+    "roll-backs": (5, 30, 1, 1, 50, 8, 4, 1, 0),
 }
-"""Per focus of a world: versions, promises, scaling, environments, activations, votes, repetitions, forgeries."""
+"""Per focus of a world: versions, promises, scaling, environments, activations, votes, repetitions, forgeries, keys."""
 REVIEW_S: Final = 30
 FORGED: Final = "forged"
 REPLAYED: Final = ("control.review-votes", "control.review-decisions", "control.validations", "control.alerts")
@@ -56,6 +56,7 @@ class People:
             lambda: self.vote(view) or self.activate(model, view),
             self.repeat,
             lambda: self.forge(model, view),
+            lambda: self.revoke(view),
         )
         return rng.choices(acts, SHARES[focus])[0]()
 
@@ -74,7 +75,7 @@ class People:
             self.register("alpha", "v1.1.0")
         if self.world.profile.production:
             for name in ("alice", "bob"):
-                ask(self.world, "cli", "RegisterSigner", f"signer/{name}", Signer(name, public_key_of(KEYS[name])))
+                self.enrol(name)
             wanted = Environment("production", development_policy=False, review_s=REVIEW_S)
             ask(self.world, "cli", "SetEnvironment", "environment", wanted)
         if self.world.profile.focus == "scaling":
@@ -108,13 +109,38 @@ class People:
         """People are registered first; then the environment becomes what counts, or somebody calls it a sandbox."""
         for name in ("alice", "bob"):
             if f"signer/{name}" not in view.entries:
-                return ask(
-                    self.world, "cli", "RegisterSigner", f"signer/{name}", Signer(name, public_key_of(KEYS[name]))
-                )
+                return self.enrol(name)
         wanted = Environment(review_s=REVIEW_S)
         if self.world.rng.choice((True, True, False)):
             wanted = replace(wanted, name="production", development_policy=False)
         return ask(self.world, "cli", "SetEnvironment", "environment", wanted)
+
+    def enrol(self, name: str) -> str:
+        """A person's key; Alice, who is the first and so believed, signs for the others."""
+        key, body = f"signer/{name}", to_json(Signer(name, public_key_of(KEYS[name])))
+        return self.send(self.command("RegisterSigner", key, body, "alice"), "alice")
+
+    def revoke(self, view: MemoryView) -> str:
+        """A key is to end: mostly one who is nobody registered wants it, in another's name or in none."""
+        rng, name = self.world.rng, self.world.rng.choice(("alice", "bob"))
+        key = f"signer/{name}"
+        if key not in view.entries:
+            return self.enrol(name)
+        body = to_json(replace(from_json(Signer, view.entries[key].body), revoked_us=max(1, self.world.now_us)))
+        author = rng.choice(("", "alice", "bob", "mallory"))
+        is_theirs = author in ("alice", "bob") and rng.random() < 0.05
+        return self.send(self.command("RevokeSigner", key, body, author), author if is_theirs else "mallory")
+
+    def command(self, kind: str, key: str, body: str, author: str) -> MemoryCommand:
+        """What a person says that they want, not signed yet."""
+        return MemoryCommand(
+            f"{key}/{self.world.number()}", "cli", kind, key, -1, body, "", (), self.world.now_us, author=author
+        )
+
+    def send(self, command: MemoryCommand, by: str) -> str:
+        """A command, signed with somebody's key."""
+        signature = sign(KEYS[by], command_message(command))
+        return self.put("memory.commands", command.key, replace(command, signature=signature))
 
     def activate(self, model: str, view: MemoryView) -> str:
         """Another version is to serve; the author signs, mostly as they say they are."""
@@ -124,12 +150,8 @@ class People:
         if self.world.profile.focus == "roll-backs" and rng.random() < 0.8:  # the next one, once this one proved itself
             version = "v1.1.0" if f"good/{model}" in view.entries else "v1.0.0"
         author = rng.choice(("alice", "bob"))
-        command = MemoryCommand(
-            f"{key}/{self.world.number()}", "cli", "ActivateVersion", key, -1, to_json(ActiveVersion(model, version)),
-            "", (), self.world.now_us, author=author,
-        )  # fmt: skip
-        by = author if rng.random() < 0.8 else "mallory"
-        return self.put("memory.commands", key, replace(command, signature=sign(KEYS[by], command_message(command))))
+        command = self.command("ActivateVersion", key, to_json(ActiveVersion(model, version)), author)
+        return self.send(command, author if rng.random() < 0.8 else "mallory")
 
     def vote(self, view: MemoryView) -> str:
         """Somebody votes on an open review, in their own name or in another's; or says a decision by themselves."""

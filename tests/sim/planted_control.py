@@ -14,7 +14,7 @@ import agents.scaler
 from tests.sim.agent_invariants import ALERTED, LISTENED
 from tests.sim.planting import Planted
 from tests.sim.profile import ALONE
-from tests.sim.review_rules import APPROVED, IN_TIME, USED_ONCE
+from tests.sim.review_rules import APPROVED, CUSTODY, IN_TIME, USED_ONCE
 from tests.sim.rollback_rules import GOOD
 from tests.sim.scale_rules import BOUNDED, SEEN
 
@@ -58,6 +58,10 @@ def _trusts_the_reviewer(*_: Any) -> None:
     """The Orchestrator believes whatever calls itself a decision."""
 
 
+def _takes_any_signature(*_: Any) -> None:
+    """The Orchestrator does not look whose signature stands under a change of who may sign."""
+
+
 CALM: Final = {
     "control": True,
     "breakers": True,
@@ -84,6 +88,9 @@ CONTROL: Final[dict[str, Planted]] = {
     "an approval is used again": Planted(agents.orchestrator, "outcome", _takes_it_again, (USED_ONCE,), _REVIEWS),
     "nobody checks who approved": Planted(
         agents.approval, "refused_vote", _trusts_the_reviewer, (APPROVED, IN_TIME), _REVIEWS
+    ),
+    "a stranger's revocation passes": Planted(
+        agents.approval, "refused_signature", _takes_any_signature, (CUSTODY,), _REVIEWS
     ),
     "the Monitor takes its own pause for the others' silence": Planted(
         agents.monitor, "_listen", _never_pauses, (LISTENED,), CALM

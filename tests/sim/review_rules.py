@@ -1,17 +1,20 @@
 """What must hold of approvals, judged by memory's events alone, with nothing of ``agents.approval`` but what is signed.
 
 Outside a sandbox a version is made active, and the environment lowered, only by a command that another registered
-person approved: once, with their own signature on exactly that command, before its deadline.
+person approved: once, with their own signature on exactly that command, before its deadline. Who may sign changes only
+by a command that was approved so, or that somebody registered signed; the first key of a person is free. Events hold no
+signatures, so the command itself is looked up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
-from agents.approval import DEVELOPMENT, command_message, vote_message, vote_of
+from agents.approval import DEVELOPMENT, vote_of
+from agents.authorship import command_message, vote_message
 from schemas.environment import ENVIRONMENTS, Environment, OpenReview, Signer
-from schemas.memory import MemoryEvent
+from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.review import ReviewDecision
 from streams.canonical import digest, from_json
 from streams.signing import verify
@@ -19,14 +22,16 @@ from streams.signing import verify
 APPROVED: Final = "what must be approved was approved by another person"
 USED_ONCE: Final = "an approval is used once"
 IN_TIME: Final = "a decision is made before its deadline"
+CUSTODY: Final = "who may sign changes only by a registered signature"
 CLOSED: Final = {"ReviewApproved": "approved", "ReviewRejected": "rejected", "ReviewExpired": "expired"}
 PEOPLE: Final = ("cli", "operator")
 
 
 class ReviewRules:
-    """``take`` an event: the rules that it breaks, with a sentence each."""
+    """``take`` an event: the rules that it breaks, with a sentence each. ``command_at``: by its offset."""
 
-    def __init__(self) -> None:
+    def __init__(self, command_at: Callable[[int], MemoryCommand | None]) -> None:
+        self.command_at = command_at
         self.environment: Environment | None = None
         self.signers: dict[str, Signer] = {}
         self.reviews: dict[str, OpenReview] = {}
@@ -41,6 +46,7 @@ class ReviewRules:
         """Judge an event that follows the ones before."""
         kind, _, name = event.key.partition("/")
         if kind == "signer" and event.body is not None:
+            yield from self.enrolled(event)
             self.signers[name] = from_json(Signer, event.body)
         elif event.kind == "ModelRegistered":
             self.registering.add(event.command_id)
@@ -74,6 +80,18 @@ class ReviewRules:
             yield USED_ONCE, f"{event.key} is changed by {event.command_id} a second time"
         self.applied.add((event.command_id, event.key))
 
+    def enrolled(self, event: MemoryEvent) -> Iterator[tuple[str, str]]:
+        """A signer is registered or revoked."""
+        holding = [each for each in self.signers.values() if each.kind == "person" and not each.revoked_us]
+        if not holding or event.agent not in PEOPLE or event.command_id in self.approved:
+            return
+        command = self.command_at(event.causes[-1].offset) if event.causes else None
+        author = next((each for each in holding if command is not None and each.name == command.author), None)
+        if command is None or command.command_id != event.command_id or command.key != event.key:
+            yield CUSTODY, f"{event.kind} of {event.key} is not what its cause asks for"
+        elif author is None or not verify(author.public_key, command_message(command), command.signature):
+            yield CUSTODY, f"{event.kind} of {event.key} by {command.author or 'nobody'}, whose signature it is not"
+
     def decided(self, name: str, decision: ReviewDecision, time_us: int) -> Iterator[tuple[str, str]]:
         """A decision is noted."""
         review = self.reviews.get(name)
@@ -103,6 +121,8 @@ class ReviewRules:
                 yield APPROVED, f"the signature under the decision of review {name} is not {who}'s"
         if decision.decision == "approved":
             author = self.signers.get(review.command.author)
+            if review.command.kind == "RegisterSigner":  # a new person signs it
+                author = from_json(Signer, review.command.body)
             if who == request.author or request.author != (review.command.author or review.command.agent):
                 yield APPROVED, f"{who} approved their own review {name}"
             signed = author is not None and verify(

@@ -57,6 +57,7 @@ FOUND: dict[str, tuple[type[RuleBasedStateMachine], Planted]] = {
     ),
     "an approval is used again": (ReviewMachine, CONTROL["an approval is used again"]),
     "nobody checks who approved": (ReviewMachine, CONTROL["nobody checks who approved"]),
+    "a stranger's revocation passes": (ReviewMachine, CONTROL["a stranger's revocation passes"]),
     "replicas go up for ever": (ScaleMachine, CONTROL["replicas go up for ever"]),
 }
 

@@ -1,8 +1,8 @@
 """State machine of approvals: people, a Reviewer and an Orchestrator who trusts neither, in a production environment.
 
 Whatever is asked, voted, forged, repeated, delayed or expires, and whoever dies: the version that serves changes only
-by a command that another registered person approved, once, with their own signature on exactly that command, in time.
-What of that is broken, ``tests.sim.review_rules`` says.
+by a command that another registered person approved, once, with their own signature on exactly that command, in time,
+and who may sign only by somebody who may. What of that is broken, ``tests.sim.review_rules`` says.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from agents.approval import DEVELOPMENT, command_message, vote_message
+from agents.approval import DEVELOPMENT
+from agents.authorship import command_message, vote_message
 from agents.orchestrator import ORCHESTRATOR
 from agents.reviewer import REVIEWER
 from schemas.environment import Environment, OpenReview, Signer
@@ -24,7 +25,7 @@ from streams.canonical import digest, from_json, to_json
 from streams.memory_view import ActiveVersion
 from streams.signing import public_key_of, sign
 from tests.sim.review_rules import ReviewRules
-from tests.support.agent_bench import AgentBench
+from tests.support.agent_bench import CODEC, AgentBench
 from tests.support.control import model_version
 
 pytestmark = [pytest.mark.sim, pytest.mark.timeout(600)]
@@ -46,14 +47,14 @@ class ReviewMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.bench = AgentBench((ORCHESTRATOR, REVIEWER))
-        self.law = ReviewRules()
+        self.law = ReviewRules(self.command_at)
         self.judged = 0
         self.number = 0
         for version in ("v1.0.0", "v1.1.0", "v1.2.0"):
             facts = model_version("digits", version)
             self.command("RegisterModel", f"model/digits/{version}", to_json(facts))
         for name in ("alice", "bob"):
-            self.command("RegisterSigner", f"signer/{name}", to_json(Signer(name, public_key_of(KEYS[name]))))
+            self.signed("RegisterSigner", f"signer/{name}", to_json(Signer(name, public_key_of(KEYS[name]))), "alice")
         wanted = Environment("production", development_policy=False, review_s=REVIEW_S)
         self.command("SetEnvironment", "environment", to_json(wanted))
         self.bench.settle()
@@ -65,20 +66,27 @@ class ReviewMachine(RuleBasedStateMachine):
         self.bench.put("memory.commands", key, command)
         return command
 
+    def signed(self, kind: str, key: str, body: str, author: str, by: str = "self") -> None:
+        """A command in somebody's name, by their own key, another's or nobody's."""
+        self.number += 1
+        command = MemoryCommand(f"c{self.number}", "cli", kind, key, -1, body, "wanted", (), 1, author=author)
+        if by != "nobody":
+            key_bytes = KEYS[author if by == "self" else by]
+            command = replace(command, signature=sign(key_bytes, command_message(command)))
+        self.bench.put("memory.commands", key, command)
+
+    def command_at(self, offset: int) -> MemoryCommand | None:
+        """The command at an offset, or None."""
+        held = self.bench.log["memory.commands"]
+        record = CODEC.decode("memory.commands", held[offset].value) if offset < len(held) else None
+        return record if isinstance(record, MemoryCommand) else None
+
     # What people do.
 
     @rule(author=PEOPLE, by=BY, version=VERSIONS)
     def ask(self, author: str, by: str, version: str) -> None:
         """Somebody wants another version to serve, in their own name or in another's."""
-        self.number += 1
-        body = to_json(ActiveVersion("digits", version))
-        command = MemoryCommand(
-            f"c{self.number}", "cli", "ActivateVersion", "active/digits", -1, body, "wanted", (), 1, author=author
-        )
-        if by != "nobody":
-            key = KEYS[author if by == "self" else by]
-            command = replace(command, signature=sign(key, command_message(command)))
-        self.bench.put("memory.commands", command.key, command)
+        self.signed("ActivateVersion", "active/digits", to_json(ActiveVersion("digits", version)), author, by)
 
     @rule(signer=PEOPLE, by=BY, which=st.integers(0, 5), approved=st.booleans(), other=st.booleans())
     def vote(self, signer: str, by: str, which: int, approved: bool, other: bool) -> None:
@@ -89,20 +97,25 @@ class ReviewMachine(RuleBasedStateMachine):
         request = reviews[which % len(reviews)].request
         about = digest(("other",)).hex() if other else request.subject_digest
         decision = "approved" if approved else "rejected"
-        vote = ReviewVote(request.review_id, decision, signer, "so it is", about, self.bench.now_us)
+        time_us = max(self.bench.now_us, request.requested_us)  # the journal's time may be a little ahead
+        vote = ReviewVote(request.review_id, decision, signer, "so it is", about, time_us)
         if by != "nobody":
             vote = replace(vote, signature=sign(KEYS[signer if by == "self" else by], vote_message(vote)))
         self.bench.put("control.review-votes", vote.review_id, vote)
 
-    @rule(name=st.sampled_from(("alice", "bob")), surely=st.integers(0, 4))
-    def revoke(self, name: str, surely: int) -> None:
-        """Now and then a key ends; without two people nothing can be approved any more."""
-        if surely:
-            return
+    @rule(name=st.sampled_from(("alice", "bob")), author=PEOPLE, by=BY, surely=st.integers(0, 4))
+    def revoke(self, name: str, author: str, by: str, surely: int) -> None:
+        """A key is to end; where the signature holds only now and then: without two people nothing is approved."""
         entry = self.bench.view().entries.get(f"signer/{name}")
-        if entry is not None:
+        if entry is not None and (surely == 0 or by == "nobody" or author == "mallory"):
             gone = replace(from_json(Signer, entry.body), revoked_us=self.bench.now_us)
-            self.command("RevokeSigner", f"signer/{name}", to_json(gone))
+            self.signed("RevokeSigner", f"signer/{name}", to_json(gone), author, by)
+
+    @rule(author=st.sampled_from(("alice", "mallory")), by=BY)
+    def let_mallory_in(self, author: str, by: str) -> None:
+        """She becomes somebody only by her own signature and another's approval."""
+        mallory = Signer("mallory", public_key_of(KEYS["mallory"]))
+        self.signed("RegisterSigner", "signer/mallory", to_json(mallory), author, by)
 
     @rule()
     def call_it_a_sandbox(self) -> None:
@@ -209,4 +222,17 @@ def test_the_machine_reaches_an_approved_change() -> None:
     assert from_json(ActiveVersion, machine.bench.view().entries["active/digits"].body).version == "v1.1.0"
     reasons = [each.reason for each in machine.bench.records("control.escalations")]
     assert any(reason.startswith("approval_used") for reason in reasons)
+    machine.teardown()
+
+
+def test_the_machine_reaches_a_key_that_ends() -> None:
+    """By a registered signature; a stranger's ends none."""
+    machine = ReviewMachine()
+    for author, by in (("mallory", "self"), ("alice", "mallory"), ("alice", "nobody")):
+        machine.revoke("bob", author, by, 0)
+        machine.settle()
+        assert from_json(Signer, machine.bench.view().entries["signer/bob"].body).revoked_us == 0
+    machine.revoke("bob", "alice", "self", 0)
+    machine.settle()
+    assert from_json(Signer, machine.bench.view().entries["signer/bob"].body).revoked_us > 0
     machine.teardown()

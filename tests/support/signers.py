@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
-from agents.approval import command_message, vote_message
+from agents.authorship import command_message, vote_message
 from schemas.environment import Environment, Signer
 from schemas.memory import MemoryCommand
 from schemas.review import ReviewDecision, ReviewVote
@@ -38,6 +38,18 @@ def registration(name: str, body: Signer | None = None) -> MemoryCommand:
     return MemoryCommand(
         command_id, "cli", "RegisterSigner", f"signer/{name}", -1, to_json(body or signer(name)), "new", (), 5
     )
+
+
+def two_people() -> tuple[MemoryCommand, MemoryCommand]:
+    """Ann, the first, who is believed, and Bob, for whom she signs."""
+    return registration("ann"), signed(registration("bob"), "ann")
+
+
+def revocation(name: str, by: str = "", key: bytes | None = None, command_id: str = "rv") -> MemoryCommand:
+    """Ends a person's key; signed by somebody, or by nobody."""
+    body = to_json(replace(signer(name), revoked_us=5))
+    command = MemoryCommand(command_id, "cli", "RevokeSigner", f"signer/{name}", -1, body, "lost", (), 5)
+    return signed(command, by, key) if by else command
 
 
 def environment_command(wanted: Environment, command_id: str = "env") -> MemoryCommand:

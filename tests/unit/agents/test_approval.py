@@ -29,8 +29,10 @@ from tests.support.signers import (
     environment_command,
     key_of,
     registration,
+    revocation,
     signed,
     signer,
+    two_people,
     vote,
 )
 from tests.unit.agents.test_orchestrator import register
@@ -66,7 +68,7 @@ def told(effects: Effects) -> list[Escalation]:
 def production(*, environment: Environment = PRODUCTION) -> State:
     """Two versions of digits, ann and bob, and the environment; each was free to be set when it was."""
     later = register(model_version(version="v2.0.0"), "m2")
-    state, _ = run(State(), register(model_version()), later, registration("ann"), registration("bob"))
+    state, _ = run(State(), register(model_version()), later, *two_people())
     return run(state, environment_command(environment))[0]
 
 
@@ -151,9 +153,7 @@ def test_what_is_not_even_parked(command: MemoryCommand, code: str) -> None:
 
 def test_a_revoked_author_is_refused() -> None:
     state = production()
-    revoked = replace(signer("ann"), revoked_us=5)
-    command = MemoryCommand("rv", "cli", "RevokeSigner", "signer/ann", -1, to_json(revoked), "lost", (), 5)
-    state, effects = run(state, command)
+    state, effects = run(state, revocation("ann", "bob"))
     assert kinds(effects) == ["SignerRevoked"]
     assert rejected(run(state, signed(activation(), "ann"))[1]).code == "signer_revoked"
 
@@ -164,8 +164,6 @@ def test_a_second_person_approves_the_end_of_a_process_key() -> None:
     register_it = replace(registration("orchestrator", process), agent="orchestrator")
     body = to_json(replace(process, revoked_us=5))
     revoke = MemoryCommand("rv", "cli", "RevokeSigner", "signer/orchestrator", -1, body, "lost", (), 5)
-    sandbox, _ = run(production(environment=Environment()), register_it)
-    assert kinds(run(sandbox, revoke)[1]) == ["SignerRevoked"]
     state, effects = run(production(), register_it)
     assert kinds(effects) == ["SignerRegistered"]
     assert rejected(run(state, revoke)[1]).code == "unsigned_command"
@@ -272,9 +270,7 @@ def test_a_replayed_approval_is_refused() -> None:
 
 
 def test_a_revoked_signer_approves_no_more() -> None:
-    revoked = to_json(replace(signer("bob"), revoked_us=5))
-    command = MemoryCommand("rv", "cli", "RevokeSigner", "signer/bob", -1, revoked, "lost", (), 5)
-    _, effects = run(REVIEW, command, GOOD_DECISION)
+    _, effects = run(REVIEW, revocation("bob", "ann"), GOOD_DECISION)
     assert rejected(effects).code == "signer_revoked"
 
 
@@ -325,9 +321,7 @@ def test_the_development_policy_approves_and_says_nothing_else(said: str) -> Non
 
 
 def test_an_author_whose_key_was_revoked_meanwhile_gets_nothing_any_more() -> None:
-    revoked = to_json(replace(signer("ann"), revoked_us=5))
-    command = MemoryCommand("rv", "cli", "RevokeSigner", "signer/ann", -1, revoked, "stolen", (), 5)
-    state, _ = run(REVIEW, command)
+    state, _ = run(REVIEW, revocation("ann", "bob"))
     state, effects = run(state, GOOD_DECISION)
     assert kinds(effects) == ["DecisionNoted", "CommandRejected", "ReviewApproved"]
     assert (rejected(effects).code, active(state)) == ("signer_revoked", "v1.0.0")

@@ -26,17 +26,16 @@ from tests.support.signers import (
     environment_command,
     key_of,
     registration,
+    revocation,
     signed,
-    signer,
+    two_people,
     vote,
 )
 from tests.unit.agents.test_orchestrator import register
 
 REQUEST = ReviewRequest("q1", "planner", "plan/digits", "ab" * 32, "evidence", 100, 10)
 REASON = "Nobody decided before the deadline; what is not approved is refused."
-REVOKED = MemoryCommand(
-    "rv", "cli", "RevokeSigner", "signer/bob", -1, to_json(replace(signer("bob"), revoked_us=5)), "lost", (), 5
-)
+REVOKED = revocation("bob", "bob")
 
 
 class Two:
@@ -44,8 +43,7 @@ class Two:
 
     def __init__(self, environment: Environment = PRODUCTION) -> None:
         self.memory, self.reviewer = Memory(), State()
-        people = (registration("ann"), registration("bob"))
-        self.hear(register(model_version()), register(model_version(version="v2.0.0"), "m2"), *people)
+        self.hear(register(model_version()), register(model_version(version="v2.0.0"), "m2"), *two_people())
         self.hear(environment_command(environment))
 
     def hear(self, *records: Any, now_us: int = SECOND) -> Effects:

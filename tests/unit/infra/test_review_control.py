@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from agents.approval import command_message, refused_vote
+from agents.approval import refused_vote
+from agents.authorship import command_message
 from agents.orchestrator import COMMANDS
 from infra.memory_control import ChangeRefusedError
 from infra.review_control import ReviewControl, gateable_kinds, signed_vote

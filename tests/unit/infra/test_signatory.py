@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agents.approval import command_message
+from agents.authorship import command_message
 from infra.review_keys import KeyFileError
 from infra.settings import load_settings
 from infra.signatory import ReviewWaitsError, Signatory, user_name, waiting_review, waits
