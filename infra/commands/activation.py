@@ -1,4 +1,4 @@
-"""``isos models activate`` and ``isos models rollback``: which version of a model serves."""
+"""``isos models activate``: which version of a model serves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ ACTIVATE_EPILOG = examples(
     "isos models activate digits v2.0.0 --rehearse",
     "isos models activate digits v1.0.0 --no-wait",
 )
-ROLLBACK_EPILOG = examples("isos models rollback digits", "isos models rollback digits --no-wait --output json")
 
 NameArgument = Annotated[str, typer.Argument(help="Model name.")]
 WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the plan serves it.")]
@@ -47,35 +46,6 @@ def activate(
     _serve(ctx, name, version, output, wait=wait)
 
 
-def rollback(
-    ctx: typer.Context,
-    name: NameArgument,
-    wait: WaitOption = True,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Go back to the version that proved itself last, other than the one that serves now.
-
-    `isos models activate` goes to any version. The same approvals and exit codes; 3 also where no other version proved
-    itself.
-    """
-    _serve(ctx, name, "", output, wait=wait)
-
-
-def known_good_before(control: ServingControl, name: str) -> str:
-    """The version that proved itself last and does not serve now. Raises ChangeRefusedError where there is none."""
-    from infra.memory_control import ChangeRefusedError, require_model
-    from streams.memory_view import active_version, known_good
-
-    require_model(control.view, name)
-    good, active = known_good(control.view, name), active_version(control.view, name)
-    for each in () if good is None else good.versions:
-        if each.version != active:
-            return each.version
-    sentence = f"No other version of {name} than {active} proved itself in service"
-    remedy = f"`isos models show {name}` lists the versions, `isos models activate` goes to any of them."
-    raise ChangeRefusedError("unknown_version", sentence, remedy)
-
-
 def _serve(ctx: typer.Context, name: str, version: str, output: Output, *, wait: bool) -> None:
     from infra.serving_control import ServingControl
     from infra.signatory import ReviewWaitsError
@@ -84,7 +54,7 @@ def _serve(ctx: typer.Context, name: str, version: str, output: Output, *, wait:
     async def run(control: ServingControl) -> tuple[str | None, int, str | None]:
         review = None
         try:
-            await control.activate(name, version or known_good_before(control, name), wait_for_plan=wait)
+            await control.activate(name, version, wait_for_plan=wait)
         except ReviewWaitsError as waiting:
             if waiting.exit_code:
                 raise

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from infra.commands import golden as golden_set
-from infra.commands.activation import ACTIVATE_EPILOG, ROLLBACK_EPILOG, activate, rollback
+from infra.commands.activation import ACTIVATE_EPILOG, activate
 from infra.commands.controlled import answered
 from infra.commands.drift import EPILOG as DRIFT_EPILOG
 from infra.commands.drift import drift
 from infra.commands.output import Output, OutputOption, examples, new_app, settings_of, write
 from infra.commands.reference import EPILOG as REFERENCE_EPILOG
 from infra.commands.reference import reference
+from infra.commands.rollback import EPILOG as ROLLBACK_EPILOG
+from infra.commands.rollback import rollback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
