@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agents.alerting import critical
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryEvent
-from schemas.telemetry import Alert
 from streams.agent import NO_EFFECTS, Effects, Event, Publish, Unreadable
-from streams.canonical import to_json
 from streams.memory_view import MemoryHead, void_reason
 
 KIND = "forged_memory"
@@ -74,15 +73,4 @@ def _once_more(met: Forged, now_us: int) -> Forged:
 
 
 def _alert(met: Forged, message: str, now_us: int, *, resolved: bool = False) -> Publish:
-    alert = Alert(
-        alert_id=met.alert_id,
-        kind=KIND,
-        subject=TOPIC,
-        severity="critical",
-        message=message,
-        evidence=to_json(met),
-        resolved=resolved,
-        time_us=now_us,
-        causes=(met.cause,),
-    )
-    return Publish("control.alerts", TOPIC.encode(), alert)
+    return critical(KIND, TOPIC, message, met, now_us, resolved=resolved)

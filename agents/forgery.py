@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from agents.alerting import critical
 from schemas.coordinate import RecordCoordinate
-from schemas.telemetry import Alert, Telemetry
+from schemas.telemetry import Telemetry
 from streams.agent import NO_EFFECTS, Effects, Event, Publish
-from streams.canonical import to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,4 @@ def gone(met: Forgeries, now_us: int, quiet_us: int) -> tuple[Forgeries, Effects
 
 
 def _alert(place: str, met: Forgery, message: str, now_us: int, *, resolved: bool) -> Publish:
-    alert = Alert(
-        alert_id=met.alert_id,
-        kind="cache_forged",
-        subject=place,
-        severity="critical",
-        message=message,
-        evidence=to_json(met),
-        resolved=resolved,
-        time_us=now_us,
-        causes=(met.cause,),
-    )
-    return Publish("control.alerts", place.encode(), alert)
+    return critical("cache_forged", place, message, met, now_us, resolved=resolved)

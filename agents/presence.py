@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from agents.alerting import critical
 from schemas.coordinate import RecordCoordinate
 from schemas.review import Escalation
-from schemas.telemetry import Alert, Heartbeat, LoadedModel
+from schemas.telemetry import Heartbeat, LoadedModel
 from streams.agent import NO_EFFECTS, Effects, Publish
 from streams.canonical import to_json
 
@@ -143,18 +144,7 @@ def _is_memorys_only_writer(processes: Processes, name: str, now_us: int, silent
 
 def _alert(status: ProcessStatus, message: str, now_us: int, silence: int, *, resolved: bool) -> Publish:
     evidence = to_json(Evidence(status.pid, status.heard_us, silence, status.memory_sequence))
-    alert = Alert(
-        alert_id=status.alert_id,
-        kind="process_silent",
-        subject=status.name,
-        severity="critical",
-        message=message,
-        evidence=evidence,
-        resolved=resolved,
-        time_us=now_us,
-        causes=(status.cause,),
-    )
-    return Publish("control.alerts", status.name.encode(), alert)
+    return critical("process_silent", status.name, message, status, now_us, resolved=resolved, evidence=evidence)
 
 
 def _escalation(status: ProcessStatus, silence: int, now_us: int) -> Publish:
