@@ -5,8 +5,9 @@ work more is counted (the tolerance of Kubernetes' autoscaler), so that a load a
 
 Step (Ray Serve's delays): up once more were needed for ``upscale_delay_s`` without a break, to the least that the last
 two looks asked for; down once fewer were needed for ``downscale_delay_s``, to the most that any look in that time asked
-for. ``cooldown_s`` keeps steps apart, but not an upward one while what waits takes longer than ``drain_s``. From zero
-it is up at once. What is not known (``Demand.gaps``) never lowers and breaks a wait for it.
+for. ``cooldown_s`` keeps steps apart, but not an upward one while what waits takes longer than ``drain_s``, or while
+edges refuse rows for want of executors: then no backlog gets that long. From zero it is up at once. What is not known
+(``Demand.gaps``) never lowers and breaks a wait for it.
 
 Any number from 1 to the lanes is a step: a Router uses as many lanes as there are replicas, so each replica has one,
 and none has two while another has one, which is what divisors of a fixed number of partitions are for.
@@ -31,7 +32,7 @@ class Need:
     """Replicas within the policy: ``up`` to carry the demand, ``down`` with the tolerance.
 
     ``why``: what was measured and how many that asks for. ``urgent``: what waits takes the present ones longer than
-    ``drain_s``. ``short``: more would be needed than are allowed.
+    ``drain_s``, or rows are refused. ``short``: more would be needed than are allowed.
     """
 
     up: int
@@ -77,7 +78,7 @@ def need_of(demand: Demand, policy: ScalingPolicy, current: int, ahead: float = 
         why += f", {most}"
     elif wanted < floor:
         why += f", at least {floor} stay"
-    urgent = demand.backlog_s > policy.drain_s * max(1, current)
+    urgent = demand.refused_per_s > 0 or demand.backlog_s > policy.drain_s * max(1, current)
     return Need(min(max(wanted, floor), ceiling), min(max(lower, floor), ceiling), why, urgent, wanted > ceiling)
 
 

@@ -36,9 +36,11 @@ async def edge(context: RoleContext) -> None:
     from agents.admission import AdmissionPolicy, admit
     from infra.check_key import check_key
     from infra.edge import EdgeInputs, open_edge
+    from streams.edge.steering import ways_of
 
     settings = context.settings
     policy = AdmissionPolicy(settings.default_timeout_ms, settings.max_timeout_ms, settings.region, check_key(settings))
+    lanes = (await topic_partitions(context.connection, [ROUTED]))[ROUTED]
     async with open_parts(context) as parts:
         group = edge_group(parts.topic_id)
         reader = member_of_group(context, group, isolation_level="read_committed", max_poll_records=5_000)
@@ -54,6 +56,7 @@ async def edge(context: RoleContext) -> None:
             lambda: parts.memory.view.sequence,
             watch,
             lambda: ordered_models(parts.memory.view),
+            ways_of(lambda: parts.memory.view, lanes, settings.num_slow_lanes, settings.most_executors),
         )
         async with open_edge(settings, given) as opened:
             pulse = pulse_of(context, parts, more=partial(opened.loop.refused.close, context.instance))

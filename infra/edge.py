@@ -24,6 +24,7 @@ from streams.edge.quota import QuotaStore
 from streams.edge.request_ids import RequestIds
 from streams.edge.request_reader import RequestReader
 from streams.edge.row_outlet import RowOutlet
+from streams.edge.steering import Steering, Ways, alone
 from streams.letters.deadletter import DeadLetters
 from streams.registry.schema_watch import SchemaWatch
 from streams.topic_watch import Doubt, TopicWatch
@@ -45,6 +46,7 @@ class EdgeInputs:
     memory_sequence: Callable[[], int]
     watch: TopicWatch
     ordered: Callable[[], Collection[str]] = frozenset
+    ways: Ways = alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +65,14 @@ class OpenEdge:
 async def open_edge(settings: Settings, given: EdgeInputs) -> AsyncIterator[OpenEdge]:
     """Open an edge and close all of it. Raises RetriableError when the broker cannot be reached."""
     codec, topic_id = given.schemas.codec, given.topic_id
-    forecast = Forecast()
+    steering = Steering(given.ways)
+    forecast = Forecast(steering.spreads)
     doubt = Doubt(given.watch)
     source = CommittedConsumer(given.reader, REQUESTS)
     quota = QuotaStore(settings.redis_address, topic_id, settings.tenant_rate_per_s, settings.tenant_burst)
     ids = RequestIds(settings.redis_address, topic_id, settings.request_id_window_s)
     requests = RequestReader(codec, given.admit, given.schemas, given.memory_sequence)
-    outlet = RowOutlet(source, given.producer, codec, given.memory_sequence, topic_id, given.ordered)
+    outlet = RowOutlet(source, given.producer, codec, given.memory_sequence, topic_id, given.ordered, steering)
     late = LateRows(
         source,
         outlet,
@@ -95,7 +98,7 @@ async def open_edge(settings: Settings, given: EdgeInputs) -> AsyncIterator[Open
         await start(given.reader, "starting the edge's consumer")
         doubt.follow(given.reader)
         source.ask = deliver_columns(given.reader, on_demand=True)
-        loads = LoadWatch(given.connection, given.schemas, forecast)
+        loads = LoadWatch(given.connection, given.schemas, forecast, steering)
         yield OpenEdge(loop, IdRestore(given.connection, topic_id, ids), loads, source, ids, late)
     finally:
         await stop_quietly(given.reader)

@@ -4,7 +4,8 @@ An executor's report says what waits there and how fast it is served. What this 
 not know yet is counted here, per version and priority (``_Sent``); how much of that the executor really takes, and what
 other edges send it, is learned from the rows that it took (``ratio``). The time since the report is work that is done,
 as far as there was any. A version whose frames several executors take in turn is known by the newest report of any of
-them, and each takes its part of what was admitted since.
+them, and each takes its part of what was admitted since; where frames go to the one with least to do
+(``streams/edge/steering.py``), it is known by that one's.
 
 The model is that of ``executors/batcher.py``. More urgent rows go first; the versions that wait in a class share the
 time, so that a version's own rows wait no longer than all that waits, and no longer than its own queue times the number
@@ -18,7 +19,7 @@ Bounds: a state per version that a report named and that is not long unused; ``M
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, Final
@@ -28,6 +29,8 @@ from numpy.typing import NDArray
 
 from schemas.load import ExecutorLoad, VersionLoad
 
+FRESH_US: Final = 1_000_000
+"""So long an executor's report counts although one of another, which has more to do, is newer."""
 FORGET_US: Final = 3_000_000
 """A report that is older says nothing. An executor that has work sends four a second."""
 MAX_DRAIN_US: Final = 500_000
@@ -136,6 +139,19 @@ class Service:
         """Rows that the executor takes for each row of it that this edge admits."""
         return min(self.rows_taken / self.rows_sent, MAX_RATIO) / max(1, len(self.takers))
 
+    def is_shorter(self, load: VersionLoad, executor: _Executor, now_us: int) -> bool:
+        """Whether a row would wait less here than with the executor of a newer report."""
+        if now_us - self.executor.came_us > FRESH_US:
+            return False
+        one, other = np.ones(1), Service(load, executor)
+        mine = self.finish_us(PRIORITIES - 1, 0 * one, one, now_us)[1]
+        return bool(mine[0] < other.finish_us(PRIORITIES - 1, 0 * one, one, now_us)[1][0])
+
+    def count(self, load: VersionLoad, before: tuple[int, int] | None) -> None:
+        """Count what another executor took of it since its last report."""
+        if before is not None:
+            self.rows_taken += max(0, load.num_taken - before[0])
+
     def took(self, executor: str, now_us: int) -> None:
         """Note who has taken rows of it, and forget who has not for a while."""
         if len(self.takers) > 1 or executor not in self.takers:
@@ -243,9 +259,13 @@ def _queue_of(own: VersionLoad, executor: _Executor, priority: int) -> _Queue:
 
 
 class Forecast:
-    """The newest reports of all executors, and the services by version that they make up."""
+    """The newest reports of all executors, and the services by version that they make up.
 
-    def __init__(self) -> None:
+    ``spreads``: whether frames of a model go to the executor that has least to do.
+    """
+
+    def __init__(self, spreads: Callable[[str], bool] = lambda _model: False) -> None:
+        self._spreads = spreads
         self._executors: dict[str, _Executor] = {}
         self._services: dict[Version, Service] = {}
         self._main: dict[str, Service] = {}
@@ -274,6 +294,10 @@ class Forecast:
             service = self._services.setdefault(version, known or Service(each, executor))
             if is_new:
                 service.took(load.executor, now_us)
+            is_other = service.executor is not last and service.executor is not executor
+            if is_other and self._spreads(each.model) and service.is_shorter(each, executor, now_us):
+                service.count(each, recent.get(version))
+                continue
             service.renew(each, executor, recent.get(version) if service is known else None)
             main = self._main.get(each.model)
             if main is None or main.rows_taken <= service.rows_taken or main.executor.came_us + FORGET_US < now_us:

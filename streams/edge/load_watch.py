@@ -14,6 +14,7 @@ from typing import Final
 
 from streams.connection import Connection
 from streams.edge.forecast import Forecast
+from streams.edge.steering import Steering
 from streams.errors import PoisonRecordError
 from streams.partition_log import LogRecord
 from streams.registry.schema_watch import SchemaWatch
@@ -26,11 +27,14 @@ TOPIC: Final = "control.executor-load"
 
 
 class LoadWatch:
-    """Feeds ``forecast`` with every report from now on."""
+    """Feeds ``forecast`` and ``steering`` with every report from now on."""
 
-    def __init__(self, connection: Connection, schemas: SchemaWatch, forecast: Forecast) -> None:
+    def __init__(
+        self, connection: Connection, schemas: SchemaWatch, forecast: Forecast, steering: Steering | None = None
+    ) -> None:
         self._schemas = schemas
         self._forecast = forecast
+        self._steering = Steering() if steering is None else steering
         self._watch = PartitionWatch(connection, full_name(TOPIC), self._take, from_end=True, prepare=self._learn)
 
     async def run(self) -> None:
@@ -49,6 +53,9 @@ class LoadWatch:
         now_us = time.time_ns() // 1000
         for record in batch:
             try:
-                self._forecast.take(self._schemas.codec.decode(TOPIC, record.value), now_us)
+                load = self._schemas.codec.decode(TOPIC, record.value)
             except PoisonRecordError as error:
                 log.warning("%s@%s is no report of an executor: %s", TOPIC, record.offset, error)
+            else:
+                self._forecast.take(load, now_us)
+                self._steering.take(load, now_us)

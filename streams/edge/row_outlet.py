@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
+import numpy as np
 from aiokafka import AIOKafkaProducer
 from numpy.typing import NDArray
 
@@ -18,6 +19,7 @@ from streams.codec import Codec
 from streams.committed import CommittedConsumer, Holder
 from streams.edge.column_frames import FrameHead, column_frames, joined
 from streams.edge.request_batch import RequestBatch
+from streams.edge.steering import Steering
 from streams.frame_builder import FrameBuilder, Row
 from streams.topics import full_name
 
@@ -26,7 +28,10 @@ UNKNOWN: Final = "unknown_model"
 
 
 class RowOutlet:
-    """Builds and sends frames of one edge process. ``num_frames`` counts them, ``ordered`` are the ordered models."""
+    """Builds and sends frames of one edge process. ``num_frames`` counts them, ``ordered`` are the ordered models.
+
+    ``steering`` chooses their numbers.
+    """
 
     def __init__(
         self,
@@ -36,8 +41,11 @@ class RowOutlet:
         memory_sequence: Callable[[], int],
         topic_id: bytes,
         ordered: Callable[[], Collection[str]] = frozenset,
+        steering: Steering | None = None,
     ) -> None:
         self.ordered = ordered
+        self._steering = Steering() if steering is None else steering
+        self._num_left_out = 0
         self.topic_id = topic_id
         self.num_frames = 0
         self._source = source
@@ -47,25 +55,20 @@ class RowOutlet:
 
     async def send_rows(self, partition: int, rows: Iterable[Row], holders: Sequence[Holder]) -> None:
         """Send rows of one source partition, each as its error says. Raises RetriableError."""
-        await self._send(partition, rows, holders, lambda head: [])
+        await self._send(partition, rows, holders)
 
     async def send_batch(
         self, batch: RequestBatch, chosen: NDArray[Any], rows: Iterable[Row], holders: Sequence[Holder]
     ) -> None:
         """Send columnar records that passed (ascending indexes), and rows beside them. Raises RetriableError."""
-        await self._send(
-            batch.partition,
-            rows,
-            holders,
-            lambda head: column_frames(batch, chosen, head, self.num_frames, ordered=self.ordered()),
-        )
+        await self._send(batch.partition, rows, holders, (batch, chosen))
 
     async def _send(
         self,
         partition: int,
         rows: Iterable[Row],
         holders: Sequence[Holder],
-        columnar: Callable[[FrameHead], list[InferenceFrame]],
+        columnar: tuple[RequestBatch, NDArray[Any]] | None = None,
     ) -> None:
         admitted, ended = FrameBuilder(self.topic_id, partition), FrameBuilder(self.topic_id, partition)
         ordered = self.ordered()
@@ -73,14 +76,22 @@ class RowOutlet:
             stays = row.error is None or (row.routing_key and (row.model in ordered or row.error.code == UNKNOWN))
             (admitted if stays else ended).add(row)
         head = FrameHead(self.topic_id, partition, time.time_ns() // 1000, self._memory_sequence())
-        frames = columnar(head)
-        others = admitted.build(self.num_frames + len(frames), head.now_us, head.memory_sequence, ordered)
+        if self._steering.is_uneven:
+            items = _items(admitted.rows, columnar)
+            self._num_left_out += self._steering.number(self._number, items, head.now_us) - self._number
+        frames = [] if columnar is None else column_frames(*columnar, head, self._number, ordered=ordered)
+        others = admitted.build(self._number + len(frames), head.now_us, head.memory_sequence, ordered)
         if len(frames) == len(others) == 1 and _data_bytes(frames[0]) + _data_bytes(others[0]) <= admitted.max_bytes:
             frames, others = [joined(frames[0], others[0])], []
         for frame in (*frames, *others):
             await self.send_frame("inference.admitted", frame, holders)
-        for frame in ended.build(self.num_frames, head.now_us, head.memory_sequence):
+        for frame in ended.build(self._number, head.now_us, head.memory_sequence):
             await self.send_frame("inference.executed", frame, holders)
+
+    @property
+    def _number(self) -> int:
+        """Of the next frame."""
+        return self.num_frames + self._num_left_out
 
     async def send_frame(self, topic: str, frame: InferenceFrame, holders: Sequence[Holder]) -> None:
         """Send one frame, on its own partition's number. Raises RetriableError."""
@@ -91,3 +102,17 @@ class RowOutlet:
 
 def _data_bytes(frame: InferenceFrame) -> int:
     return sum([len(block.data) for segment in frame.segments for block in segment.inputs])
+
+
+def _items(rows: Iterable[Row], columnar: tuple[RequestBatch, NDArray[Any]] | None) -> dict[str, int]:
+    """How many items of each model go on."""
+    items: dict[str, int] = {}
+    for row in rows:
+        if row.error is None:
+            items[row.model] = items.get(row.model, 0) + row.items
+    if columnar is not None:
+        batch, chosen = columnar
+        for each, count in zip(batch.signatures, np.bincount(batch.signature[chosen]).tolist(), strict=False):
+            if count:
+                items[each.model] = items.get(each.model, 0) + count * each.items
+    return items

@@ -69,6 +69,7 @@ def test_its_reason_says_the_measure_and_the_bound() -> None:
     )
     assert lagging.urgent  # eleven seconds of work for two, who are to be done in five
     assert not need_of(Demand(1, 1, work=2.0, waiting=90, backlog_s=10.0), POLICY, 2).urgent
+    assert need_of(Demand(9, 9, work=2.0, refused_per_s=1.0), POLICY, 2).urgent  # no backlog will ever say so
     cheap = replace(POLICY, cost_per_replica_milli=300, budget_milli=1_000)
     assert need_of(Demand(9, 9, work=9.0), cheap, 2).why.endswith("18 needed, the budget pays for 3")
     assert need_of(Demand(), replace(POLICY, min_replicas=2), 2).why.endswith("0 needed, at least 2 stay")

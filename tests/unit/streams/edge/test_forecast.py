@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.load import ExecutorLoad, VersionLoad
-from streams.edge.forecast import FORGET_US, MAX_DRAIN_US, MAX_SENT, Forecast, Service
+from streams.edge.forecast import FORGET_US, FRESH_US, MAX_DRAIN_US, MAX_SENT, Forecast, Service
 
 T = 1_700_000_000_000_000
 MS = 1_000
@@ -113,6 +113,35 @@ def test_time_that_passes_is_work_that_is_done() -> None:
 def test_an_executor_that_fell_silent_with_work_is_not_taken_for_idle() -> None:
     each = service(forecast(version(waiting=queue(4000))))
     assert wait_ms(each, now_us=T + FORGET_US) == 5000.0 - MAX_DRAIN_US / 1000
+
+
+def test_where_frames_go_to_the_executor_with_least_to_do_its_report_counts() -> None:
+    made, in_turn = Forecast(lambda model: model == "digits"), Forecast()
+    for each in (made, in_turn):
+        each.take(load(version(waiting=queue(0), num_taken=4), executor="executor-1"), T)
+        each.take(load(version(waiting=queue(400), num_taken=4)), T + MS)
+    assert wait_ms(service(made), now_us=T + MS) == 0.0
+    assert wait_ms(service(in_turn), now_us=T + MS) > 400.0
+    made.take(load(version(waiting=queue(40), num_taken=8), executor="executor-1"), T + 2 * MS)
+    assert 40.0 < wait_ms(service(made), now_us=T + 2 * MS) < 100.0, "its own, whatever it says"
+    made.take(load(version(waiting=queue(8), num_taken=8)), T + 3 * MS)
+    assert wait_ms(service(made), now_us=T + 3 * MS) == 7.0, "the first one's: it has less now"
+    later = T + 3 * MS + FRESH_US + 1
+    made.take(load(version(waiting=queue(400), num_taken=12), executor="executor-1", sent_us=later), later)
+    assert wait_ms(service(made, now_us=later), now_us=later) > 400.0, "nothing newer is known"
+
+
+def test_what_the_others_take_counts_for_their_share() -> None:
+    made = Forecast(lambda _model: True)
+    for number in range(1, 40):
+        service_of = made.service("digits", "", T + number * 100 * MS)
+        if service_of is not None:
+            service_of.admitted(5, 20, 20, T + number * 100 * MS)
+        for at, waits in ((0, 90), (1, 0)):
+            now_us = T + number * 100 * MS + 50 * MS
+            told = version(waiting=queue(waits), num_taken=10 * number)
+            made.take(load(told, executor=f"executor-{at}", sent_us=now_us, newest_us=now_us), now_us)
+    assert service(made, now_us=T + 4_000 * MS).ratio == pytest.approx(0.5, abs=0.15)
 
 
 def test_an_old_report_says_nothing() -> None:

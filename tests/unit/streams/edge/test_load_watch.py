@@ -14,6 +14,7 @@ from streams.codec import Codec, SchemaIds
 from streams.connection import Connection
 from streams.edge.forecast import Forecast
 from streams.edge.load_watch import TOPIC, LoadWatch
+from streams.edge.steering import Steering
 from streams.memory_log import MemoryLog
 from streams.topics import full_name
 from tests.support.fake_consumer import FakeConsumer
@@ -36,13 +37,13 @@ class FakeSchemas:
 
 
 async def test_only_what_comes_from_now_on_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    log, schemas, forecast = MemoryLog(), FakeSchemas(), Forecast()
+    log, schemas, forecast, steering = MemoryLog(), FakeSchemas(), Forecast(), Steering()
     log.create(full_name(TOPIC))
     faults: list[Exception] = []
     monkeypatch.setattr(streams.watch, "consumer", lambda connection, **_: FakeConsumer(log, faults))
     monkeypatch.setattr(streams.watch, "RETRY_S", 0.001)
     given: Any = schemas
-    watch = LoadWatch(Connection("127.0.0.1:1"), given, forecast)
+    watch = LoadWatch(Connection("127.0.0.1:1"), given, forecast, steering)
     say(log, CODEC.encode(TOPIC, load(version("before"))))
     running = asyncio.ensure_future(watch.run())
     try:
@@ -58,6 +59,7 @@ async def test_only_what_comes_from_now_on_is_heard(monkeypatch: pytest.MonkeyPa
         await asyncio.wait({running})
     now_us = time.time_ns() // 1000
     assert forecast.service("digits", "", now_us) is not None
+    assert not steering.is_uneven
     assert forecast.service("before", "", now_us) is None
     assert {topic for topic, _ in schemas.asked} == {TOPIC}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from aiokafka import TopicPartition
 
 from streams.codec import Codec, SchemaIds
@@ -9,9 +11,12 @@ from streams.columns import Columns
 from streams.committed import CommittedConsumer
 from streams.edge.request_row import end
 from streams.edge.row_outlet import RowOutlet
+from streams.edge.steering import Steering
+from streams.lane_class import lane_of_frame
 from streams.topics import full_name
 from tests.support.fake_kafka import FakeConsumer, FakeProducer, turns
 from tests.support.frames import TOPIC_ID, row
+from tests.unit.streams.edge.test_steering import NAMES, report
 
 CODEC = Codec(SchemaIds.local())
 PLACE = TopicPartition("in", 2)
@@ -71,3 +76,23 @@ async def test_ended_rows_that_have_an_order_stay_with_the_others() -> None:
     assert Columns.of(admitted).offsets.tolist() == [0, 1, 4, 5]
     assert [error.code for error in admitted.errors] == ["wrong_shape", "unknown_model"]
     assert Columns.of(ended).offsets.tolist() == [2, 3]
+
+
+async def test_numbers_that_would_lead_to_a_busy_executor_are_left_out() -> None:
+    async def numbers(steering: Steering | None) -> list[int]:
+        producer = FakeProducer()
+        source = CommittedConsumer(FakeConsumer(), "in")  # type: ignore[arg-type]
+        outlet = RowOutlet(source, producer, CODEC, lambda: 7, TOPIC_ID, steering=steering)  # type: ignore[arg-type]
+        for number in range(9):
+            await outlet.send_rows(2, [row(number)], [])
+        assert outlet.num_frames == 9
+        return [CODEC.decode("inference.admitted", each.value).frame_id for each in producer.sent]
+
+    assert await numbers(None) == list(range(9))
+    steering, now_us = Steering(lambda _model: NAMES), time.time_ns() // 1000
+    steering.take(report("executor-0", 10, now_us), now_us)
+    assert await numbers(steering) == list(range(9))
+    steering.take(report("executor-1", 4_000, now_us), now_us)
+    found = await numbers(steering)
+    assert found == sorted(set(found))
+    assert {lane_of_frame(NAMES, number) for number in found} == {0, 2}

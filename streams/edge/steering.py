@@ -1,0 +1,154 @@
+"""Which executor the next frame goes to where some have much more to do than others: the one with the least work; pure.
+
+A Router gives a model's frames to its lanes in turn, by the frame's number (``streams.lane_class.lane_of_frame``), so
+each executor gets the same share whatever waits in it. After a step of the load the first executor has a backlog, and a
+new one beside it has none; executors on a busy machine differ too. So while waits differ by more than ``UNEVEN_US`` an
+edge leaves out the numbers that would go to others: the frame says where it goes, and routing is derived again from it.
+
+What waits is what executors report (four times a second while there is any; who says nothing has nothing) and what this
+edge sent since, one frame of one model at a time. Of an executor that takes nothing for ``SILENT_US`` it is not known
+who has its lane: then frames take turns again, for ``REST_US``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from schemas.load import ExecutorLoad, VersionLoad
+from streams.edge.forecast import FORGET_US, MAX_DRAIN_US, MAX_LAG_US
+from streams.lane_class import POOL, lane_of_frame, lanes_in_use, lanes_of
+from streams.memory_view import MemoryView, derived, ordered_models, plan, replicas
+
+UNEVEN_US: Final = 100_000
+SILENT_US: Final = 1_500_000
+REST_US: Final = 5_000_000
+MAX_SENT: Final = 1_024
+"""Frames that are told apart per executor."""
+
+Ways = Callable[[str], tuple[str, ...]]
+"""Names of the executors whose lanes the frames of a model take in turn, in the Router's order."""
+
+
+def alone(_model: str) -> tuple[str, ...]:
+    """No model has several lanes."""
+    return ()
+
+
+@dataclass(slots=True)
+class _Queue:
+    """An executor: work that waited as of ``at_us`` (microseconds), heard at ``came_us``; what was sent since.
+
+    ``item_us``: time of an item in a full batch, by model. ``sent``: when, and work.
+    """
+
+    at_us: int = 0
+    came_us: int = 0
+    work_us: float = 0.0
+    item_us: dict[str, float] = field(default_factory=dict)
+    sent: deque[tuple[int, float]] = field(default_factory=deque)
+    sent_us: float = 0.0
+
+    def add(self, now_us: int, work_us: float) -> None:
+        self.sent_us += work_us
+        if len(self.sent) == MAX_SENT:
+            work_us += self.sent.pop()[1]
+        self.sent.append((now_us, work_us))
+
+    def took(self, newest_us: int) -> None:
+        while self.sent and self.sent[0][0] <= newest_us:
+            self.sent_us -= self.sent.popleft()[1]
+        if not self.sent:
+            self.sent_us = 0.0  # not what rounding left
+
+    def wait_us(self, now_us: int) -> float:
+        """What is left of the work; at most ``MAX_DRAIN_US`` of it is taken for done since the report."""
+        left = self.work_us - min(max(0, now_us - self.at_us), MAX_DRAIN_US)
+        return max(0.0, left) + self.sent_us
+
+    def is_silent(self, now_us: int) -> bool:
+        return bool(self.sent) and now_us - self.sent[0][0] > SILENT_US
+
+
+class Steering:
+    """What one edge knows of the executors. ``is_uneven``: whether there is anything to steer."""
+
+    def __init__(self, ways: Ways = alone) -> None:
+        self.is_uneven = False
+        self._ways = ways
+        self._queues: dict[str, _Queue] = {}
+        self._rest_until_us = 0
+
+    def spreads(self, model: str) -> bool:
+        """Whether frames of a model go to the executor that has least to do."""
+        return len(self._ways(model)) > 1
+
+    def take(self, load: ExecutorLoad, now_us: int) -> None:
+        """Take a report that has just come."""
+        queue = self._queues.setdefault(load.executor, _Queue())
+        queue.at_us, queue.came_us = min(max(load.sent_us, now_us - MAX_LAG_US), now_us), now_us
+        queue.work_us = sum([_work_us(each) for each in load.versions])
+        queue.item_us.update({each.model: _item_us(each) for each in load.versions})
+        queue.took(load.newest_us)
+        waits = [each.wait_us(now_us) for each in self._queues.values() if now_us - each.came_us <= FORGET_US]
+        self.is_uneven = max(waits) > UNEVEN_US
+
+    def number(self, frame_id: int, items: Mapping[str, int], now_us: int) -> int:
+        """The number for a frame with so many items of each model, ``frame_id`` or one of the next ones."""
+        model = max(items, key=lambda each: items[each], default="")
+        ways = self._ways(model) if self.is_uneven and now_us >= self._rest_until_us else ()
+        if len(ways) < 2:
+            return frame_id
+        queues = [self._queues.setdefault(name, _Queue()) for name in ways]
+        if any(queue.is_silent(now_us) for queue in queues):
+            self._rest(now_us)
+            return frame_id
+        waits = [queue.wait_us(now_us) if now_us - queue.came_us <= FORGET_US else queue.sent_us for queue in queues]
+        least = min(waits)
+        if max(waits) - least > UNEVEN_US:
+            while waits[lane_of_frame(ways, frame_id)] - least > UNEVEN_US / 2:
+                frame_id += 1
+        at = lane_of_frame(ways, frame_id)
+        time_us = max([queue.item_us.get(model, 0.0) for queue in queues])
+        queues[at].add(now_us, items[model] * time_us)
+        return frame_id
+
+    def _rest(self, now_us: int) -> None:
+        self._rest_until_us = now_us + REST_US
+        for queue in self._queues.values():
+            queue.took(now_us)
+
+
+def _item_us(load: VersionLoad) -> float:
+    return load.per_item_us + load.fixed_us / max(1, load.max_batch_size)
+
+
+def _work_us(load: VersionLoad) -> float:
+    return load.running_us + sum(load.waiting_items) * _item_us(load)
+
+
+def ways_of(memory: Callable[[], MemoryView], num_lanes: int, num_slow: int, first_slow: int) -> Ways:
+    """By memory; the executor of a fast lane has its number, that of the first slow lane ``first_slow``.
+
+    Models whose keys have an order choose lanes by them, so they have none here.
+    """
+    edge = len(lanes_of(num_lanes, num_slow, slow=False))
+
+    def executor(lane: int) -> str:
+        return f"executor-{lane if lane < edge else first_slow + lane - edge}"
+
+    def ways(model: str) -> tuple[str, ...]:
+        view = memory()
+        known: dict[str, tuple[str, ...]] = derived(view, ("ways", num_lanes, num_slow, first_slow), dict)
+        found = known.get(model)
+        if found is None:
+            effective, ready = plan(view, model), replicas(view, POOL)
+            lanes: tuple[int, ...] = ()
+            if effective is not None and ready is not None and model not in ordered_models(view):
+                lanes = lanes_in_use(model, effective.lane, num_lanes, num_slow, ready.replicas)
+            found = known[model] = tuple([executor(lane) for lane in lanes])
+        return found
+
+    return ways
