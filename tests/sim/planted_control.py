@@ -11,17 +11,23 @@ import agents.orchestrator
 import agents.presence
 import agents.rollback
 import agents.scaler
+from agents.configuration import standing
+from schemas.known_good import GoodVersion, KnownGood
+from schemas.serving import ServingPolicy
+from streams.canonical import from_json, to_json
 from tests.sim.agent_invariants import ALERTED, LISTENED
 from tests.sim.planting import Planted
 from tests.sim.profile import ALONE
 from tests.sim.review_rules import APPROVED, CUSTODY, IN_TIME, USED_ONCE
-from tests.sim.rollback_rules import GOOD
+from tests.sim.rollback_rules import GOOD, PUT_BACK
 from tests.sim.scale_rules import BOUNDED, SEEN
 
 _agents: Any = agents
 _outcome = agents.approval.outcome
 _listen = agents.monitor._listen
 _silent = agents.presence.judge
+_put_back = agents.rollback.put_back
+_mark = agents.rollback.mark_version_good
 
 
 def _sees_enough(*_: Any) -> str:
@@ -32,7 +38,19 @@ def _sees_enough(*_: Any) -> str:
 def _any_other_version(state: Any, case: Any, active: str, now_us: int) -> Any:
     del now_us
     others = [key.rpartition("/")[2] for key in sorted(state.values) if key.startswith(f"model/{case.model}/")]
-    return next((each for each in others if each != active), active)
+    return GoodVersion(next((each for each in others if each != active), active), "", 0, 0, 0)
+
+
+def _a_policy_of_its_own(state: Any, model: str, good: Any) -> Any:
+    """What is put back is not what was in force."""
+    return _put_back(state, model, replace(good, serving=ServingPolicy(model, max_attempts=5)))
+
+
+def notes_what_stands(state: Any, command: Any) -> Any:
+    """What the Monitor says of how rows were served is not looked at: what stands now counts as good."""
+    marked = from_json(KnownGood, command.body)
+    entry = replace(marked.versions[0], configuration=standing(state, marked.model))
+    return _mark(state, replace(command, body=to_json(KnownGood(marked.model, (entry,)))))
 
 
 def _takes_it_again(state: Any, decision: Any, *given: Any) -> Any:
@@ -84,6 +102,9 @@ CONTROL: Final[dict[str, Planted]] = {
     "replicas go up for ever": Planted(agents.scaler, "step_of", _one_more, (BOUNDED,), _SCALING),
     "a version that never proved itself is rolled back to": Planted(
         agents.rollback, "_target", _any_other_version, (GOOD,), _ROLLBACKS
+    ),
+    "a policy that was never good is put back": Planted(
+        agents.rollback, "put_back", _a_policy_of_its_own, (PUT_BACK,), _ROLLBACKS
     ),
     "an approval is used again": Planted(agents.orchestrator, "outcome", _takes_it_again, (USED_ONCE,), _REVIEWS),
     "nobody checks who approved": Planted(

@@ -15,7 +15,7 @@ from schemas.figures import AnswerFigures, IntegrityFigures
 from schemas.scaling import Replicas, ScaleAction, ScaleConfirmation
 from schemas.telemetry import LATENCY_BOUNDS_MS, Heartbeat, LoadedModel, ModelWindow, RouterLoad, Telemetry
 from streams.canonical import to_json
-from streams.memory_view import MemoryView, active_version
+from streams.memory_view import MemoryView, active_version, serving_policy
 from tests.sim.breaker_invariants import ask
 from tests.sim.people import People
 from tests.sim.processes import Process
@@ -112,8 +112,10 @@ class Reports:
         version = rng.choice((active_version(view, model) or "v1.0.0", *(() if focused else ("v1.0.0", "v1.1.0"))))
         rows, late = rng.randint(1, 60), rng.random() < 0.2
         errors = rng.choice((0, 0, 0, rows // 2, rows))
-        if focused:  # of the first model the first version does well, and the others do not
-            late, errors = False, 0 if version == "v1.0.0" else rows
+        if focused:  # of the first model the first version does well, the others do not, and with one try nobody does
+            policy = serving_policy(view, model)
+            is_well = version == "v1.0.0" and (policy is None or policy.max_attempts > 1)
+            late, errors = False, 0 if is_well else rows
         good = rows - errors
         at = LATENCY_BOUNDS_MS.index(1_000 if late else 10)
         counts = (*[0] * at, good) if good else ()

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 import agents.orchestrator
 import agents.rollback
-from tests.sim.planted_control import CONTROL
+from tests.sim.planted_control import CONTROL, notes_what_stands
 from tests.sim.planting import Planted, plant
 from tests.sim.test_memory_machine import MemoryMachine
 from tests.sim.test_review_machine import ReviewMachine
@@ -41,6 +41,9 @@ def _believes_any_agent(state: Any, command: Any) -> Any:
     return _judge(state, command if known is None else replace(command, agent=min(known[0])))
 
 
+_MARK = agents.orchestrator.COMMANDS["MarkVersionGood"][0], notes_what_stands
+NOTED = Planted(agents.orchestrator, "COMMANDS", {**agents.orchestrator.COMMANDS, "MarkVersionGood": _MARK}, ())  # type: ignore[arg-type]
+
 FOUND: dict[str, tuple[type[RuleBasedStateMachine], Planted]] = {
     "a command of old memory is taken": (
         MemoryMachine,
@@ -55,6 +58,8 @@ FOUND: dict[str, tuple[type[RuleBasedStateMachine], Planted]] = {
         RollbackMachine,
         CONTROL["a version that never proved itself is rolled back to"],
     ),
+    "a policy that was never good is put back": (RollbackMachine, CONTROL["a policy that was never good is put back"]),
+    "how a model is served now counts as good": (RollbackMachine, NOTED),
     "an approval is used again": (ReviewMachine, CONTROL["an approval is used again"]),
     "nobody checks who approved": (ReviewMachine, CONTROL["nobody checks who approved"]),
     "a stranger's revocation passes": (ReviewMachine, CONTROL["a stranger's revocation passes"]),

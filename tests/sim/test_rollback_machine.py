@@ -12,13 +12,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from agents.orchestrator import ORCHESTRATOR
-from schemas.known_good import GoodVersion, KnownGood
+from schemas.cache import CachePolicy
+from schemas.known_good import Activation, Configuration, GoodVersion, KnownGood
 from schemas.memory import MemoryCommand
 from schemas.review import Validation
-from schemas.serving import Breaker, ServingPolicy
+from schemas.serving import Breaker, ServingPolicy, Slo
 from schemas.telemetry import Alert
 from streams.canonical import to_json
-from streams.memory_view import ActiveVersion, active_version, incidents
+from streams.memory_view import (
+    ActiveVersion,
+    active_version,
+    cache_policy,
+    incidents,
+    known_good,
+    serving_policy,
+)
 from tests.sim.rollback_rules import CHECKS, COOLDOWN_US, RollbackRules, document
 from tests.support.agent_bench import AgentBench
 from tests.support.control import HERE, model_version
@@ -41,6 +49,7 @@ class RollbackMachine(RuleBasedStateMachine):
         self.law = RollbackRules()
         self.judged = 0
         self.number = 0
+        self.before = Configuration()
         for version in VERSIONS:
             self.ask("cli", "RegisterModel", f"model/{MODEL}/{version}", to_json(model_version(MODEL, version)))
 
@@ -62,16 +71,50 @@ class RollbackMachine(RuleBasedStateMachine):
         self.bench.now_us += 60 * SECOND
         self.mark_good(version, 60)
 
-    @rule(version=SOME, age_s=st.integers(0, 100))
-    def mark_good(self, version: str, age_s: int) -> None:
-        """The Monitor says that a version proved itself, also one that does not serve any more."""
+    @rule(
+        version=SOME, age_s=st.integers(0, 100), how=st.sampled_from(("as it is", "as it is", "as it was", "unknown"))
+    )
+    def mark_good(self, version: str, age_s: int, how: str = "as it is") -> None:
+        """The Monitor says that a version proved itself, also one that does not serve any more, or not so."""
+        self.look()
         now_us = self.bench.now_us
-        good = KnownGood(MODEL, (GoodVersion(version, "", now_us - age_s * SECOND, now_us, 500),))
+        changed_us = self.law.changed_us.get(MODEL, 0)
+        since_us = max(now_us - age_s * SECOND, changed_us)
+        served = {"as it is": self.served(), "as it was": self.before}.get(how)
+        if how == "as it was" and self.before.differences(self.served()):
+            since_us = changed_us - 1
+        good = KnownGood(MODEL, (GoodVersion(version, "", since_us, now_us, 500, served),))
         self.ask("monitor", "MarkVersionGood", f"good/{MODEL}", to_json(good))
 
-    @rule(auto=st.booleans())
-    def policy(self, auto: bool) -> None:
-        self.ask("cli", "SetServingPolicy", f"serving/{MODEL}", to_json(ServingPolicy(MODEL, auto_rollback=auto)))
+    def served(self) -> Configuration:
+        """How the model is served now."""
+        view = self.bench.view()
+        return Configuration(serving_policy(view, MODEL), cache_policy(view, MODEL))
+
+    @rule(
+        auto=st.sampled_from((True, True, False)),
+        tries=st.integers(1, 3),
+        hedge=st.booleans(),
+        slo=st.sampled_from((None, Slo(error_ppm=1_000))),
+    )
+    def policy(self, auto: bool, tries: int = 2, hedge: bool = False, slo: Slo | None = None) -> None:
+        self.before = self.served()
+        wanted = ServingPolicy(MODEL, max_attempts=tries, hedge=hedge, slo=slo, auto_rollback=auto)
+        self.ask("cli", "SetServingPolicy", f"serving/{MODEL}", to_json(wanted))
+
+    @rule(enabled=st.booleans(), ttl_s=st.sampled_from((60, 600)), flush=st.booleans())
+    def cache(self, enabled: bool, ttl_s: int, flush: bool) -> None:
+        self.before = self.served()
+        epoch = 1 if self.before.cache is None else self.before.cache.epoch + flush
+        self.ask("cli", "SetCachePolicy", f"cache/{MODEL}", to_json(CachePolicy(MODEL, enabled, epoch, ttl_s)))
+
+    @rule(version=SOME)
+    def go_back_by_hand(self, version: str) -> None:
+        """A person wants a version as it proved itself, or as it never did."""
+        known = known_good(self.bench.view(), MODEL)
+        good = None if known is None else known.of(version)
+        how = self.before if good is None else good.configuration
+        self.ask("cli", "ActivateVersion", f"active/{MODEL}", to_json(Activation(MODEL, version, how)))
 
     @rule(version=SOME, opens=st.booleans())
     def breaker(self, version: str, opens: bool) -> None:
@@ -149,6 +192,25 @@ class RollbackMachine(RuleBasedStateMachine):
         elif version in proved:
             assert after == version
 
+    @rule(version=SOME, tries=st.integers(1, 3))
+    def a_breach_after_another_policy_puts_it_back(self, version: str, tries: int) -> None:
+        """The version that proved itself stays, and is served as it was then; what it promises stays, too."""
+        self.activate(version)
+        self.policy(True)
+        for each in VERSIONS:
+            self.breaker(each, False)
+        self.mark_good(version, 0)
+        good = self.served()
+        self.wait(COOLDOWN_US // SECOND)
+        self.policy(True, tries, True, Slo(error_ppm=500))
+        self.cache(True, 77, True)
+        self.alert(version, "slo_burn", "critical", False, False)
+        assert active_version(self.bench.view(), MODEL) == version
+        assert good.differences(self.served()) == ()
+        serving = self.served().serving
+        assert serving is not None
+        assert serving.slo == Slo(error_ppm=500)
+
     @rule()
     def a_second_breach_is_left_to_people(self) -> None:
         """Right behind a roll-back another version breaks its promise."""
@@ -156,15 +218,22 @@ class RollbackMachine(RuleBasedStateMachine):
         self.activate("v1.2.0")
         self.alert("v1.2.0", "slo_burn", "critical", False, False)
 
-    @invariant()
-    def rules_hold(self) -> None:
+    def look(self) -> None:
+        """Judge what came to memory since the last look."""
         stored = self.bench.stored()
         for each in stored[self.judged :]:
             assert list(self.law.take(each.event)) == []
         self.judged = len(stored)
+
+    @invariant()
+    def rules_hold(self) -> None:
+        self.look()
         open_ones = [each for each in incidents(self.bench.view()) if each.kind == "rollback"]
         assert len(open_ones) <= 1
-        told = [each for each in self.bench.records("control.escalations") if "is rolled back from" in each.reason]
+        escalations = self.bench.records("control.escalations")
+        told = [
+            each for each in escalations if " is rolled back from " in each.reason or " is served as " in each.reason
+        ]
         assert len({each.escalation_id for each in told}) == self.law.num_rollbacks
 
 
