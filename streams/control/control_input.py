@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from streams.control.journal import EFFECT_HEADER, Input
+from streams.control.effect_id import EFFECT_HEADER
+from streams.control.journal import Input
 from streams.partition_log import LogRecord
 from streams.topics import PREFIX, SUFFIX
 

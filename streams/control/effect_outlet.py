@@ -15,7 +15,8 @@ from aiokafka.errors import KafkaError
 from schemas.journal import JournalEffect, JournalEntry
 from schemas.memory import MemoryEvent
 from streams.connection import Connection, UnreachableError, bounded, producer, start, stop_quietly
-from streams.control.journal import EFFECT_HEADER, MEMORY_EVENTS, RecordCodec, effect_id
+from streams.control.effect_id import EFFECT_HEADER, effect_id
+from streams.control.journal import MEMORY_EVENTS, RecordCodec
 from streams.errors import InvariantError
 from streams.memory_view import MemoryView
 from streams.topics import full_name

@@ -16,16 +16,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from schemas.coordinate import RecordCoordinate
 from schemas.journal import JournalEffect, JournalEntry
 from streams.agent import TICK, AgentSpec, Event, Publish, Tick, Unreadable
 from streams.canonical import from_json, to_json
+from streams.control.effect_id import SeenEffects
 from streams.errors import InvariantError, PoisonRecordError
 
-EFFECT_HEADER: Final = "isos-effect"
 SNAPSHOT_EVERY: Final = 1_000
 MEMORY_EVENTS: Final = "memory.events"
 _TICK_RECORD: Final = Tick()
@@ -77,37 +77,6 @@ class Divergence:
     agent: str
     sequence: int
     what: str
-
-
-def effect_id(entry: JournalEntry, index: int) -> str:
-    """Id of an entry's effect: ``agent/sequence/index``."""
-    return f"{entry.agent}/{entry.sequence}/{index}"
-
-
-def parse_effect_id(text: str) -> tuple[str, tuple[int, int]] | None:
-    """Agent and (sequence, index) of an effect id, or None if it is none."""
-    parts = text.rsplit("/", 2)
-    if len(parts) != 3 or not (parts[1].isdecimal() and parts[2].isdecimal()):
-        return None
-    return parts[0], (int(parts[1]), int(parts[2]))
-
-
-@dataclass(slots=True)
-class SeenEffects:
-    """Last effect seen per source agent and place; what is not later was seen before. For every receiver of effects."""
-
-    last: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-    def is_repeat(self, source: str, place: str) -> bool:
-        """Whether the effect ``source`` (may be empty: never a repeat) was seen at ``place`` (``topic/partition``)."""
-        parsed = parse_effect_id(source)
-        return parsed is not None and parsed[1] <= self.last.get(f"{parsed[0]}|{place}", (-1, -1))
-
-    def note(self, source: str, place: str) -> None:
-        """Remember an effect."""
-        parsed = parse_effect_id(source)
-        if parsed is not None:
-            self.last[f"{parsed[0]}|{place}"] = parsed[1]
 
 
 class JournaledAgent:

@@ -19,7 +19,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from streams.connection import Connection
-from streams.control.journal import SeenEffects
+from streams.control.effect_id import SeenEffects
 from streams.partition_log import KafkaLog
 from streams.topics import full_name
 from tests.support.broker import unique

@@ -9,7 +9,7 @@ from typing import Final
 from schemas.journal import JournalEntry
 from schemas.memory import MemoryCommand
 from streams.canonical import from_json
-from streams.control.journal import EFFECT_HEADER, effect_id
+from streams.control.effect_id import EFFECT_HEADER, effect_id
 from streams.control.replay import Replay
 from streams.memory_log import LogRecord
 from streams.memory_view import ActiveVersion, MemoryHead, MemoryView, StoredEvent, extend, void_reason

@@ -16,7 +16,8 @@ from typing import Any
 from schemas.journal import JournalEntry
 from streams.agent import AgentSpec
 from streams.codec import Codec, SchemaIds
-from streams.control.journal import TICK_INPUT, Input, JournaledAgent, effect_id, restore
+from streams.control.effect_id import effect_id
+from streams.control.journal import TICK_INPUT, Input, JournaledAgent, restore
 from streams.errors import PoisonRecordError
 from streams.memory_view import MemoryHead, MemoryView, StoredEvent, extend, void_reason
 

@@ -20,9 +20,6 @@ from streams.control.journal import (
     Divergence,
     Input,
     JournaledAgent,
-    SeenEffects,
-    effect_id,
-    parse_effect_id,
     restore,
     snapshot_body,
 )
@@ -229,22 +226,3 @@ def test_gaps_and_differences_are_named() -> None:
         agent().fold(entries[1:])
     entries[2] = replace(entries[2], effects=(JournalEffect("out", -1, b"k", b"9"),))
     assert agent().fold(entries) == (Divergence("sum", 3, "the effects differ"),)
-
-
-def test_effect_ids() -> None:
-    entry = agent().step(number(5, 7), 50)
-    assert entry is not None
-    assert effect_id(entry, 2) == "sum/1/2"
-    assert parse_effect_id("a/b/1/2") == ("a/b", (1, 2))
-    assert parse_effect_id("") is None
-    assert parse_effect_id("a/1") is None
-    assert parse_effect_id("a/x/1") is None
-
-
-def test_seen_effects_are_kept_per_place() -> None:
-    seen = SeenEffects()
-    seen.note("a/5/1", "t/0")
-    assert seen.is_repeat("a/5/0", "t/0")
-    assert not seen.is_repeat("a/5/0", "u/0")
-    assert not seen.is_repeat("", "t/0")
-    assert not seen.is_repeat("a/5/2", "t/0")

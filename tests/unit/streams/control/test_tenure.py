@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from schemas.journal import JournalEntry
 from streams.agent import AgentSpec
 from streams.codec import Codec, SchemaIds
-from streams.control.journal import TICK_INPUT, Input, RecordCodec, SeenEffects, effect_id
+from streams.control.effect_id import SeenEffects, effect_id
+from streams.control.journal import TICK_INPUT, Input, RecordCodec
 from streams.control.tenure import MAX_ROUND, TAIL, JournalPlace, Tenure
 from streams.errors import FencedError, InvariantError, RetriableError
 from tests.support.counting_agent import Count, PlainCodec, decide
