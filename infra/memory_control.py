@@ -24,7 +24,7 @@ from streams.watch import MemoryWatch, WatchTimeoutError
 
 COMMANDS_TOPIC: Final = "memory.commands"
 SEND_TIMEOUT_S: Final = 10.0
-NOT_FOUND: Final = ("unknown_model", "unknown_version", "unknown_review")
+NOT_FOUND: Final = ("unknown_model", "unknown_version", "unknown_review", "unknown_name")
 
 
 class ChangeRefusedError(IsosError):

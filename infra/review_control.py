@@ -29,6 +29,8 @@ from streams.watch import PartitionWatch, WatchTimeoutError
 
 VOTES: Final = "control.review-votes"
 ESCALATIONS: Final = "control.escalations"
+WHO_REMEDY: Final = "`isos reviews signers` shows who may sign."
+KEY_REMEDY: Final = "`isos reviews signers` shows who may; --key names the file of one of their keys."
 LIST_REMEDY: Final = "`isos reviews list` shows what waits."
 UNGATED: Final = ("RegisterModel", "RegisterSigner", "RevokeSigner", "SetEnvironment")
 """The first has a way of its own; the others wait by their own rules."""
@@ -73,23 +75,34 @@ class ReviewControl(MemoryControl):
             now_us = time.time_ns() // 1000
             command = command_of("RegisterSigner", f"signer/{name}", to_json(wanted), reason, self.view, now_us)
             command = signed_by(name, private_key, command)
-            await self.propose(
-                command, lambda view: signers(view).get(name) == wanted, "`isos reviews signers` shows who may sign."
-            )
+            await self.propose(command, lambda view: signers(view).get(name) == wanted, WHO_REMEDY)
         return wanted
 
-    async def revoke(self, name: str) -> Signer:
-        """End a person's key and wait until memory says so. Raises as ``register``."""
+    async def revoke(self, name: str, private_key: bytes | None = None) -> Signer:
+        """End a key and wait until memory says so; signed by ``private_key``, else by the user's where it must be.
+
+        Raises as ``register``, and KeyFileError where the user's key cannot be used.
+        """
         standing = signers(self.view).get(name)
         if standing is None:
-            raise ChangeRefusedError("unknown_signer", f"{name} is no registered signer", "`isos reviews signers`.")
+            raise ChangeRefusedError("unknown_name", f"{name} is no registered signer", WHO_REMEDY)
         if standing.revoked_us:
             return standing
         now_us = time.time_ns() // 1000
         body = to_json(replace(standing, revoked_us=now_us))
         command = command_of("RevokeSigner", f"signer/{name}", body, f"{name} may sign no more", self.view, now_us)
-        await self.propose(command, lambda view: bool(signers(view)[name].revoked_us), "`isos reviews signers`.")
+        if private_key is not None:
+            command = signed_by(self._person(private_key), private_key, command)
+        await self.propose(command, lambda view: bool(signers(view)[name].revoked_us), KEY_REMEDY)
         return signers(self.view)[name]
+
+    def _person(self, private_key: bytes) -> str:
+        """Whose key it is. Raises ChangeRefusedError where it is nobody's."""
+        person = signer_with(self.view, public_key_of(private_key))
+        if person is None:
+            sentence = "Nobody is registered with this key"
+            raise ChangeRefusedError("unknown_signer", sentence, "`isos reviews keygen --name NAME` registers one.")
+        return person.name
 
     async def set_environment(self, wanted: Environment) -> Environment:
         """Have the environment changed; outside a sandbox this waits for an approval itself. Raises as ``register``."""
@@ -111,12 +124,8 @@ class ReviewControl(MemoryControl):
         Raises ChangeRefusedError where it does not count, and WatchTimeoutError when nobody answers in time.
         """
         review = self._open_review(review_id)
-        person = signer_with(self.view, public_key_of(private_key))
-        if person is None:
-            sentence = "Nobody is registered with this key"
-            raise ChangeRefusedError("unknown_signer", sentence, "`isos reviews keygen --name NAME` registers one.")
         now_us = time.time_ns() // 1000
-        vote = signed_vote(review, decision, reason, person.name, private_key, now_us)
+        vote = signed_vote(review, decision, reason, self._person(private_key), private_key, now_us)
         asked = review.command
         facts = facts_of(self.view, asked.key, asked.body, asked.command_id)
         async with self.audited(f"reviews.{decision}", facts) as operation:

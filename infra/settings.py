@@ -162,6 +162,9 @@ class Settings(BaseSettings):
     review_key_file: str = Field(
         "", description="File with the private key that you sign with; empty: ~/.config/isos/review-key.pem."
     )
+    review_passphrase_file: str = Field(
+        "", description="File whose first line is that key's passphrase; empty: it is asked for on the terminal."
+    )
     broker_jit: Literal["quick", "steady"] = Field(
         "quick", description="How the broker's code is compiled: quick starts sooner, steady costs less after minutes."
     )

@@ -9,7 +9,8 @@ from typing import Final
 
 from agents.authorship import command_message, must_be_signed
 from agents.verdict import State, Value
-from infra.review_keys import KeyFileError, key_path, read_key
+from infra.passphrase import unlock_by
+from infra.review_keys import KeyFileError, Unlock, key_path, read_key
 from infra.settings import Settings
 from schemas.environment import OpenReview
 from schemas.memory import MemoryCommand
@@ -35,15 +36,20 @@ class ReviewWaitsError(IsosError):
 
 @dataclass(frozen=True, slots=True)
 class Signatory:
-    """``user``: name in the operating system; ``path``: file of their key, which is read only where it is needed."""
+    """``user``: name in the operating system; ``path``: file of their key, which is read only where it is needed.
+
+    ``unlock``: what knows the key's passphrase, if it has one.
+    """
 
     user: str
     path: Path
+    unlock: Unlock | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Signatory:
         """The user of this process, with the key that the settings name."""
-        return cls(user_name(), key_path(settings.review_key_file))
+        unlock = unlock_by(settings.review_passphrase_file)
+        return cls(user_name(), key_path(settings.review_key_file), unlock)
 
     def signed(self, command: MemoryCommand, view: MemoryView) -> MemoryCommand:
         """The command with its author; signed by the registered person where the environment asks for it.
@@ -53,11 +59,14 @@ class Signatory:
         if command.signature or not must_be_signed(_gate(view), command):
             return command if command.author else replace(command, author=self.user)
         where = environment(view)
-        private_key = read_key(self.path)
+        what = f"{command.kind} must be signed in {where.name if where else 'this environment'}"
+        try:
+            private_key = read_key(self.path, self.unlock)
+        except KeyFileError as error:
+            raise KeyFileError(f"{what}. {error.sentence}", error.exit_code) from None
         person = signer_with(view, public_key_of(private_key))
         if person is None:
-            what = f"{command.kind} must be signed in {where.name if where else 'this environment'}"
-            how = "`isos reviews keygen --name NAME` makes and registers one"
+            how = "`isos reviews signers` shows who may sign; `isos reviews keygen --name NAME` registers you"
             raise KeyFileError(f"{what}, and the key {self.path} is nobody's; {how}", exit_code=4)
         return signed_by(person.name, private_key, command)
 

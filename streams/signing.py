@@ -14,7 +14,9 @@ from typing import Any, Final
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
+    KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
     load_pem_private_key,
@@ -69,18 +71,27 @@ def verify(public_key: str, message: bytes, signature: str) -> bool:
     return True
 
 
-def to_pem(private_key: bytes) -> bytes:
-    """The private key as PKCS #8 in PEM, as ``openssl genpkey -algorithm ed25519`` writes it."""
+def to_pem(private_key: bytes, passphrase: bytes = b"") -> bytes:
+    """The private key as PKCS #8 in PEM, as ``openssl genpkey -algorithm ed25519`` writes it.
+
+    With a passphrase (1 to 1,023 bytes) it is encrypted with what ``cryptography`` holds best (PBES2, AES-256-CBC).
+    """
     key = Ed25519PrivateKey.from_private_bytes(private_key)
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    lock: KeySerializationEncryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock)
 
 
-def from_pem(pem: bytes) -> bytes:
-    """The 32 bytes of a private key in PEM. Raises ValueError on anything else, also a key with a passphrase."""
+def is_locked(pem: bytes) -> bool:
+    """Whether a key in PEM says that it has a passphrase (RFC 7468, section 11, or OpenSSL's older form)."""
+    return b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in pem or b"Proc-Type: 4,ENCRYPTED" in pem
+
+
+def from_pem(pem: bytes, passphrase: bytes = b"") -> bytes:
+    """The 32 bytes of a private key in PEM. Raises ValueError on anything else, and where the passphrase is wrong."""
     try:
-        key = load_pem_private_key(pem, None)
+        key = load_pem_private_key(pem, passphrase or None)
     except (TypeError, UnsupportedAlgorithm) as error:
-        raise ValueError("a key with a passphrase, or of another kind") from error
+        raise ValueError("a passphrase is missing or too much, or a key of another kind") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise ValueError("not an Ed25519 key")
     return key.private_bytes_raw()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from infra.commands.output import Output, OutputOption, broker_answers, examples
 
 if TYPE_CHECKING:
     from infra.review_control import ReviewControl
+    from infra.settings import Settings
     from schemas.environment import Signer
     from schemas.review import ReviewDecision, ReviewRequest, Validation
     from streams.memory_view import MemoryView
@@ -27,6 +29,11 @@ ReasonOption = Annotated[str, typer.Option(help="Why, in one sentence; it is sig
 KeyOption = Annotated[
     Path | None, typer.Option("--key", help="Your private key; default: setting review_key_file.", show_default=False)
 ]
+PassphraseFileOption = Annotated[
+    Path | None,
+    typer.Option(help="File whose first line is the key's passphrase; default: setting review_passphrase_file, else "
+                 "it is asked for.", show_default=False),
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,7 @@ def approve(
     review_id: IdArgument,
     reason: ReasonOption,
     key: KeyOption = None,
+    passphrase_file: PassphraseFileOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Sign an approval of what somebody else asked for, and wait for what becomes of it.
@@ -90,7 +98,7 @@ def approve(
     Exit code 3 for an unknown review or key file, 4 when the approval does not count (by its own author, not
     registered, too late, used) or the command is refused all the same, 5 when nobody answers in time.
     """
-    _vote(ctx, review_id, "approved", reason, key, output)
+    _vote(_signing(ctx, key, passphrase_file), review_id, "approved", reason, output)
 
 
 @app.command(epilog=examples('isos reviews reject r41 --reason "drift is not explained"'))
@@ -99,31 +107,45 @@ def reject(
     review_id: IdArgument,
     reason: ReasonOption,
     key: KeyOption = None,
+    passphrase_file: PassphraseFileOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Sign a rejection; an author may withdraw so. Exit codes as of `approve`."""
-    _vote(ctx, review_id, "rejected", reason, key, output)
+    _vote(_signing(ctx, key, passphrase_file), review_id, "rejected", reason, output)
 
 
-@app.command(epilog=examples("isos reviews keygen --name alice", "isos reviews keygen --name bob --key bob.pem"))
+@app.command(
+    epilog=examples(
+        "isos reviews keygen --name alice --passphrase",
+        "isos reviews keygen --name bob --key bob.pem",
+        "isos reviews keygen --name ci --key ci.pem --passphrase-file secret.txt",
+    )
+)
 def keygen(
     ctx: typer.Context,
     name: Annotated[str, typer.Option(help="Your name: letters, digits, _, . and -.")],
     key: KeyOption = None,
+    passphrase: Annotated[
+        bool, typer.Option("--passphrase", help="Ask twice for a passphrase that the new key is to have.")
+    ] = False,
+    passphrase_file: PassphraseFileOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Make a key pair, unless the file holds one, and register its public key under your name.
 
-    Outside a sandbox all but the first registration wait for the approval of somebody who is registered already.
-    Exit code 4 when the name or the key is taken, 5 when nobody answers in time; the key stays, repeat the command.
+    The first person is believed. Every other one waits for the approval of somebody who is registered already; the
+    development policy of a sandbox approves by itself. Exit code 4 when the name or the key is taken, the key file is
+    open to others or the passphrase is wrong, 5 when nobody answers in time; the key stays, repeat the command.
     """
+    from infra.passphrase import new_passphrase, unlock_by
     from infra.review_control import ReviewControl
     from infra.review_keys import key_path, read_or_make_key
     from streams.signing import key_id
 
-    settings = settings_of(ctx)
-    path = key_path(key or settings.review_key_file)
-    private_key = read_or_make_key(path)
+    settings = _signing(ctx, key, passphrase_file)
+    path, file = key_path(settings.review_key_file), settings.review_passphrase_file
+    lock = functools.partial(new_passphrase, file=file) if passphrase or passphrase_file else None
+    private_key = read_or_make_key(path, unlock_by(file), lock)
 
     async def run(control: ReviewControl) -> Signer:
         return await control.register(name, private_key)
@@ -136,23 +158,32 @@ def keygen(
     write([row], output, row)
 
 
-@app.command(epilog=examples("isos reviews revoke alice"))
+@app.command(epilog=examples("isos reviews revoke alice", "isos reviews revoke alice --key bob.pem --output json"))
 def revoke(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="A registered signer.")],
+    key: KeyOption = None,
+    passphrase_file: PassphraseFileOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """End a person's key at once; what it signed and was done stays, what it asked for and waits is refused.
 
+    Somebody registered signs this, for another's key or their own; the development policy of a sandbox does without.
     Outside a sandbox the end of the audit log's key (orchestrator) waits for the approval of a second person. Exit
-    code 4 for an unknown name, or the last person's key outside a sandbox.
+    code 3 for an unknown name or key file, 4 without such a signature, or for the last person's key outside a sandbox.
     """
+    from infra.passphrase import unlock_by
     from infra.review_control import ReviewControl
+    from infra.review_keys import key_path, read_key
+
+    settings = _signing(ctx, key, passphrase_file)
+    unlock = unlock_by(settings.review_passphrase_file)
+    private_key = None if key is None else read_key(key_path(key), unlock)  # else it is read where it is needed
 
     async def run(control: ReviewControl) -> Signer:
-        return await control.revoke(name)
+        return await control.revoke(name, private_key)
 
-    signer = controlled(settings_of(ctx), ReviewControl, run)
+    signer = controlled(settings, ReviewControl, run)
     if output is Output.TABLE:
         typer.echo(f"{name} signs no more. `isos reviews keygen --name {name}` registers another key.")
         return
@@ -186,15 +217,21 @@ def signer_row(signer: Signer) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _vote(ctx: typer.Context, review_id: str, decision: str, reason: str, key: Path | None, output: Output) -> None:
+def _signing(ctx: typer.Context, key: Path | None, passphrase_file: Path | None) -> Settings:
+    """The settings, with the key and the passphrase's file that a command was given."""
+    flags = {"review_key_file": key, "review_passphrase_file": passphrase_file}
+    return settings_of(ctx, **{name: None if path is None else str(path) for name, path in flags.items()})
+
+
+def _vote(settings: Settings, review_id: str, decision: str, reason: str, output: Output) -> None:
     from agents.approval import MAX_REASON
+    from infra.passphrase import unlock_by
     from infra.review_control import ReviewControl, VoteOutcome
     from infra.review_keys import key_path, read_key
 
     if not 1 <= len(reason.strip()) <= MAX_REASON:
         raise typer.BadParameter(f"say why in 1 to {MAX_REASON} characters", param_hint="--reason")
-    settings = settings_of(ctx)
-    private_key = read_key(key_path(key or settings.review_key_file))
+    private_key = read_key(key_path(settings.review_key_file), unlock_by(settings.review_passphrase_file))
 
     async def run(control: ReviewControl) -> VoteOutcome:
         return await control.vote(review_id, decision, reason.strip(), private_key)

@@ -101,8 +101,19 @@ def test_a_revocation_names_the_key_that_ends() -> None:
     body = from_json(Signer, control.sent[0].body)
     assert (replace(body, revoked_us=0), body.revoked_us > 0) == (signer("ann"), True)
     assert asyncio.run(Control(view_of(signer__ann=gone)).revoke("ann")) == gone
-    with pytest.raises(ChangeRefusedError, match="unknown_signer"):
+    with pytest.raises(ChangeRefusedError, match="unknown_name: eve is no registered signer") as refused:
         asyncio.run(Control(ASKED).revoke("eve"))
+    assert refused.value.exit_code == 3
+
+
+def test_a_revocation_is_signed_by_the_key_that_was_named() -> None:
+    control = Control(ASKED, view_of(signer__ann=replace(signer("ann"), revoked_us=9)))
+    asyncio.run(control.revoke("ann", key_of("bob")))
+    (command,) = control.sent
+    assert command.author == "bob"
+    assert verify(signer("bob").public_key, command_message(command), command.signature)
+    with pytest.raises(ChangeRefusedError, match="unknown_signer: Nobody is registered with this key"):
+        asyncio.run(Control(ASKED).revoke("ann", key_of("eve")))
 
 
 def test_an_environment_gates_commands_that_there_are() -> None:

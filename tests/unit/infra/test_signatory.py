@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from agents.authorship import command_message
-from infra.review_keys import KeyFileError
+from infra.review_keys import KeyFileError, make_key, read_key
 from infra.settings import load_settings
 from infra.signatory import ReviewWaitsError, Signatory, user_name, waiting_review, waits
-from schemas.environment import Environment, OpenReview
+from schemas.environment import Environment, OpenReview, Signer
 from schemas.memory import MemoryCommand
 from streams.memory_view import MemoryView
 from streams.signing import public_key_of, to_pem, verify
 from tests.support.samples import SAMPLES
-from tests.support.signers import PRODUCTION, activation, key_of, signer
+from tests.support.signers import PRODUCTION, activation, key_of, revocation, signer
 from tests.unit.streams.test_review_view import view_of
 
 REVIEW = OpenReview(
@@ -46,6 +46,7 @@ def test_what_waits_for_a_person_is_signed_by_the_registered_one(mine: Signatory
     assert made.author == "ann"
     assert verify(public_key_of(key_of("ann")), command_message(made), made.signature)
     assert mine.signed(made, view) is made
+    assert mine.signed(revocation("ann"), view).author == "ann"
     other = replace(activation(), kind="SetCachePolicy")
     assert mine.signed(other, view) == replace(other, author="a-user")
 
@@ -55,13 +56,21 @@ def test_a_missing_or_unknown_key_is_a_sentence(mine: Signatory, tmp_path: Path)
     with pytest.raises(KeyFileError, match="must be signed in production, and the key .* is nobody's") as refused:
         mine.signed(activation(), view)
     assert refused.value.exit_code == 4
-    with pytest.raises(KeyFileError, match="There is no key"):
+    with pytest.raises(KeyFileError, match="ActivateVersion must be signed in production. There is no key"):
         Signatory("a-user", tmp_path / "none").signed(activation(), view)
 
 
 def test_the_settings_name_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = Signatory.of(load_settings(data_dir=tmp_path, review_key_file=str(tmp_path / "k.pem")))
-    assert (given.path, given.user) == (tmp_path / "k.pem", user_name())
+    secret, path = tmp_path / "secret", tmp_path / "k.pem"
+    secret.write_text("correct horse\n")
+    secret.chmod(0o600)
+    make_key(path, b"correct horse")
+    settings = load_settings(data_dir=tmp_path, review_key_file=str(path), review_passphrase_file=str(secret))
+    given = Signatory.of(settings)
+    assert (given.path, given.user) == (path, user_name())
+    person = Signer("zoe", public_key_of(read_key(path, given.unlock)))
+    made = given.signed(activation(), view_of(environment=PRODUCTION, signer__zoe=person))
+    assert (made.author, verify(person.public_key, command_message(made), made.signature)) == ("zoe", True)
 
     def nobody() -> Any:
         raise KeyError("uid not found")

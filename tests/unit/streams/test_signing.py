@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.signing import from_pem, is_public_key, key_id, public_key_of, sign, signed_bytes, to_pem, verify
+from streams.signing import (
+    from_pem,
+    is_locked,
+    is_public_key,
+    key_id,
+    public_key_of,
+    sign,
+    signed_bytes,
+    to_pem,
+    verify,
+)
 
 # RFC 8032, section 7.1, tests 1 to 3: seed, public key, message, signature.
 VECTORS = (
@@ -100,6 +110,34 @@ def test_keys_in_pem() -> None:
     assert from_pem(RFC_8410).hex() == "d4ee72dbf913584ad5b6d8f1f769f8ad3afe7c28cbf1d4fbe097a88f44755842"
     assert to_pem(from_pem(RFC_8410)) == RFC_8410
     assert from_pem(to_pem(SEED)) == SEED
+
+
+# Made by OpenSSL 3.0: openssl genpkey -algorithm ed25519 -aes256 -pass pass:correct-horse
+OPENSSL_LOCKED = b"""-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIGbMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAgVSoyKbUId9QICCAAw
+DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEKw08tjdmVNJmjC8h/SmauUEQOzu
+pMhUca6y20M9LeIxRe6LYhO1JL6V4+jmq6ZrfLhfR6NFRU+ORH+B5bdj0a6ERdES
+NtSYIhQihZnvwmr9pGg=
+-----END ENCRYPTED PRIVATE KEY-----
+"""
+OPENSSL_SEED = "d034d3d32a8d6a69e8e49d14c33ceb6772ae15cb277960ad2b2b8e18110d478d"
+
+
+def test_keys_with_a_passphrase() -> None:
+    locked = to_pem(SEED, b"correct horse")
+    assert (is_locked(locked), is_locked(RFC_8410), is_locked(to_pem(SEED))) == (True, False, False)
+    assert from_pem(locked, b"correct horse") == SEED
+    assert locked != to_pem(SEED, b"correct horse")  # salted
+    for wrong in (b"correct hors", b"", b"correct horse\n"):
+        with pytest.raises(ValueError, match=r".+"):
+            from_pem(locked, wrong)
+    with pytest.raises(ValueError, match="too much"):
+        from_pem(RFC_8410, b"correct horse")
+
+
+def test_a_locked_key_of_openssl() -> None:
+    assert is_locked(OPENSSL_LOCKED)
+    assert from_pem(OPENSSL_LOCKED, b"correct-horse").hex() == OPENSSL_SEED
 
 
 @pytest.mark.parametrize("wrong", [b"", b"not a key", RFC_8410[:60]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import infra.commands.reviews as command
 from infra.cli import app as isos
 from infra.commands.reviews import Found, app, signer_row
 from infra.review_control import ReviewControl, VoteOutcome
-from infra.review_keys import KeyFileError, make_key
+from infra.review_keys import KeyFileError, make_key, read_key
 from schemas.environment import Signer
 from streams.memory_view import MemoryView
 from tests.support.signers import key_of, signer, vote
@@ -91,8 +92,6 @@ def test_keygen_makes_a_key_and_registers_it(monkeypatch: pytest.MonkeyPatch, tm
         return found
 
     def run_here(settings: Any, kind: type, run: Any) -> Signer:
-        import asyncio
-
         assert kind is ReviewControl
         return asyncio.run(work(run))
 
@@ -102,6 +101,40 @@ def test_keygen_makes_a_key_and_registers_it(monkeypatch: pytest.MonkeyPatch, tm
         done = CliRunner().invoke(app, ["keygen", "--name", "ann", "--key", str(path), "--output", "json"])
         assert json.loads(done.stdout)["public_key"] == signer("ann").public_key
     assert (len(asked), len(set(asked)), path.exists()) == (2, 1, True)
+
+
+def test_a_key_with_a_passphrase_is_made_and_signs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    secret, path = tmp_path / "secret", tmp_path / "ann.pem"
+    secret.write_text("correct horse")
+    secret.chmod(0o600)
+    controlled(monkeypatch, signer("ann"))
+    flags = ["--key", str(path), "--passphrase-file", str(secret)]
+    done = CliRunner().invoke(app, ["keygen", "--name", "ann", *flags])
+    assert (done.exit_code, "ENCRYPTED" in path.read_text()) == (0, True)
+    controlled(monkeypatch, VoteOutcome(OPEN, vote("r7", "ab"), 12))
+    assert CliRunner().invoke(app, ["approve", "r7", "--reason", "fine", *flags]).exit_code == 0
+    secret.write_text("battery staple")
+    done = CliRunner().invoke(app, ["approve", "r7", "--reason", "fine", *flags])
+    assert isinstance(done.exception, KeyFileError)
+    assert str(done.exception) == f"That is not the passphrase of {path}"
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_revocation_is_by_the_key_that_is_named(is_named: bool, monkeypatch: pytest.MonkeyPatch, key: Path) -> None:
+    asked: list[tuple[str, bytes | None]] = []
+
+    class Control:
+        async def revoke(self, name: str, private_key: bytes | None) -> Signer:
+            asked.append((name, private_key))
+            return signer(name)
+
+    def run_here(settings: Any, kind: type, run: Any) -> Any:
+        return asyncio.run(run(Control()))
+
+    monkeypatch.setattr(command, "controlled", run_here)
+    done = CliRunner().invoke(app, ["revoke", "ann", *(["--key", str(key)] if is_named else [])])
+    assert done.stdout == "ann signs no more. `isos reviews keygen --name ann` registers another key.\n"
+    assert asked == [("ann", read_key(key) if is_named else None)]
 
 
 def test_signers_and_revocation(monkeypatch: pytest.MonkeyPatch) -> None:
