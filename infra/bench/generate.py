@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
 
@@ -39,7 +40,7 @@ def generate(phase: Phase, config: Config, settings: Settings) -> Measured:
         if process.stdout.readline().strip() != "ready":
             raise GeneratorError("The load generator did not start; see above.", exit_code=1)
         begun = time.monotonic()
-        looks = look({**process_ids(settings), GENERATOR: process.pid}, process.stdout)
+        looks = look(lambda: {**process_ids(settings), GENERATOR: process.pid}, process.stdout)
         if process.wait(config.drain_s + 60) != 0:
             raise GeneratorError("The load generator failed; see above.", exit_code=1)
     finally:
@@ -53,14 +54,17 @@ def generate(phase: Phase, config: Config, settings: Settings) -> Measured:
     return Measured(phase, summary, sent, matched, looks, begun)
 
 
-def look(pids: dict[str, int], lines: IO[str]) -> list[Sample]:
-    """Look at the processes now and with each line of progress (a second), and pass the progress on."""
-    looks = [sample(pids)]
+def look(pids: Callable[[], dict[str, int]], lines: IO[str]) -> list[Sample]:
+    """Look at the processes now and with each line of progress (a second), and pass the progress on.
+
+    ``pids``: those that run now, for scaling starts and ends some.
+    """
+    looks = [sample(pids())]
     for line in lines:
         print(line.strip(), end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
         if not line.startswith("sent "):
             break
-        looks.append(sample(pids))
+        looks.append(sample(pids()))
     return looks
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from infra.bench.measure import Matched, Sent
-from infra.bench.processes import Sample, cpu_percent
+from infra.bench.processes import Sample, cpu_percent, used_s
 from infra.bench.template import Load
 from infra.bench.timeline import Mask, counts, of_loads, percentiles, scheduled_between, timeline
 
@@ -82,26 +82,43 @@ class Measured:
         mask = self.after_warmup & of_loads(self.sent, numbers)
         return {**counts(self.matched, mask), **self.latency(mask)}
 
-    def frame(self) -> tuple[Sample, Sample]:
-        """The looks at both ends of the measured stretch; of the whole phase, where fewer than two fell inside."""
+    def inside(self) -> Sequence[Sample]:
+        """The looks in the measured stretch; all of the phase's, where fewer than two fell inside."""
         inside = [
             look for look in self.looks if self.phase.warmup_s <= look.at_s - self.begun_s <= self.phase.total_s + 0.05
         ]
-        if len(inside) < 2:  # a look by itself has no length, and nothing can be divided by it
-            inside = list(self.looks)
+        # a look by itself has no length, and nothing can be divided by it
+        return inside if len(inside) >= 2 else list(self.looks)
+
+    def frame(self) -> tuple[Sample, Sample]:
+        """The looks at both ends of the measured stretch."""
+        inside = self.inside()
         return inside[0], inside[-1]
 
     def cpu(self) -> dict[str, float]:
-        """Percent of a core per process over the measured stretch."""
-        return cpu_percent(*self.frame())
+        """Percent of a core over the measured stretch, of each process that lived in it."""
+        return cpu_percent(self.inside())
+
+    def cpu_between(self, first_s: float, last_s: float) -> dict[str, float]:
+        """Percent of a core per process over a stretch, in seconds since it began to send; a look more on each side."""
+        since = [look.at_s - self.begun_s for look in self.looks]
+        first = max([at for at, s in enumerate(since) if s <= first_s], default=0)
+        last = min([at for at, s in enumerate(since) if s >= last_s], default=len(since) - 1)
+        return cpu_percent(self.looks[first : last + 1])
 
     def cpu_us_per_request(self) -> float | None:
         """CPU time of all processes, the generator included, per request offered in the measured stretch."""
         before, after = self.frame()
         first, last = before.at_s - self.begun_s, after.at_s - self.begun_s
         offered = int(np.count_nonzero(scheduled_between(self.sent, first, last)))
-        used = sum(seconds - before.cpu_s[name] for name, seconds in after.cpu_s.items() if name in before.cpu_s)
-        return round(used / offered * 1e6, 2) if offered else None
+        return round(sum(used_s(self.inside()).values()) / offered * 1e6, 2) if offered else None
+
+    def last_rss_mb(self) -> dict[str, float]:
+        """Memory of each process when it was seen last."""
+        last: dict[str, int] = {}
+        for look in self.inside():
+            last |= look.rss_bytes
+        return {name: round(size / 1e6, 1) for name, size in last.items()}
 
     def max_rss_mb(self) -> dict[str, float]:
         """The most memory that each process was seen with."""

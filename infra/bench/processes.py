@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -47,16 +47,27 @@ def sample(pids: Mapping[str, int], proc: Path = Path("/proc")) -> Sample:
     return Sample(time.monotonic(), cpu, rss, system)
 
 
-def cpu_percent(before: Sample, after: Sample) -> dict[str, float]:
-    """Percent of one core between two looks, of the processes that were there both times; nothing within no time."""
-    elapsed = after.at_s - before.at_s
+def used_s(looks: Sequence[Sample]) -> dict[str, float]:
+    """CPU seconds per process from the first look to the last one, by every process that lived in between.
+
+    Of one that came meanwhile all counts, of one that went what it had when it was seen last.
+    """
+    used = dict.fromkeys(looks[0].cpu_s, 0.0) if looks else {}
+    last = dict(looks[0].cpu_s) if looks else {}
+    for look in looks[1:]:
+        for name, cpu_s in look.cpu_s.items():
+            before = last.get(name, 0.0)
+            used[name] = used.get(name, 0.0) + (cpu_s - before if cpu_s >= before else cpu_s)
+        last |= look.cpu_s
+    return used
+
+
+def cpu_percent(looks: Sequence[Sample]) -> dict[str, float]:
+    """Percent of one core per process over some looks; nothing within no time."""
+    elapsed = looks[-1].at_s - looks[0].at_s if looks else 0.0
     if elapsed <= 0:
         return {}
-    return {
-        name: round(100 * (used - before.cpu_s[name]) / elapsed, 1)
-        for name, used in after.cpu_s.items()
-        if name in before.cpu_s
-    }
+    return {name: round(100 * used / elapsed, 1) for name, used in used_s(looks).items()}
 
 
 def child_id(word: str, parent: int, proc: Path = Path("/proc")) -> int | None:

@@ -52,7 +52,7 @@ def document(
         "cpu_percent": cpu,
         "cpu_percent_total": round(sum(cpu.values()), 1),
         "cpu_us_per_request": last.cpu_us_per_request(),
-        "rss_mb": {name: round(size / 1e6, 1) for name, size in last.frame()[1].rss_bytes.items()},
+        "rss_mb": last.last_rss_mb(),
         "missing": max(open_requests, sums["missing"]),
         "duplicated": max(ledger.total("duplicated"), sums["duplicated"]),
         "reaped": max(ledger.total("reaped"), sums["reaped"]),

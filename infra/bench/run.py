@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -21,11 +23,12 @@ from infra.stack_state import is_running
 from streams.ledger import Report
 
 
-def run_named(name: str, settings: Settings, repeat: int = 1) -> int:
+def run_named(name: str, settings: Settings, repeat: int = 1, params: Sequence[str] = ()) -> int:
     """Run a scenario by name, write ``results/<name>.json``, print the figures; 7 when a request was lost or repeated.
 
-    ``repeat``: run it that often, each on a new stack, and report the median run. Raises StartError for an unknown
-    scenario (exit code 2) and whatever keeps the stack from starting.
+    ``repeat``: run it that often, each on a new stack, and report the median run. ``params``: ``NAME=NUMBER`` each, of
+    those that the scenario has. Raises StartError for an unknown scenario or parameter (exit code 2) and whatever keeps
+    the stack from starting.
     """
     if name == client_run.NAME:
         return client_run.run_client(own_folder(settings))
@@ -33,11 +36,12 @@ def run_named(name: str, settings: Settings, repeat: int = 1) -> int:
     if scenario is None:
         names = ", ".join((*SCENARIOS, client_run.NAME))
         raise StartError(f"There is no scenario {name}; there are {names}.", exit_code=2)
+    numbers = parsed(scenario, params)
     console = Console(width=None if sys.stdout.isatty() else 150)
     runs: list[dict[str, Any]] = []
     wrong: list[str] = []
     for number in range(repeat):
-        result, ledger = _one(scenario, own_folder(settings))
+        result, ledger = _one(scenario, own_folder(settings), numbers)
         runs.append(result)
         wrong += verdict(result, ledger, scenario)
         if repeat > 1:
@@ -62,12 +66,29 @@ def own_folder(settings: Settings) -> Settings:
     return settings
 
 
-def _one(scenario: Scenario, settings: Settings) -> tuple[dict[str, Any], Report]:
+def parsed(scenario: Scenario, params: Sequence[str]) -> dict[str, float]:
+    """Numbers by name, each positive. Raises StartError (exit code 2)."""
+    numbers: dict[str, float] = {}
+    for each in params:
+        name, _, text = each.partition("=")
+        if name not in scenario.params:
+            known = ", ".join(scenario.params) or "none"
+            raise StartError(f"{scenario.name} has no parameter {name!r}; it has: {known}.", exit_code=2)
+        try:
+            numbers[name] = float(text)
+        except ValueError:
+            numbers[name] = math.nan
+        if not 0 < numbers[name] < math.inf:
+            raise StartError(f"{name} is a positive number, not {text!r}: write {name}=NUMBER.", exit_code=2)
+    return numbers
+
+
+def _one(scenario: Scenario, settings: Settings, params: Mapping[str, float]) -> tuple[dict[str, Any], Report]:
     if "broker_jit" not in settings.model_fields_set:
         settings = settings.model_copy(update={"broker_jit": scenario.broker_jit})
     needed = {name: value for name, value in scenario.needs if name not in settings.model_fields_set}
     settings = settings.model_copy(update=needed)
-    bench = Workbench(settings, Console(stderr=True))
+    bench = Workbench(settings, Console(stderr=True), params=params)
     with running_stack(settings):
         extra = scenario.run(bench)
         ledger = bench.audit()

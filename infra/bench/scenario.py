@@ -37,6 +37,7 @@ class Scenario:
     """``all_ok``: a request that does not end OK makes the run invalid; refusals are part of what others measure.
 
     ``key``: the figure that repeated runs are ordered by. ``needs``: settings that its stack has, if nobody set them.
+    ``params``: names of the numbers that it can be given.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Scenario:
     key: str = "p99_ms"
     broker_jit: Literal["quick", "steady"] = "steady"
     needs: tuple[tuple[str, int], ...] = ()
+    params: tuple[str, ...] = ()
 
 
 _TABLE: Final = (
@@ -96,7 +98,7 @@ _TABLE: Final = (
     Scenario(
         "scaling", "replicas under ten times the load and under a sine, of an executor-bound model", scaling,
         (Target("slo_again_s", 30), Target("num_reversals", 3)), all_ok=False, key="slo_again_s",
-        needs=(("executors", 1), ("max_executors", 3), ("slow_executors", 0)),
+        needs=(("executors", 1), ("max_executors", 3), ("slow_executors", 0)), params=("row_ms", "base_rps"),
     ),
     Scenario("idle", "twelve models at 20/s", idle, (Target("p50_ms", 12),), key="p50_ms"),
 )  # fmt: skip

@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -31,11 +31,12 @@ DTYPES: Final = {"FP32": np.float32, "UINT8": np.uint8}
 
 @dataclass(slots=True)
 class Workbench:
-    """One stack; ``phases`` are the loads it has had."""
+    """One stack; ``phases`` are the loads it has had, ``params`` what a scenario is told beside its defaults."""
 
     settings: Settings
     console: Console
     phases: list[Measured] = field(default_factory=list)
+    params: Mapping[str, float] = field(default_factory=dict)
 
     def serve(self, models: Sequence[Model]) -> None:
         """Register models and wait until each has answered once. Raises StartError."""

@@ -17,6 +17,7 @@ app = new_app()
         "isos bench headline --repeat 3",
         "isos --set executors=2 bench capacity",
         "isos bench client",
+        "isos bench scaling --param row_ms=10 --param base_rps=9",
     )
 )
 def bench(
@@ -29,6 +30,10 @@ def bench(
         ),
     ] = "headline",
     repeat: Annotated[int, typer.Option(min=1, max=20, help="Runs; the median one is reported.")] = 1,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=NUMBER", help="A number of the scenario: row_ms and base_rps of scaling."),
+    ] = None,
 ) -> None:
     """Start a stack, load it, write results/SCENARIO.json and the plots in results/index.html.
 
@@ -37,4 +42,4 @@ def bench(
     """
     from infra.bench.run import run_named
 
-    raise typer.Exit(run_named(scenario, settings_of(ctx), repeat))
+    raise typer.Exit(run_named(scenario, settings_of(ctx), repeat, param or ()))

@@ -8,9 +8,10 @@ from infra.settings import load_settings
 
 def test_a_look_before_and_one_with_each_line_of_progress(monkeypatch):
     looks = iter("abcdef")
-    monkeypatch.setattr(generate, "sample", lambda pids: next(looks))
+    seen = iter(range(3))
+    monkeypatch.setattr(generate, "sample", lambda pids: f"{next(looks)}{pids['generator']}")
     lines = iter(["sent 1 acknowledged 1\n", "sent 2 acknowledged 2\n", "drained\n", "sent 3\n"])
-    assert generate.look({}, lines) == ["a", "b", "c"]
+    assert generate.look(lambda: {"generator": next(seen)}, lines) == ["a0", "b1", "c2"]
 
 
 def test_processes_come_from_the_state_file(monkeypatch):

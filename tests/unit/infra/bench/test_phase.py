@@ -29,6 +29,17 @@ def test_cpu_over_the_measured_stretch():
     assert run.max_rss_mb() == {"edge-0": 50.0}
 
 
+def test_processes_that_came_or_went_meanwhile_count():
+    run = made()
+    run.looks[4].cpu_s["executor-1"] = 0.2
+    run.looks[4].rss_bytes["executor-1"] = 30_000_000
+    assert run.cpu() == {"edge-0": 10.0, "generator": 5.0, "executor-1": 5.0}
+    assert run.cpu_us_per_request() == pytest.approx(0.2 * 1e6 / 100)
+    assert run.last_rss_mb() == {"edge-0": 50.0, "executor-1": 30.0}
+    assert run.cpu_between(3.2, 4.0) == {"edge-0": 10.0, "generator": 5.0, "executor-1": 20.0}
+    assert run.cpu_between(0.5, 2.0) == {"edge-0": 10.0, "generator": 5.0}
+
+
 def test_one_look_in_a_short_measured_stretch_is_no_division_by_zero():
     phase = Phase("p", LOADS, 100.0, 0.5, 1.6)
     run = measured(phase, np.full(210, 10.0))

@@ -2,7 +2,7 @@
 
 import os
 
-from infra.bench.processes import Sample, child_id, commit, cpu_percent, machine, sample
+from infra.bench.processes import Sample, child_id, commit, cpu_percent, machine, sample, used_s
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -18,11 +18,16 @@ def test_figures_of_a_process_whose_name_has_spaces_and_brackets(tmp_path):
     assert (look.cpu_s, look.rss_bytes, look.system_s) == ({"edge": 5.0}, {"edge": 7 * PAGE}, {"edge": 2.0})
 
 
-def test_percent_of_one_core_of_those_seen_twice():
-    before = Sample(10.0, {"edge": 1.0, "old": 5.0}, {})
-    after = Sample(14.0, {"edge": 3.0, "new": 9.0}, {})
-    assert cpu_percent(before, after) == {"edge": 50.0}
-    assert cpu_percent(before, before) == {}
+def test_percent_of_one_core_of_all_that_lived_in_between():
+    looks = [
+        Sample(10.0, {"edge": 1.0, "old": 5.0}, {}),
+        Sample(12.0, {"edge": 2.0, "old": 5.5, "new": 0.25, "twice": 1.0}, {}),
+        Sample(14.0, {"edge": 3.0, "new": 1.0, "twice": 0.5}, {}),
+    ]
+    assert used_s(looks) == {"edge": 2.0, "old": 0.5, "new": 1.0, "twice": 1.5}, "one of them was started again"
+    assert cpu_percent(looks) == {"edge": 50.0, "old": 12.5, "new": 25.0, "twice": 37.5}
+    assert cpu_percent(looks[:1]) == {}
+    assert cpu_percent([]) == {}
 
 
 def test_this_process_and_this_machine():
