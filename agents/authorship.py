@@ -10,6 +10,7 @@ the first one after every other was revoked, which only a sandbox allows:
 | a process's key ends | free; approval in production | signature | signature, or noted | signature | approval |
 | the environment is set | free | free | free | free | approval |
 | a kind in ``gated`` | as the rest | free | noted | approval | approval |
+| a larger canary | as ``ActivateVersion``; a smaller one is free | | | | |
 
 *signature*: of anybody registered, also of whoever gives up their own key; it counts at once, for a stolen key must be
 stopped at once. *approval*: the author signs and a second person approves. *noted*: the development policy approves,
@@ -22,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, Literal
 
+from agents import canary
 from agents.verdict import Refusal, State, keys_below
 from schemas.environment import Environment, Signer
 from schemas.memory import MemoryCommand
@@ -92,7 +94,10 @@ def _need(state: State, command: MemoryCommand, environment: Environment | None)
         return "signature" if holders(state) else "nothing"
     if command.kind == "SetEnvironment":
         return "approval" if is_strict else "nothing"
-    return "approval" if environment is not None and command.kind in environment.gated else "nothing"
+    if command.kind == canary.SET and canary.lowers(state, command):
+        return "nothing"
+    kinds = (canary.SET, canary.GATED_AS) if command.kind == canary.SET else (command.kind,)
+    return "approval" if environment is not None and any(kind in environment.gated for kind in kinds) else "nothing"
 
 
 def must_be_signed(state: State, command: MemoryCommand) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agents.model_facts import Models
+from schemas.canary import Canary
 from schemas.check import DRIFT, GOLDEN_SET, INTEGRITY, LATENCY, SERVING, STATISTICS
 from schemas.coordinate import RecordCoordinate
 from schemas.environment import OpenReview
@@ -23,6 +24,9 @@ from streams.memory_view import ActiveVersion
 ROLLBACK: Final = "rollback"
 STARTED: Final = "RollbackStarted"
 REVIEW: Final = "review"
+CANARY: Final = "canary"
+DEPLOYING: Final = ("ActivateVersion", "SetCanary")
+"""Commands that name a model and the version that is to serve."""
 OF_ROLLBACK: Final = (SERVING, LATENCY, GOLDEN_SET, INTEGRITY)
 OF_ACTIVATION: Final = (GOLDEN_SET, INTEGRITY)
 OF_ALERT: Final[Mapping[str, tuple[str, ...]]] = {
@@ -78,10 +82,20 @@ def due_of_move(models: Models, change: MemoryEvent, event: Event) -> tuple[str,
     return f"{kind}/{model}/{change.sequence}", due
 
 
+def due_of_canary(models: Models, change: MemoryEvent, event: Event) -> tuple[str, Due] | None:
+    """What a canary has checked when its share is set, and the id of that cause."""
+    canary = from_json(Canary, change.body or "", newer=True)
+    if canary.model not in models or models[canary.model].golden is None:
+        return None
+    reason = f"{canary.model} {canary.version} is a canary of {canary.weight_percent} percent"
+    due = Due(canary.model, canary.version, CANARY, OF_ACTIVATION, reason, event.now_us, (event.coordinate,))
+    return f"{CANARY}/{canary.model}/{change.sequence}", due
+
+
 def due_of_review(models: Models, change: MemoryEvent, event: Event) -> tuple[str, Due] | None:
-    """What a version has checked whose activation waits for people: their evidence, and the rehearsal."""
+    """What a version has checked whose activation or share waits for people: their evidence, and the rehearsal."""
     review = from_json(OpenReview, change.body or "", newer=True)
-    if review.command.kind != "ActivateVersion" or review.request.policy == "development":
+    if review.command.kind not in DEPLOYING or review.request.policy == "development":
         return None
     wanted = from_json(ActiveVersion, review.command.body, newer=True)
     if wanted.model not in models:

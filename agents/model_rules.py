@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from agents.authorship import environment_of
+from agents.canary import may_serve, refused_plan, settled
 from agents.verdict import Change, Refusal, State, Verdict, keys_below
 from schemas.cache import CachePolicy
 from schemas.memory import MemoryCommand
@@ -49,7 +50,8 @@ def propose_plan(state: State, command: MemoryCommand) -> Verdict:
     weights = [share.weight_percent for share in plan.versions]
     if sum(weights) != 100 or min(weights) < 0 or len({share.version for share in plan.versions}) != len(weights):
         return Refusal("invalid_weights", f"The weights {weights} of {plan.model} are not 100 percent in all.")
-    refusal = _refused_shares(state, plan)
+    active = from_json(ActiveVersion, state.values[f"active/{plan.model}"].body, newer=True).version
+    refusal = refused_plan(state, plan, active) or _refused_shares(state, plan, active)
     if refusal is not None:
         return refusal
     for version in plan.fallbacks:
@@ -57,18 +59,18 @@ def propose_plan(state: State, command: MemoryCommand) -> Verdict:
             return Refusal("unknown_version", f"{plan.model} has no version {version}.")
     if plan.max_batch_size < 1 or plan.timeout_ms < 1 or plan.max_attempts < 1:
         return Refusal("invalid_plan", f"Batch size, time-out and tries of {plan.model} must be positive.")
-    return (Change("PlanMadeEffective", command.key, to_json(plan)),)
+    return (Change("PlanMadeEffective", command.key, to_json(plan)), *settled(state, plan))
 
 
-def _refused_shares(state: State, plan: Plan) -> Refusal | None:
-    """Where activations wait for an approval, no plan goes around it."""
+def _refused_shares(state: State, plan: Plan, active: str) -> Refusal | None:
+    """Where activations wait for an approval, no plan goes around it; a canary has its own."""
     environment = environment_of(state)
     if environment is None or "ActivateVersion" not in environment.gated:
         return None
     if environment.is_sandbox and environment.development_policy:
         return None
-    active = from_json(ActiveVersion, state.values[f"active/{plan.model}"].body, newer=True).version
-    others = [share.version for share in plan.versions if share.weight_percent and share.version != active]
+    shares = [each for each in plan.versions if each.weight_percent and not may_serve(state, plan.model, each)]
+    others = [share.version for share in shares if share.version != active]
     return Refusal("not_active", f"{plan.model} {others[0]} is not active in {environment.name}.") if others else None
 
 

@@ -14,6 +14,7 @@ met for ``quiet_us``.
 Breakers: see ``agents.breaker_machine``; it asks for their moves and raises an alert while one is not closed.
 SLOs of models: see ``agents.slo``; an alert while one spends its error budget too fast.
 Rows that are not those of their version's reference: see ``agents.drift``.
+Canaries by their own rows: see ``agents.canary_watch``.
 Versions that proved themselves: see ``agents.known_good``; it asks for them to be noted.
 
 ``isos status`` folds the same topics through ``fold_heartbeat`` and ``fold_telemetry`` and shows ``model_rates``.
@@ -25,8 +26,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from agents import clock_skew, drift, forged_memory, forgery, known_good, presence, slo
+from agents import canary_watch, clock_skew, drift, forged_memory, forgery, known_good, presence, slo
 from agents.breaker_machine import BreakerParams, Breakers, alert_of, hear, learn, moves
+from agents.canary_watch import Canaries
 from agents.clock_skew import SkewParams, Skews
 from agents.departure import Departed, depart, is_late
 from agents.drift import Drifts
@@ -84,6 +86,7 @@ class State:
     goods: Goods = field(default_factory=dict)
     departed: Departed = field(default_factory=dict)
     skews: Skews = field(default_factory=dict)
+    canaries: Canaries = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,7 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
             state = replace(fold_telemetry(state, window), forgeries=forgeries)
             heard = hear(state.breakers, window, event.now_us, params.breaker)
             slos = slo.hear(state.slos, window, event, params.slo)
+            slos = canary_watch.without_left(state.canaries, slos, event.now_us, params.slo)
             goods = known_good.hear(state.goods, window, event, params.good)
             state, asked = _move(replace(state, breakers=heard, slos=slos, goods=goods), event.now_us, params)
             return state, (*effects, *asked)
@@ -145,15 +149,16 @@ def _judge(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
     forged, ended = forged_memory.gone(state.forged, now_us, params.quiet_us)
     drifts, settled = drift.judge(state.drifts, now_us, params.drift)
     slos, burning = slo.judge(state.slos, now_us, params.slo)
+    canaries, tried = canary_watch.judge(state.canaries, slos, now_us, params.slo)
     goods, proved = known_good.judge(state.goods, _troubled(state, slos), now_us, params.good)
     skews, askew = clock_skew.judge(state.skews, now_us, params.skew)
     before = (state.processes, state.forgeries, state.forged, state.slos, state.goods, state.drifts, state.skews)
     parts = (processes, forgeries, forged, slos, goods, drifts, skews)
-    if any(new is not old for new, old in zip(parts, before, strict=True)):
+    if canaries is not state.canaries or any(new is not old for new, old in zip(parts, before, strict=True)):
         state = replace(state, processes=processes, forgeries=forgeries, forged=forged, skews=skews)
-        state = replace(state, slos=slos, goods=goods, drifts=drifts)
+        state = replace(state, slos=slos, goods=goods, drifts=drifts, canaries=canaries)
     state, asked = _move(state, now_us, params)
-    return state, (*silent, *askew, *gone, *ended, *burning, *settled, *_commands(proved), *asked)
+    return state, (*silent, *askew, *gone, *ended, *tried, *burning, *settled, *_commands(proved), *asked)
 
 
 def _troubled(state: State, slos: Slos) -> frozenset[str]:
@@ -183,12 +188,13 @@ def _learn(state: State, change: MemoryEvent, event: Event, params: Params) -> t
         return state, NO_EFFECTS
     active = known_good.active_version(state.goods, change.key.partition("/")[2])
     slos, ended = slo.learn(state.slos, change, event, params.slo, active)
+    canaries, slos, freed = canary_watch.learn(state.canaries, state.slos, slos, change, params.slo)
     goods = known_good.learn(state.goods, change)
     drifts, settled = drift.learn(state.drifts, change, event, params.drift)
     alert = alert_of(state.breakers, breakers, change, event.coordinate)
     effects = NO_EFFECTS if alert is None else (Publish("control.alerts", alert.subject.encode(), alert),)
-    state = replace(state, breakers=breakers, slos=slos, goods=goods, drifts=drifts)
-    return state, (*effects, *ended, *settled)
+    state = replace(state, breakers=breakers, slos=slos, goods=goods, drifts=drifts, canaries=canaries)
+    return state, (*effects, *ended, *freed, *settled)
 
 
 def fold_heartbeat(state: State, heartbeat: Heartbeat, now_us: int, cause: RecordCoordinate) -> State:

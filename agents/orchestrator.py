@@ -8,7 +8,8 @@ Rules: a command is handled once, by its id; its agent must be permitted its kin
 key's (0 = new, -1 = any); then the kind's own rule. What is refused is an event too: ``CommandRejected`` under
 ``rejections/<command id>`` with a code and a sentence. Every event takes the next sequence; ``prev_hash`` is filled in
 by the event store, which alone knows stored bytes. Commands that wait for an approval: ``agents.approval``; whose
-signature they need: ``agents.authorship``. Versions that give way without a person: ``agents.rollback``.
+signature they need: ``agents.authorship``. Versions that give way without a person: ``agents.rollback`` and, of
+canaries, ``agents.canary_breach``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from agents import rollback
+from agents import canary, canary_breach, rollback
 from agents.approval import gated, outcome
 from agents.authorship import attributed
 from agents.drift_rules import remove_reference, set_reference
@@ -59,7 +60,7 @@ def decide(state: State, event: Event, params: Any) -> tuple[State, Effects]:
         case Alert() as alert:
             return _hear_alert(state, alert, event)
         case Validation() as validation:
-            return rollback.answer(state, validation, event, _append)
+            return canary_breach.answer(state, validation, event, _append)
         case ReviewDecision() as decision:
             return _decide_review(state, decision, event)
     return state, NO_EFFECTS
@@ -71,7 +72,7 @@ def _hear_alert(state: State, alert: Alert, event: Event) -> tuple[State, Effect
     is_new = command.command_id not in state.seen
     state, effects = _handle(state, command, event)
     if is_new:
-        state, more = rollback.answer(state, alert, event, _append)
+        state, more = canary_breach.answer(state, alert, event, _append)
         effects += more
     return state, effects
 
@@ -179,6 +180,7 @@ COMMANDS: Final[Mapping[str, tuple[frozenset[str], Callable[[State, MemoryComman
     "SetServingPolicy": (frozenset({"cli", "operator"}), set_serving_policy),
     "SetScalingPolicy": (frozenset({"cli", "operator"}), set_scaling_policy),
     "ActivateVersion": (frozenset({"cli", "operator"}), activate_version),
+    "SetCanary": (frozenset({"cli", "operator"}), canary.set_canary),
     "SetGoldenSet": (frozenset({"cli", "operator"}), set_golden_set),
     "OpenBreaker": (frozenset({"monitor"}), open_breaker),
     "HalfOpenBreaker": (frozenset({"monitor"}), half_open_breaker),
@@ -219,6 +221,7 @@ def _append(
     causes: tuple[RecordCoordinate, ...],
     now_us: int,
 ) -> tuple[State, Effects]:
+    changes = canary.with_ends(state, changes)
     values, effects = dict(state.values), []
     for number, change in enumerate(changes, start=state.sequence + 1):
         version = values[change.key].version + 1 if change.key in values else 1

@@ -1,7 +1,7 @@
 """What the Planner knows of models, versions, plans and executors, and how it learns that. Pure.
 
-From memory: registered versions, the active one, the effective plan, the policies, refusals of its proposals. From
-context: rules. From heartbeats: which models are slow, and how long batches take.
+From memory: registered versions, the active one and the canary, the effective plan, the policies, refusals of its
+proposals. From context: rules. From heartbeats: which models are slow, how long batches take, who holds a canary.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from agents import canary_warmth
+from agents.canary_warmth import Split
 from agents.constraint import Rule, rule_of
 from agents.sizing import Sizing, is_new_profile, profiled
 from agents.unfit import Unfit
+from schemas.canary import Canary
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryEvent
 from schemas.model import ModelVersion
@@ -43,7 +46,7 @@ class Served:
     """What is known of a model: batch limit per version, active version, effective plan and its memory version.
 
     ``is_slow``: whether full batches of its active version were heard to take long. ``inputs``: a digest of what each
-    version takes, ``features``: the names of that. ``sizing``: what serving it takes.
+    version takes, ``features``: the names of that. ``sizing``: what serving it takes. ``split``: its canary.
     """
 
     max_batch_sizes: Mapping[str, int] = field(default_factory=dict)
@@ -58,6 +61,7 @@ class Served:
     policy: ServingPolicy | None = None
     features: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sizing: Sizing = field(default_factory=Sizing)
+    split: Split = field(default_factory=Split)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,11 @@ def learn(state: State, change: MemoryEvent, cause: RecordCoordinate) -> State:
             active = from_json(ActiveVersion, body, newer=True)
             served = state.models.get(active.model, Served())
             return with_served(state, active.model, replace(served, active=active.version, cause=cause))
+        if change.key.startswith("canary/"):
+            canary = from_json(Canary, body, newer=True)
+            served = state.models.get(canary.model, Served())
+            split = canary_warmth.learnt(served.split, canary, cause)
+            return with_served(state, canary.model, replace(served, split=split, cause=cause))
         if kind == "PlanMadeEffective":
             plan = from_json(Plan, body, newer=True)
             served = state.models.get(plan.model, Served())
@@ -149,6 +158,27 @@ def moves(state: State, heartbeat: Heartbeat) -> list[tuple[str, bool]]:
         if full_us > SLOW_US if not served.is_slow else full_us < FAST_US:
             changed.append((found.model, not served.is_slow))
     return changed
+
+
+def awaits(state: State, heartbeat: Heartbeat) -> list[str]:
+    """Models of whose awaited canary a heartbeat says something new."""
+    models = sorted(state.models.items())
+    return [name for name, served in models if canary_warmth.tells(served.split, name, served.active, heartbeat)]
+
+
+def warmed(state: State, now_us: int, first_slow: int, heartbeat: Heartbeat | None = None) -> State:
+    """Learn, from an executor or from time alone, which canaries are held by those that serve their model.
+
+    ``first_slow``: least number of an executor of the slow lanes; 0: executors have no classes.
+    """
+    for name, served in sorted(state.models.items()):
+        split = served.split
+        if heartbeat is not None:
+            split = canary_warmth.heard(split, name, served.active, heartbeat, now_us)
+        split = canary_warmth.settled(split, now_us, first_slow, is_slow=served.is_slow)
+        if split is not served.split:
+            state = with_served(state, name, replace(served, split=split))
+    return state
 
 
 def profiles(state: State, heartbeat: Heartbeat) -> list[LoadedModel]:

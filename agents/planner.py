@@ -5,9 +5,10 @@ loaded models take), ``control.load`` (rates) and ``control.validations``; emits
 State: what memory says about models, active versions and plans, the known rules, which models are slow, what they take,
 which versions failed a check, and the proposals under way.
 
-Rule: the active version serves 100 %, batch size and time-out as registered and set, lowered to the strictest
-constraint. A model whose full batch takes over ``SLOW_US`` is served by the slow lanes, so that it holds nobody up; it
-comes back below ``FAST_US``, and in between it stays where it is. What the serving policy in memory says of fallbacks,
+Rule: the active version serves 100 %, less what its canary has once executors hold that (``agents.canary_warmth``);
+batch size and time-out as registered and set, lowered to the strictest constraint. A model whose active version's full
+batch takes over ``SLOW_US`` is served by the slow lanes, so that it holds nobody up; it comes back below ``FAST_US``,
+and in between it stays where it is. What the serving policy in memory says of fallbacks,
 tries, hedging and the SLO goes into the plan, less fallbacks that take other inputs than the active version, or inputs
 that a rule bans, or that failed a check (``agents.unfit``); so does the capacity that the model takes
 (``agents.sizing``), where that is more than one executor. Where the effective plan differs, it is proposed with the
@@ -21,12 +22,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from agents.canary_warmth import shares
 from agents.constraint import KIND, Rule, banned, bounded_by
-from agents.plan_facts import Pending, Served, State, constrain, hear, learn, moves, profiles, with_served
+from agents.plan_facts import (
+    Pending,
+    Served,
+    State,
+    awaits,
+    constrain,
+    hear,
+    learn,
+    moves,
+    profiles,
+    warmed,
+    with_served,
+)
 from agents.sizing import is_sample, judged, loaded
 from agents.unfit import is_unfit, note
 from schemas.memory import MemoryEvent
-from schemas.plan import HASHED, SLOW, Plan, PlanProposal, VersionWeight
+from schemas.plan import HASHED, SLOW, Plan, PlanProposal
 from schemas.review import ContextSignal, Validation
 from schemas.serving import ServingPolicy
 from schemas.telemetry import Heartbeat, RouterLoad
@@ -37,10 +51,14 @@ from streams.memory_view import MemoryHead, void_reason
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """``timeout_ms``: the policy's default budget of a request; ``retry_us``: when to propose again."""
+    """``timeout_ms``: the policy's default budget of a request; ``retry_us``: when to propose again.
+
+    ``first_slow``: least number of an executor of the slow lanes, which loads what they serve; 0: executors load all.
+    """
 
     timeout_ms: int = 30_000
     retry_us: int = 10_000_000
+    first_slow: int = 0
 
 
 def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
@@ -55,6 +73,7 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
             state = constrain(state, signal, event.coordinate)
         case Heartbeat() as heartbeat:
             state = hear(state, heartbeat, event.coordinate)
+            state = warmed(state, event.now_us, params.first_slow, heartbeat)
         case RouterLoad(model=model) as load if model in state.models:
             before, state = state.models[model].sizing.capacity, _load(state, load, event, params)
             if state.models[model].sizing.capacity == before:
@@ -66,7 +85,8 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
             served = replace(state.models[model], cause=event.coordinate)
             state = with_served(replace(state, unfit=unfit), model, served)
         case Tick():
-            state = _size_waiting(_expire(state, event.now_us, params), event.now_us, params)
+            state = warmed(_expire(state, event.now_us, params), event.now_us, params.first_slow)
+            state = _size_waiting(state, event.now_us, params)
         case _:
             return state, NO_EFFECTS
     return propose(state, event.now_us, params)
@@ -76,7 +96,7 @@ def ignores(state: State, record: Any) -> bool:
     """Whether a record tells nothing new: nearly every heartbeat, and most of what Routers say of their load."""
     match record:
         case Heartbeat():
-            return not moves(state, record) and not profiles(state, record)
+            return not (moves(state, record) or profiles(state, record) or awaits(state, record))
         case RouterLoad():
             return record.model not in state.models or not is_sample(state.models[record.model].sizing, record)
     return False
@@ -136,10 +156,12 @@ def wanted_plan(state: State, name: str, params: Params) -> Plan | None:
     rules = [state.rules[key] for key in sorted(state.rules)]
     policy = served.policy or ServingPolicy(name)
     out = banned(rules, name, "features_not_used")
+    versions = shares(served.split, served.active)
+    most = min(served.max_batch_sizes[share.version] for share in versions)
     return Plan(
         model=name,
-        versions=(VersionWeight(served.active, 100),),
-        max_batch_size=bounded_by(rules, name, "max_batch_size", served.max_batch_sizes[served.active]),
+        versions=versions,
+        max_batch_size=bounded_by(rules, name, "max_batch_size", most),
         timeout_ms=bounded_by(rules, name, "timeout_ms", params.timeout_ms),
         lane=SLOW if served.is_slow else HASHED,
         fallbacks=tuple(
@@ -169,6 +191,8 @@ def _proposal(served: Served, plan: Plan, now_us: int) -> PlanProposal:
     identity = f"plan/{plan.model}/{served.plan_version}/{served.attempt}/{digest(plan).hex()[:16]}"
     what = "has no plan yet" if not served.plan else "has another plan"
     reason = f"{plan.model} {what}: {served.active} is active, batch {plan.max_batch_size}, {plan.timeout_ms} ms"
+    for share in plan.versions[1:]:
+        reason += f", {share.version} is a canary of {share.weight_percent} percent"
     if served.is_slow:
         reason += ", slow lane"
     if plan.fallbacks:
@@ -180,7 +204,8 @@ def _proposal(served: Served, plan: Plan, now_us: int) -> PlanProposal:
     if plan.capacity is not None:
         taken = plan.capacity
         reason += f", takes {taken.replicas} executors ({taken.items_per_s} items/s, {taken.forecast_per_s} foreseen)"
-    causes = () if served.cause is None else (served.cause,)
+    told = (served.cause, served.split.cause if len(plan.versions) > 1 else None)
+    causes = tuple(dict.fromkeys(cause for cause in told if cause is not None))
     return PlanProposal(identity, plan, served.plan_version, reason, causes, now_us)
 
 

@@ -95,7 +95,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class SloCase:
-    """One objective of a model at one speed, now; ``alone``: only by the rows of this version."""
+    """One objective of a model at one speed, now; ``alone``: only by the rows of this version, counted ``since``."""
 
     model: str
     judged: Judged
@@ -105,6 +105,7 @@ class SloCase:
     now_us: int
     params: SloParams
     alone: str = ""
+    since: str = "since it is active"
 
     @property
     def key(self) -> str:
@@ -158,7 +159,7 @@ class SloCase:
         name = f"{self.model} {self.alone}" if self.alone else self.model
         late = f"OK answers of {name} took longer than {slo.latency_ms} ms"
         what = late if self.objective == "latency" else f"rows of {name} ended as ERROR or EXPIRED"
-        since = "since it is active" if self.alone else f"within {self.speed.long_us // 1_000_000} s"
+        since = self.since if self.alone else f"within {self.speed.long_us // 1_000_000} s"
         allowed = f"{count.burn(self.allowed_ppm):g} times what its SLO allows"
         return f"{count.num_bad} of {count.num_rows} {what} {since}, {allowed}"
 

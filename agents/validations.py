@@ -10,8 +10,8 @@ Rules. It decides, the prober (``infra.prober``) measures; nothing is judged but
 - A roll-back: serving, latency, golden set and integrity of the version that is active then.
 - An alert ``drift``: whether later rows drift too, what comes by the schema, and the golden set; ``data_quality``:
   what comes; ``slo_burn``: what comes, golden set and integrity. Of the version to blame, else of the active one.
-- Another version is activated, and the model has a golden set: golden set and integrity. They are rehearsed while the
-  activation waits for people.
+- Another version is activated or is a canary, and the model has a golden set: golden set and integrity. They are
+  rehearsed while that waits for people.
 - ``settle_us`` after its cause a check is asked for, so that plans have arrived and the incident is known; the same
   check of a version once in ``quiet_us`` for causes of one kind. What is older than ``stale_us`` causes nothing.
 - What did not pass for an open roll-back incident is run again, up to ``MAX_ATTEMPTS`` in all: right after a roll-back
@@ -28,7 +28,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from agents.check_rules import CheckParams, Facts, Judged, not_run
-from agents.check_triggers import OF_ALERT, REVIEW, ROLLBACK, STARTED, Due, due_of_alert, due_of_move, due_of_review
+from agents.check_triggers import (
+    OF_ALERT,
+    REVIEW,
+    ROLLBACK,
+    STARTED,
+    Due,
+    due_of_alert,
+    due_of_canary,
+    due_of_move,
+    due_of_review,
+)
 from agents.check_verdict import judge
 from agents.model_facts import fold_facts
 from schemas.check import LATENCY, SERVING, CheckRequest, Observation
@@ -116,6 +126,8 @@ def _learn(state: State, change: MemoryEvent, event: Event, params: Params) -> S
             return state
         if change.kind in ("VersionActivated", "VersionRolledBack", STARTED):
             return _moved(state, change, event)
+        if change.kind == "CanarySet" and (found := due_of_canary(state.models, change, event)) is not None:
+            return replace(state, due={**state.due, found[0]: found[1]})
         if change.kind == "ReviewOpened" and (found := due_of_review(state.models, change, event)) is not None:
             return replace(state, due={**state.due, found[0]: found[1]})
     except PoisonRecordError:

@@ -14,6 +14,7 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 
 from executors.profile import Version
+from executors.stand_by import stand_by
 from streams.committed import CommittedConsumer
 from streams.lane_class import lane_for, lanes_of
 from streams.memory_view import MemoryView, models, plan
@@ -56,12 +57,13 @@ class _OfClass(RoundRobinPartitionAssignor):  # type: ignore[misc]  # aiokafka i
 
 
 def planned_versions(memory: MemoryView, num_lanes: int, num_slow: int, *, slow: bool) -> Iterator[Version]:
-    """Model and version of everything that an effective plan sends to lanes of this class."""
+    """Model and version of everything that an effective plan sends to lanes of this class, or the next one may."""
     mine = lanes_of(num_lanes, num_slow, slow=slow)
     for name in models(memory):
         effective = plan(memory, name)
         if effective is not None and lane_for(name, effective.lane, num_lanes, num_slow) in mine:
-            for version in (*(share.version for share in effective.versions), *effective.fallbacks):
+            serving = [share.version for share in effective.versions]
+            for version in dict.fromkeys((*serving, *effective.fallbacks, *stand_by(memory, name, serving))):
                 yield name, version
 
 

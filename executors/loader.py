@@ -20,10 +20,11 @@ from executors.model_store import BlobCorruptError, BlobMissingError, ModelStore
 from executors.profile import Profile
 from executors.provider import Device
 from executors.session import LoadError, ModelSession, Session
+from executors.stand_by import stand_by
 from schemas.model import ModelVersion
 from schemas.telemetry import LoadedModel
 from streams.blobs.content_store import StoreUnreadableError
-from streams.memory_view import MemoryView, known_good, model_version, models, plan
+from streams.memory_view import MemoryView, model_version, models, plan
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +65,12 @@ class ModelLoader:
             self._unseen.set()
 
     def want_planned(self, memory: MemoryView) -> None:
-        """Ask for every version that an effective plan names, and for the one that a roll-back would go to."""
+        """Ask for every version that an effective plan names, and for those that it may name next."""
         for name in models(memory):
             effective = plan(memory, name)
             if effective is not None:
                 serving = [share.version for share in effective.versions]
-                for version in (*serving, *effective.fallbacks, *_stand_by(memory, name, serving)):
+                for version in (*serving, *effective.fallbacks, *stand_by(memory, name, serving)):
                     self.want(name, version)
 
     def take_failed(self) -> list[tuple[Version, str]]:
@@ -145,14 +146,6 @@ class ModelLoader:
     def _fail(self, key: Version, reason: str) -> None:
         log.error("%s", reason)
         self._failed[key] = (reason, time.monotonic())
-
-
-def _stand_by(memory: MemoryView, model: str, serving: list[str]) -> tuple[str, ...]:
-    """The last known good version while what serves has not proved itself: it must be here when it is needed."""
-    good = known_good(memory, model)
-    if good is None or any(good.has(version) for version in serving):
-        return ()
-    return tuple(each.version for each in good.versions[:1])
 
 
 def _held(model: str, version: str, session: Session, profile: Profile) -> LoadedModel:

@@ -61,7 +61,8 @@ async def control(context: RoleContext) -> None:
 
 def control_specs(settings: Settings) -> tuple[AgentSpec, ...]:
     """The agents of the control process, with the parameters that settings and the rules file give."""
-    planner = replace(PLANNER, params=PlannerParams(timeout_ms=settings.default_timeout_ms))
+    first_slow = settings.most_executors if settings.num_slow_lanes else 0
+    planner = replace(PLANNER, params=PlannerParams(settings.default_timeout_ms, first_slow=first_slow))
     researcher = replace(RESEARCHER, params=ResearcherParams(load_rules(settings.data_dir)))
     drift = DriftParams(window_us=settings.drift_window_s * 1_000_000, min_rows=settings.drift_min_rows)
     good = GoodParams(min_rows=settings.known_good_rows, min_us=settings.known_good_s * 1_000_000)

@@ -13,7 +13,7 @@ from streams.errors import CODES
 from streams.ledger import REAPED_HEADER
 from streams.letters.letter import Letter
 from streams.memory_point import LoggedEvent, MemoryPoint
-from streams.memory_view import MemoryView, active_version, breakers, incidents, model_version, plan
+from streams.memory_view import MemoryView, active_version, breakers, canary, incidents, model_version, plan
 from streams.review_view import review_decisions
 from streams.topics import full_name
 
@@ -124,8 +124,9 @@ def _memory(result: InferenceResult, point: MemoryPoint) -> dict[str, Any]:
         "last_hash": view.last_hash.hex(),
         "plan": _key(point, f"plan/{model}"),
         "active_version": {"version": active_version(view, model), **_key(point, f"active/{model}", body=False)},
+        "canary": _key(point, f"canary/{model}") if canary(view, model) is not None else None,
         "registered": _key(point, f"model/{model}/{version}") if version else None,
-        "approvals": _approvals(point, view, (f"active/{model}", f"serving/{model}")),
+        "approvals": _approvals(point, view, (f"active/{model}", f"canary/{model}", f"serving/{model}")),
         "breakers": [
             {"version": each.version, "state": each.state, **_key(point, f"breaker/{model}/{each.version}", body=False)}
             for each in open_ones

@@ -108,4 +108,4 @@ class ServingControl(MemoryControl):
 
 def _is_planned(view: MemoryView, model: str, version: str) -> bool:
     effective = plan(view, model)
-    return effective is not None and any(share.version == version for share in effective.versions)
+    return effective is not None and effective.versions[0].version == version  # the active one is first

@@ -26,9 +26,9 @@ REJECTED: Final = "CommandRejected"
 FORGOTTEN: Final = ("RejectionForgotten", "DecisionForgotten")
 """Events that only keep memory's keys bounded; what they remove was recorded when it came."""
 OF_A_MODEL: Final = (
-    *("model", "active", "plan", "cache", "serving", "breaker", "golden", "good", "rollback", "reference"),
+    *("model", "active", "plan", "canary", "cache", "serving", "breaker", "golden", "good", "rollback", "reference"),
 )
-DEPLOYING: Final = ("active", "plan")
+DEPLOYING: Final = ("active", "plan", "canary")
 SANDBOX: Final = "sandbox"
 SIGNER_KEY: Final = f"signer/{SIGNER}"
 
@@ -138,7 +138,7 @@ def facts_of(before: MemoryView, key: str, text: str | None, command_id: str) ->
     previous = previous or active_version(before, model) or ""
     strategy = ""
     if kind in DEPLOYING:
-        strategy = "weighted" if len(_shares(body)) > 1 else "all_at_once"
+        strategy = "canary" if kind == "canary" else "weighted" if len(_shares(body)) > 1 else "all_at_once"
     return replace(
         facts,
         model_name=model,

@@ -4,11 +4,11 @@ An event is accepted only if its sequence is the next and its ``prev_hash`` is t
 event's record value as stored. Anything else is void: it changes nothing, and the caller counts and logs it.
 
 Keys: ``model/<name>/<version>`` (ModelVersion), ``active/<name>`` (ActiveVersion), ``plan/<name>`` (Plan),
-``cache/<name>`` (CachePolicy), ``serving/<name>`` (ServingPolicy), ``breaker/<name>/<version>`` (Breaker),
-``golden/<name>`` (GoldenSet), ``good/<name>`` (KnownGood), ``rollback/<name>`` (Rollback), ``incident/<id>``
-(Incident), ``context/<id>`` (ContextSignal), ``rejections/<command id>`` (Rejection), ``replicas/<pool>`` (Replicas),
-``scaling/<pool>`` (ScalingPolicy), ``reference/<name>/<version>`` (Reference, see ``streams.references``). Those of
-approvals: ``streams.review_view``.
+``canary/<name>`` (Canary), ``cache/<name>`` (CachePolicy), ``serving/<name>`` (ServingPolicy),
+``breaker/<name>/<version>`` (Breaker), ``golden/<name>`` (GoldenSet), ``good/<name>`` (KnownGood), ``rollback/<name>``
+(Rollback), ``incident/<id>`` (Incident), ``context/<id>`` (ContextSignal), ``rejections/<command id>`` (Rejection),
+``replicas/<pool>`` (Replicas), ``scaling/<pool>`` (ScalingPolicy), ``reference/<name>/<version>`` (Reference, see
+``streams.references``). Those of approvals: ``streams.review_view``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar
 
 from schemas.cache import CachePolicy
+from schemas.canary import Canary
 from schemas.check import GoldenSet
 from schemas.known_good import KnownGood, Rollback
 from schemas.memory import MemoryEntry, MemoryEvent
@@ -167,6 +168,12 @@ def model_version(view: MemoryView, model: str, version: str) -> ModelVersion | 
 def plan(view: MemoryView, model: str) -> Plan | None:
     """The effective plan of a model, or None."""
     return _typed(view, f"plan/{model}", Plan)
+
+
+def canary(view: MemoryView, model: str) -> Canary | None:
+    """The version that is to serve a share of a model's rows beside the active one, or None."""
+    found = _typed(view, f"canary/{model}", Canary)
+    return found if found is not None and found.weight_percent else None
 
 
 def cache_policy(view: MemoryView, model: str) -> CachePolicy | None:

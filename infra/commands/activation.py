@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from infra.commands.canary import set_share
 from infra.commands.controlled import controlled
 from infra.commands.output import Output, OutputOption, examples, settings_of, write
 
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
 ACTIVATE_EPILOG = examples(
     "isos models activate digits v2.0.0",
     "isos models activate digits v2.0.0 --rehearse",
+    "isos models activate digits v2.0.0 --weight 5",
     "isos models activate digits v1.0.0 --no-wait",
 )
+
+ALL = 100
 
 NameArgument = Annotated[str, typer.Argument(help="Model name.")]
 WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the plan serves it.")]
@@ -30,9 +34,17 @@ def activate(
     rehearse: Annotated[
         bool, typer.Option("--rehearse", help="Check the version first; where a check does not pass, that is all.")
     ] = False,
+    weight: Annotated[
+        int,
+        typer.Option(min=0, max=100, help="Percent of the requests; below 100 as a canary beside the active version."),
+    ] = 100,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Have another registered version serve a model; a lower one than now is noted as a roll-back.
+
+    With --weight it is a canary: it serves that share, always the same keys, and the active version the rest. The same
+    with another weight changes the share, 0 takes it back. An SLO that it burns, an open breaker or a failed check
+    takes it back without a person. `isos models canary` shows it.
 
     Outside a sandbox it waits for the approval of a second person, whom it names a command for; with --no-wait the
     review's id is all that is said. Exit code 3 for an unknown model or version, 4 when the Orchestrator or a person
@@ -43,7 +55,10 @@ def activate(
 
     if rehearse:
         rehearsal(ctx, name, version)
-    _serve(ctx, name, version, output, wait=wait)
+    if weight < ALL:
+        set_share(ctx, name, version, weight, output, wait=wait)
+    else:
+        _serve(ctx, name, version, output, wait=wait)
 
 
 def _serve(ctx: typer.Context, name: str, version: str, output: Output, *, wait: bool) -> None:

@@ -14,6 +14,8 @@ import typer
 
 from infra.commands import golden as golden_set
 from infra.commands.activation import ACTIVATE_EPILOG, activate
+from infra.commands.canary import EPILOG as CANARY_EPILOG
+from infra.commands.canary import canary
 from infra.commands.controlled import answered
 from infra.commands.drift import EPILOG as DRIFT_EPILOG
 from infra.commands.drift import drift
@@ -89,19 +91,21 @@ def show(
     from infra.commands.serving import breaker_rows
     from infra.registration import versions
     from streams.memory_view import active_version, plan
+    from streams.memory_view import canary as canary_of
 
     view = _ended(lambda: _view(settings_of(ctx)))
     found = versions(view, name)
     if not found:
         typer.echo(f"No model {name} is registered. `isos models list` shows what is.", err=True)
         raise typer.Exit(3)
-    effective = plan(view, name)
+    effective, running = plan(view, name), canary_of(view, name)
     if output is Output.TABLE:
         _print(found, view)
         return
     document = {
         "model": name,
         "active_version": active_version(view, name),
+        "canary": None if running is None else asdict(running),
         "plan": None if effective is None else asdict(effective),
         "versions": [asdict(facts) for facts in found],
         "open_breakers": breaker_rows(view, name),
@@ -110,6 +114,7 @@ def show(
 
 
 app.command(epilog=ACTIVATE_EPILOG)(activate)
+app.command(epilog=CANARY_EPILOG)(canary)
 app.command(epilog=ROLLBACK_EPILOG)(rollback)
 app.command(epilog=REFERENCE_EPILOG)(reference)
 app.command(epilog=DRIFT_EPILOG)(drift)
@@ -227,10 +232,13 @@ def _signature(specs: tuple[TensorSpec, ...]) -> str:
 
 def _print(found: tuple[ModelVersion, ...], view: MemoryView) -> None:
     from infra.commands.serving import breaker_rows
+    from streams.memory_view import canary as canary_of
 
+    running = canary_of(view, found[0].model)
     for facts in found:
         share = _row(facts, view)["serves_percent"]
-        typer.echo(f"{facts.model} {facts.version}: {facts.size_bytes:,} bytes, serves {share} % of the requests")
+        role = " as a canary" if running is not None and running.version == facts.version else ""
+        typer.echo(f"{facts.model} {facts.version}: {facts.size_bytes:,} bytes, serves {share} % of the requests{role}")
         typer.echo(f"  sha256  {facts.digest}")
         typer.echo(f"  inputs  {_signature(facts.inputs)}")
         typer.echo(f"  outputs {_signature(facts.outputs)}")

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from schemas.cache import CachePolicy
+from schemas.canary import Canary
 from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
 from schemas.known_good import KnownGood
 from schemas.memory import MemoryEntry
@@ -143,7 +144,7 @@ def plan(model: str, *versions: tuple[str, int], lane: int = -1) -> Plan:
 
 
 def memory(
-    *facts: ModelVersion | Plan | ActiveVersion | CachePolicy | Replicas | KnownGood, sequence: int = 40
+    *facts: ModelVersion | Plan | ActiveVersion | CachePolicy | Replicas | KnownGood | Canary, sequence: int = 40
 ) -> MemoryView:
     """A view in which the facts stand under their keys, in this order."""
     entries = {}
@@ -155,6 +156,8 @@ def memory(
                 key = f"plan/{fact.model}"
             case ActiveVersion():
                 key = f"active/{fact.model}"
+            case Canary():
+                key = f"canary/{fact.model}"
             case CachePolicy():
                 key = f"cache/{fact.model}"
             case Replicas():

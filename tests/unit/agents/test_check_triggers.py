@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from agents.check_rules import Facts
-from agents.check_triggers import OF_ACTIVATION, OF_ALERT, OF_ROLLBACK, due_of_alert, due_of_move
+from agents.check_triggers import OF_ACTIVATION, OF_ALERT, OF_ROLLBACK, due_of_alert, due_of_canary, due_of_move
+from schemas.canary import Canary
 from schemas.check import CHECKS, GoldenSet
 from schemas.known_good import Rollback
 from schemas.memory import MemoryEvent
@@ -50,6 +51,18 @@ def test_a_move_is_checked_by_what_there_is(
     event = moved(kind)
     found = due_of_move({"digits": Facts(golden=golden)}, event, at(event, 9))
     assert (None if found is None else (found[0], found[1].checks)) == wanted
+
+
+@pytest.mark.parametrize(("golden", "asks"), [(GOLDEN, True), (None, False)])
+def test_a_canary_is_checked_by_its_own_version(golden: GoldenSet | None, asks: bool) -> None:
+    event = moved("CanarySet", to_json(Canary("digits", "v2.0.0", 5)))
+    found = due_of_canary({"digits": Facts(golden=golden)}, event, at(event, 9))
+    assert (found is not None) == asks
+    assert due_of_canary({}, event, at(event, 9)) is None
+    if found is not None:
+        cause, due = found
+        assert (cause, due.model, due.version, due.checks) == ("canary/digits/7", "digits", "v2.0.0", OF_ACTIVATION)
+        assert due.reason == "digits v2.0.0 is a canary of 5 percent"
 
 
 @pytest.mark.parametrize(("before", "asks"), [("v1.0.0", True), ("v2.0.0", False)])

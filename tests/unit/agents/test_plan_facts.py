@@ -6,8 +6,23 @@ from dataclasses import replace
 
 import pytest
 
+from agents import canary_warmth
 from agents.constraint import Constraint, Rule
-from agents.plan_facts import FAST_US, SLOW_US, Pending, Served, State, constrain, hear, learn, moves, profiles
+from agents.plan_facts import (
+    FAST_US,
+    SLOW_US,
+    Pending,
+    Served,
+    State,
+    awaits,
+    constrain,
+    hear,
+    learn,
+    moves,
+    profiles,
+    warmed,
+)
+from schemas.canary import Canary
 from schemas.memory import MemoryEvent
 from schemas.plan import Plan, VersionWeight
 from schemas.review import ContextSignal
@@ -21,8 +36,8 @@ from tests.support.control import HERE, model_version
 PLAN = Plan("digits", (VersionWeight("v1.0.0", 100),), 64, 30_000)
 
 
-def noted(state: State, kind: str, body: object, version: int = 1) -> State:
-    event = MemoryEvent(1, bytes(32), "c", "cli", kind, "any", version, to_json(body), "", (), 1)
+def noted(state: State, kind: str, body: object, version: int = 1, key: str = "any") -> State:
+    event = MemoryEvent(1, bytes(32), "c", "cli", kind, key, version, to_json(body), "", (), 1)
     return learn(state, event, HERE)
 
 
@@ -83,3 +98,22 @@ def test_full_batches_say_which_lanes_and_times_how_many_executors() -> None:
     assert profiles(hear(state, beat(9.0), HERE), beat(9.0)) == []
     for dull in (beat(9_999.0, version="v9.0.0"), beat(9_999.0, model="unheard-of")):
         assert (moves(state, dull), profiles(state, dull)) == ([], [])
+
+
+def test_heartbeats_say_who_holds_a_canary_that_is_awaited() -> None:
+    state = noted(known(), "CanarySet", Canary("digits", "v2.0.0", 5), key="canary/digits")
+    split = state.models["digits"].split
+    assert (split.version, split.percent, split.cause) == ("v2.0.0", 5, HERE)
+    assert (awaits(known(), beat(9.0)), awaits(state, beat(9.0))) == ([], ["digits"])
+    state = warmed(state, 10, 0, beat(9.0, version="v2.0.0"))
+    assert not state.models["digits"].split.is_warm
+    late = 10 + canary_warmth.SETTLE_US
+    assert warmed(state, late, 0).models["digits"].split.is_warm
+    assert warmed(state, late - 1, 0) is state
+    assert not warmed(state, late, 0 + 1).models["digits"].split.is_awaited
+    slow = replace(state, models={"digits": replace(state.models["digits"], is_slow=True)})
+    assert warmed(slow, late, 1) is slow
+
+
+def test_a_canary_that_cannot_be_read_is_none() -> None:
+    assert noted(known(), "CanarySet", {"no": "canary"}, key="canary/digits") == known()

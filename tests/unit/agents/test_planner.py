@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from agents import orchestrator, planner, verdict
 from agents.plan_facts import Pending, State
 from agents.planner import Params, decide, ignores
+from schemas.canary import Canary
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.model import TensorSpec
@@ -347,3 +348,57 @@ def test_a_snapshot_of_an_older_release_is_read() -> None:
         del plain["models"]["digits"][name]
     del plain["scaling"]
     assert from_json(State, json.dumps(plain)).models["digits"].plan == state.models["digits"].plan
+
+
+def beat(*versions: str, instance: int = 0, sent_us: int = 20 * SECOND) -> Heartbeat:
+    models = tuple(LoadedModel("digits", version, "ab", "CPU", 1.0, 1.0) for version in versions)
+    return Heartbeat("executor", instance, 1, 1, sent_us, 0, models)
+
+
+def test_a_canary_is_planned_once_executors_hold_it_and_no_more_once_it_is_over() -> None:
+    state, events = standing()
+    set_here = RecordCoordinate("memory.events", 0, 9)
+    second = to_json(model_version(version="v2.0.0", batch=16))
+    events.append(following(events, "ModelRegistered", "model/digits/v2.0.0", second))
+    state, effects = learn(state, events[-1:])
+    events.append(following(events, "CanarySet", "canary/digits", to_json(Canary("digits", "v2.0.0", 5))))
+    change = events[-1]
+    state, more = decide(state, at(change.event, 20 * SECOND, set_here, answers=change.value_hash), PARAMS)
+    assert (effects, more) == ((), ())
+    assert not ignores(state, beat("v1.0.0"))
+    state, effects = decide(state, at(beat("v1.0.0"), 20 * SECOND), PARAMS)
+    assert effects == ()
+    assert ignores(state, beat("v1.0.0"))
+    state, effects = decide(state, at(beat("v1.0.0", "v2.0.0"), 21 * SECOND), PARAMS)
+    assert effects == ()
+    state, effects = decide(state, tick(22 * SECOND), PARAMS)
+    (proposal,) = proposals(effects)
+    assert proposal.plan.versions == (VersionWeight("v1.0.0", 95), VersionWeight("v2.0.0", 5))
+    assert proposal.plan.max_batch_size == 16
+    assert "v2.0.0 is a canary of 5 percent" in proposal.reason
+    assert set_here in proposal.causes
+    events.append(following(events, "PlanMadeEffective", "plan/digits", to_json(proposal.plan), 2))
+    events.append(following(events, "CanarySet", "canary/digits", to_json(Canary("digits", "v2.0.0", 20)), 2))
+    state, effects = learn(state, events[-2:], 23 * SECOND)
+    (proposal,) = proposals(effects)
+    assert [each.weight_percent for each in proposal.plan.versions] == [80, 20]
+    events.append(following(events, "CanaryTakenBack", "canary/digits", to_json(Canary("digits", "v2.0.0", 0)), 3))
+    events.append(refusal(events, proposal, "not_active"))
+    state, effects = learn(state, events[-2:], 24 * SECOND)
+    assert [each.plan.versions for each in proposals(effects)] == [(VersionWeight("v1.0.0", 100),)]
+    assert ignores(state, beat("v1.0.0", sent_us=90 * SECOND))
+
+
+def test_a_promoted_canary_is_the_only_one_in_the_plan() -> None:
+    state, events = standing()
+    second = to_json(model_version(version="v2.0.0"))
+    active = to_json(ActiveVersion("digits", "v2.0.0"))
+    for kind, key, body in (
+        ("ModelRegistered", "model/digits/v2.0.0", second),
+        ("CanarySet", "canary/digits", to_json(Canary("digits", "v2.0.0", 5))),
+        ("VersionActivated", "active/digits", active),
+        ("CanaryPromoted", "canary/digits", to_json(Canary("digits", "v2.0.0", 0))),
+    ):
+        events.append(following(events, kind, key, body))
+    _, effects = learn(state, events[-4:])
+    assert [each.plan.versions for each in proposals(effects)] == [(VersionWeight("v2.0.0", 100),)]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from executors.lanes import ROUTED, Lanes, assignor, planned_versions
+from schemas.canary import Canary
 from schemas.plan import SLOW
 from tests.support.fake_kafka import FakeConsumer
 from tests.support.frames import MODEL, memory, plan
@@ -60,6 +61,11 @@ def test_fallbacks_are_wanted_before_they_are_needed() -> None:
     shared = replace(plan("fast-a", ("v2.0.0", 100)), fallbacks=("v1.0.0",))
     view = memory(replace(MODEL, model="fast-a"), shared)
     assert list(planned_versions(view, 2, 1, slow=False)) == [("fast-a", "v2.0.0"), ("fast-a", "v1.0.0")]
+
+
+def test_a_canary_is_wanted_before_a_plan_gives_it_rows() -> None:
+    view = memory(MODEL, plan("digits", ("v1.0.0", 100)), Canary("digits", "v2.0.0", 5))
+    assert list(planned_versions(view, 2, 0, slow=False)) == [("digits", "v1.0.0"), ("digits", "v2.0.0")]
 
 
 async def test_a_rebalance_forgets() -> None:

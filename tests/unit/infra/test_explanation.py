@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from infra.explanation import Evidence, explained, lines, notes, timing_ms, when
+from schemas.canary import Canary
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryEvent
 from schemas.plan import Plan, VersionWeight
@@ -84,6 +85,17 @@ def test_the_plan_and_who_made_it_effective() -> None:
     assert document["memory"]["active_version"]["event"]["reason"] == "why 2"
     assert document["memory"]["registered"]["value"]["digest"] == DIGEST
     assert document["notes"] == []
+
+
+def test_a_canary_of_then_is_shown_with_the_plan_that_splits_the_rows() -> None:
+    assert explained(evidence())["memory"]["canary"] is None
+    split = dataclasses.replace(PLAN, versions=(VersionWeight("v1.0.0", 80), VersionWeight("v2.0.0", 20)))
+    set_to = Canary("digits", "v2.0.0", 20)
+    point = memory_at(5, [*CHANGES[:3], ("CanarySet", "canary/digits", set_to), ("Planned", "plan/digits", split)])
+    document = explained(evidence(memory=point))
+    assert document["memory"]["canary"]["value"]["weight_percent"] == 20
+    assert document["memory"]["canary"]["event"]["kind"] == "CanarySet"
+    assert [each["weight_percent"] for each in document["memory"]["plan"]["value"]["versions"]] == [80, 20]
 
 
 def test_the_request_the_result_and_what_served_it() -> None:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import pytest
 
+from schemas.canary import Canary
 from schemas.environment import Environment, Signer
 from schemas.memory import MemoryEntry, MemoryEvent
 from schemas.plan import Plan, VersionWeight
@@ -55,6 +56,15 @@ def test_an_activation_names_the_version_before() -> None:
         assert (each.operation, each.timestamp_us, each.source) == ("memory.VersionActivated", T, "orchestrator")
         assert each.command == "VersionActivated active/digits: because"
     assert (before.outcome, after.outcome, after.resources_affected) == ("pending", "done", ("active/digits",))
+
+
+def test_a_canary_is_one_by_name_and_goes_back_to_the_active_version() -> None:
+    body = to_json(Canary("digits", "v2.0.0", 5))
+    found = audited(view(active__digits=active("v1.0.0")), event("CanarySet", "canary/digits", body))
+    assert found is not None
+    after = found[1]
+    assert (after.model_version, after.previous_version, after.deployment_strategy) == ("v2.0.0", "v1.0.0", "canary")
+    assert after.rollback_available
 
 
 def test_a_first_version_has_nothing_to_go_back_to() -> None:

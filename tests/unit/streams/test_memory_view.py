@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.cache import CachePolicy
+from schemas.canary import Canary
 from schemas.memory import MemoryEntry, MemoryEvent
 from schemas.model import ModelVersion
 from schemas.plan import Plan, VersionWeight
@@ -118,6 +119,17 @@ def test_folding_in_parts_is_folding_at_once(made: list[tuple[str, str | None]],
     part, _ = mv.extend(mv.MemoryView(), events[:cut])
     assert part == mv.at_sequence(events, cut)
     assert mv.extend(part, events[cut:])[0] == mv.extend(mv.MemoryView(), events)[0]
+
+
+def test_a_canary_without_a_share_is_none() -> None:
+    found = Canary("digits", "v2.0.0", 5)
+    events = chain(
+        ("model/digits/v1.0.0", to_json(model("v1.0.0"))),
+        ("canary/digits", to_json(found)),
+        ("canary/digits", to_json(replace(found, weight_percent=0))),
+    )
+    views = [mv.at_sequence(events, sequence) for sequence in (1, 2, 3)]
+    assert [mv.canary(view, "digits") for view in views] == [None, found, None]
 
 
 def test_what_a_version_is_cached_under() -> None:
