@@ -7,10 +7,20 @@ from collections.abc import Iterator
 
 from agents.verdict import Change, Refusal, State, Verdict
 from schemas.memory import MemoryCommand
-from schemas.model import ModelVersion
-from schemas.reference import MAX_BYTES, MAX_EDGES, MAX_MEASURES, MIN_ROWS, Measure, Reference, SampledTensor
+from schemas.model import ModelVersion, TensorSpec
+from schemas.reference import (
+    MAX_BYTES,
+    MAX_EDGES,
+    MAX_MEASURES,
+    MAX_PLACES,
+    MIN_ROWS,
+    Measure,
+    Reference,
+    SampledTensor,
+)
 from streams.canonical import from_json, to_json
 from streams.references import REFERENCES, reference_key
+from streams.tensors import BYTES, DTYPES
 
 
 def set_reference(state: State, command: MemoryCommand) -> Verdict:
@@ -47,17 +57,36 @@ def _problems(reference: Reference, facts: ModelVersion) -> Iterator[str]:
     known = {(spec.name, False): spec for spec in facts.inputs} | {(spec.name, True): spec for spec in facts.outputs}
     for tensor in reference.tensors:
         spec = known.get((tensor.name, tensor.is_output))
-        if spec is None or math.prod(spec.item_shape) != tensor.size or -1 in spec.item_shape:
-            yield f"the model has no tensor {tensor.name} of {tensor.size} elements there"
-        elif not 1 <= tensor.stride <= tensor.size:
-            yield f"the stride of {tensor.name} is {tensor.stride}"
+        if spec is None or not _is_of(tensor, spec):
+            size = f"{tensor.size} elements" if not tensor.free else f"the free axes {list(tensor.free)}"
+            yield f"the model has no tensor {tensor.name} of {size} there"
+        elif tensor.datatype != spec.datatype and (tensor.datatype or spec.datatype not in DTYPES):
+            yield f"{tensor.name} is {spec.datatype}, not {tensor.datatype or 'of numbers'}"
+        elif not (1 <= tensor.places <= MAX_PLACES if tensor.free else 1 <= tensor.stride <= tensor.size):
+            yield f"the stride of {tensor.name} is {tensor.stride}, and {tensor.places} places are looked at"
         else:
-            yield from _wrong_measures(tensor, reference.num_rows)
+            yield from _wrong_measures(tensor, spec.datatype, reference.num_rows)
 
 
-def _wrong_measures(tensor: SampledTensor, num_rows: int) -> Iterator[str]:
+def _is_of(tensor: SampledTensor, spec: TensorSpec) -> bool:
+    free = tuple(axis for axis, length in enumerate(spec.item_shape) if length < 0)
+    return tensor.free == free and tensor.size == (0 if free else math.prod(spec.item_shape))
+
+
+def _is_there(tensor: SampledTensor, measure: Measure) -> bool:
+    """Whether a measure is of something that is looked at."""
+    if measure.kind == "axis":
+        return measure.element in tensor.free
+    if tensor.free:
+        return 0 <= measure.element < tensor.places
+    return 0 <= measure.element < tensor.size and measure.element % tensor.stride == 0
+
+
+def _wrong_measures(tensor: SampledTensor, datatype: str, num_rows: int) -> Iterator[str]:
     for measure in tensor.measures:
-        if not (0 <= measure.element < tensor.size and measure.element % tensor.stride == 0):
+        if measure.kind != "axis" and (measure.kind in ("length", "bucket")) != (datatype == BYTES):
+            yield f"{measure.name} is no measure of {datatype}"
+        elif not _is_there(tensor, measure):
             yield f"{measure.name} is of element {measure.element}, which is not looked at"
         elif not _is_sound(measure) or min(measure.counts, default=-1) < 0 or measure.num_missing < 0:
             yield f"the bins of {measure.name} do not fit each other"

@@ -3,25 +3,36 @@
 Up to ``MAX_ELEMENTS`` elements of the inputs, evenly spread over them, so that the same signature always gives the same
 ones; mean and deviation of a row where a tensor has several elements. Of the outputs, the first element of integer
 ones (the most likely class, of ``top_k``); of floating ones the value, or the largest and, where nothing tells classes,
-which one is largest. Texts, BF16 and tensors with free axes are not measured.
+which one is largest. Of texts, length and bucket (``executors.item_columns``); of tensors with free axes, elements at
+relative places and the axes' lengths.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
+from executors.item_columns import NUM_BUCKETS, ItemColumns
 from executors.tally import CAPACITY, TensorTally
 from schemas.model import ModelVersion, TensorSpec
-from schemas.reference import MAX_BYTES, MAX_EDGES, MIN_ROWS, Measure, MeasureKind, Reference, SampledTensor
+from schemas.reference import (
+    MAX_BYTES,
+    MAX_EDGES,
+    MAX_MEASURES,
+    MIN_ROWS,
+    Measure,
+    MeasureKind,
+    Reference,
+    SampledTensor,
+)
 from streams.canonical import to_json
 from streams.columns import Array
 from streams.errors import IsosError
-from streams.tensors import DTYPES, FLOATING
+from streams.tensors import BYTES, DTYPES, FLOATING
 
 MAX_ELEMENTS: Final = 64
 NUM_BINS: Final = 10
@@ -29,7 +40,17 @@ MAX_SPREAD: Final = 256
 """Most elements that a row's mean and deviation are of."""
 MAX_SCORES: Final = 1_024
 """An output of more elements is no list of scores: only its mean and deviation are measured."""
+MAX_SPOTS: Final = 16
+"""Most texts of a row, and elements of one with free axes, that are measured by themselves."""
+NUM_PLACES: Final = 64
+"""Elements that a row with free axes is looked at by, its mean and deviation too."""
+MAX_OUTPUT_MEASURES: Final = 16
+MAX_INPUT_MEASURES: Final = MAX_MEASURES - MAX_OUTPUT_MEASURES
+BUCKET_EDGES: Final = tuple(number + 0.5 for number in range(NUM_BUCKETS - 1))
 _DIGITS: Final = 9
+
+Batch = tuple[Mapping[str, Array], Mapping[str, Array]]
+"""Inputs and outputs of rows, by tensor."""
 
 Wanted = tuple[MeasureKind, int]
 """A kind of measure and its element."""
@@ -46,16 +67,19 @@ class ReferenceDataError(IsosError):
         return self.problem
 
 
-def make_reference(
-    facts: ModelVersion, inputs: Mapping[str, Array], outputs: Mapping[str, Array], source: str
-) -> Reference:
-    """The reference of a version's rows ``[n, *item_shape]``, by tensor. Raises ReferenceDataError."""
-    num_rows = len(next(iter(inputs.values()), ()))
+def make_reference(facts: ModelVersion, batches: Sequence[Batch], source: str) -> Reference:
+    """The reference of a version's rows. Raises ReferenceDataError.
+
+    ``batches``: inputs and outputs by tensor, ``[n, *item_shape]``, texts as ``str`` objects, BF16 as uint16; in
+    several batches where free axes have several lengths.
+    """
+    num_rows = sum(len(next(iter(inputs.values()), ())) for inputs, _ in batches)
     if num_rows < MIN_ROWS:
         raise ReferenceDataError(f"{num_rows} rows say too little, at least {MIN_ROWS} are needed")
+    inputs, outputs = [each for each, _ in batches], [each for _, each in batches]
     tensors = [*_measured(facts.inputs, inputs, is_output=False), *_measured(facts.outputs, outputs, is_output=True)]
     if not tensors:
-        raise ReferenceDataError(f"{facts.model} {facts.version} has no tensor of numbers with fixed axes")
+        raise ReferenceDataError(f"{facts.model} {facts.version} has no tensor with elements to measure")
     made = Reference(facts.model, facts.version, num_rows, tuple(tensors), source)
     size = len(to_json(made).encode())
     if size > MAX_BYTES:
@@ -64,65 +88,110 @@ def make_reference(
 
 
 def _measured(
-    specs: tuple[TensorSpec, ...], arrays: Mapping[str, Array], *, is_output: bool
+    specs: tuple[TensorSpec, ...], batches: Sequence[Mapping[str, Array]], *, is_output: bool
 ) -> Iterator[SampledTensor]:
-    usable = [spec for spec in specs if spec.datatype in DTYPES and -1 not in spec.item_shape and spec.name in arrays]
-    has_classes = any(spec.datatype not in FLOATING for spec in usable)
-    budget = MAX_ELEMENTS
+    usable = [spec for spec in specs if all(spec.name in each for each in batches) and math.prod(spec.item_shape)]
+    has_classes = any(spec.datatype in DTYPES and spec.datatype not in FLOATING for spec in usable)
+    left = MAX_OUTPUT_MEASURES if is_output else MAX_INPUT_MEASURES
+    budget = min(MAX_ELEMENTS, left - sum(len(_of_row(spec)) for spec in usable))
     for number, spec in enumerate(usable):
-        size = math.prod(spec.item_shape)
-        if not size:
-            continue
-        is_scores = is_output and size <= MAX_SCORES
-        stride = 1 if is_scores else math.ceil(size / MAX_SPREAD)
+        tensor = _bare(spec, is_output=is_output)
         if is_output:
-            wanted = _of_output(spec, size, has_classes=has_classes)
+            wanted = _of_output(spec, tensor, has_classes=has_classes)
         else:
-            elements = _spread(size, stride, budget // (len(usable) - number))
-            budget -= len(elements)
-            wanted = [("element", element) for element in elements]
-            if size > 1:
-                wanted += [("mean", 0), ("deviation", 0)]
-        rows = arrays[spec.name].reshape(len(arrays[spec.name]), size)
-        most = MAX_EDGES if is_output and spec.datatype not in FLOATING else NUM_BINS
-        measures = tuple(_measures(spec.name, rows, stride, wanted, most))
+            wanted = _of_elements(spec, tensor, max(budget, 0) // (len(usable) - number))
+            budget -= len(wanted)
+            wanted += _of_row(spec)
+        rows = [each[spec.name] for each in batches]
+        columns = ItemColumns(tensor)
+        gathered = np.concatenate([np.asarray(columns.of(each, slice(None)), np.float64) for each in rows])
+        most = MAX_EDGES if is_output and spec.datatype in DTYPES and spec.datatype not in FLOATING else NUM_BINS
+        measures = tuple(_measures(tensor, columns, gathered, wanted[:left], most))
+        left -= len(measures)
         if measures:
-            yield _counted(SampledTensor(spec.name, is_output, size, stride, measures), rows)
+            yield _counted(replace(tensor, measures=measures), rows)
 
 
-def _spread(size: int, stride: int, most: int) -> list[int]:
-    """Up to ``most`` of the elements 0, stride, 2 stride, ..., as evenly as they can be."""
-    places = range(0, size, stride)
+def _bare(spec: TensorSpec, *, is_output: bool) -> SampledTensor:
+    """What is looked at of a tensor, without measures."""
+    free = tuple(axis for axis, length in enumerate(spec.item_shape) if length < 0)
+    is_text = spec.datatype == BYTES
+    if free:
+        places = MAX_SPOTS if is_text else NUM_PLACES
+        return SampledTensor(spec.name, is_output, 0, 1, (), spec.datatype, free, places)
+    size = math.prod(spec.item_shape)
+    most = MAX_SPOTS if is_text else MAX_SPREAD
+    stride = 1 if is_output and size <= MAX_SCORES and not is_text else math.ceil(size / most)
+    return SampledTensor(spec.name, is_output, size, stride, (), spec.datatype)
+
+
+def _of_row(spec: TensorSpec) -> list[Wanted]:
+    """Measures of a whole input: mean and deviation of several numbers, lengths of free axes."""
+    found: list[Wanted] = []
+    if spec.datatype != BYTES and (-1 in spec.item_shape or math.prod(spec.item_shape) > 1):
+        found += [("mean", 0), ("deviation", 0)]
+    return found + [("axis", axis) for axis, length in enumerate(spec.item_shape) if length < 0]
+
+
+def _of_elements(spec: TensorSpec, tensor: SampledTensor, most: int) -> list[Wanted]:
+    """Up to ``most`` measures of single elements, as evenly spread as they can be; two of each text."""
+    places = range(tensor.places) if tensor.free else range(0, tensor.size, tensor.stride)
+    if spec.datatype == BYTES:
+        kinds: tuple[MeasureKind, ...] = ("length", "bucket") if most > 1 else ("bucket",)
+        return [(kind, place) for place in _spread(places, most // len(kinds)) for kind in kinds]
+    return [("element", place) for place in _spread(places, min(most, MAX_SPOTS) if tensor.free else most)]
+
+
+def _spread(places: range, most: int) -> list[int]:
+    """Up to ``most`` of the places, as evenly as they can be."""
     count = min(len(places), most)
     return [places[number * len(places) // count] for number in range(count)]
 
 
-def _of_output(spec: TensorSpec, size: int, *, has_classes: bool) -> list[Wanted]:
-    if spec.datatype not in FLOATING or size == 1:
-        return [("element", 0)]
-    if size > MAX_SCORES:
-        return [("mean", 0), ("deviation", 0)]
+def _of_output(spec: TensorSpec, tensor: SampledTensor, *, has_classes: bool) -> list[Wanted]:
+    axes: list[Wanted] = [("axis", axis) for axis in tensor.free]
+    if spec.datatype == BYTES:
+        return [("length", 0), ("bucket", 0), *axes]
+    if spec.datatype not in FLOATING or tensor.size == 1:
+        return [("element", 0), *axes]
+    if tensor.free or tensor.size > MAX_SCORES:
+        return [("mean", 0), ("deviation", 0), *axes]
     return [("largest", 0)] if has_classes else [("class", 0), ("largest", 0)]
 
 
-def _measures(name: str, rows: Array, stride: int, wanted: list[Wanted], most: int) -> Iterator[Measure]:
-    gathered = rows[:, ::stride].astype(np.float64)
+def _measures(
+    tensor: SampledTensor, columns: ItemColumns, gathered: Array, wanted: list[Wanted], most: int
+) -> Iterator[Measure]:
     for kind, element in wanted:
-        values = values_of(gathered, kind, element // stride)
+        measure = Measure(_title(tensor, kind, element), kind, element, (), (), 0, 0.0, 0.0, 0.0, 0.0)
+        values = values_of(gathered, columns.num_whole, kind, columns.column(measure))
         present = values[np.isfinite(values)]
         if len(present):
-            title = f"{name}[{element}]" if kind == "element" else f"{name}.{kind}"
-            low, high = float(present.min()), float(present.max())
+            edges = BUCKET_EDGES if kind == "bucket" else edges_of(present, MAX_EDGES if kind == "class" else most)
+            low, high = (0.0, NUM_BUCKETS - 1.0) if kind == "bucket" else (float(present.min()), float(present.max()))
             mean, deviation = _rounded(float(present.mean())), _rounded(float(present.std()))
-            edges = edges_of(present, MAX_EDGES if kind == "class" else most)
-            yield Measure(title, kind, element, edges, (), 0, low, high, mean, deviation)
+            yield replace(measure, edges=edges, low=low, high=high, mean=mean, deviation=deviation)
 
 
-def values_of(gathered: Array, kind: MeasureKind, place: int) -> Array:
-    """A measure of each row; gathered: float64 [n, w]. NaN where a row has no finite element."""
-    if kind == "element":
-        column: Array = gathered[:, place]
-        return column
+def _title(tensor: SampledTensor, kind: MeasureKind, element: int) -> str:
+    """The name of a measure, as people read it; a spot of an item of any size is told in percent."""
+    if kind in ("mean", "deviation", "largest", "class"):
+        return f"{tensor.name}.{kind}"
+    if kind == "axis":
+        return f"{tensor.name}.axis{element}"
+    where = f"[{100 * element // tensor.places}%]" if tensor.free else f"[{element}]"
+    return f"{tensor.name}{where}" if kind == "element" else f"{tensor.name}{where}.{kind}"
+
+
+def values_of(gathered: Array, num_whole: int, kind: MeasureKind, column: int) -> Array:
+    """A measure of each row; gathered: float64 [n, w], whole rows are its first ``num_whole`` columns.
+
+    NaN where a row has no finite element.
+    """
+    if kind not in ("mean", "deviation", "largest", "class"):
+        values: Array = gathered[:, column]
+        return values
+    gathered = gathered[:, :num_whole]
     present = np.isfinite(gathered)
     some = present.any(axis=1)
     if kind in ("largest", "class"):
@@ -156,11 +225,12 @@ def edges_of(values: Array, most: int) -> tuple[float, ...]:
     return tuple(sorted({_rounded(edge) for edge in between.tolist()}))
 
 
-def _counted(tensor: SampledTensor, rows: Array) -> SampledTensor:
-    """The tensor with the counts of ``rows``, by the code that counts when it serves."""
+def _counted(tensor: SampledTensor, batches: Sequence[Array]) -> SampledTensor:
+    """The tensor with the counts of its rows, by the code that counts when it serves."""
     tally = TensorTally(tensor)
-    for first in range(0, len(rows), CAPACITY):
-        tally.add(rows, slice(first, first + CAPACITY))
+    for rows in batches:
+        for first in range(0, len(rows), CAPACITY):
+            tally.add(rows, slice(first, first + CAPACITY))
     measures = [
         replace(measure, counts=counts.bins, num_missing=counts.num_missing)
         for measure, counts in zip(tensor.measures, tally.take(), strict=True)

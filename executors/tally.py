@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import numpy as np
 
+from executors.item_columns import ItemColumns
 from executors.kernels.histogram import KINDS, tally
 from schemas.reference import SampledTensor
 from schemas.statistics import MeasureCounts
@@ -20,19 +20,19 @@ class TensorTally:
     """Counts of one tensor. Not safe for threads."""
 
     __slots__ = (
-        "_bins", "_edges", "_gathered", "_kinds", "_limits", "_places", "_rows", "_sums", "is_output", "name", "size",
-        "stride", "tensor",
+        "_bins", "_columns", "_edges", "_gathered", "_kinds", "_limits", "_places", "_rows", "_sums", "is_output",
+        "name", "tensor",
     )  # fmt: skip
 
     def __init__(self, tensor: SampledTensor) -> None:
         measures = tensor.measures
         self.tensor, self.name, self.is_output = tensor, tensor.name, tensor.is_output
-        self.size, self.stride = tensor.size, tensor.stride
+        self._columns = columns = ItemColumns(tensor)
         most = max((len(measure.edges) for measure in measures), default=0)
-        self._rows = np.empty((CAPACITY, math.ceil(tensor.size / tensor.stride)), np.float64)
+        self._rows = np.empty((CAPACITY, columns.num_columns), np.float64)
         self._gathered = 0
         self._kinds = np.array([KINDS[measure.kind] for measure in measures], np.int64)
-        self._places = np.array([measure.element // tensor.stride for measure in measures], np.int64)
+        self._places = np.array([columns.column(measure) for measure in measures], np.int64)
         self._edges = np.full((len(measures), most), np.inf)
         for edges, measure in zip(self._edges, measures, strict=True):
             edges[: len(measure.edges)] = measure.edges
@@ -46,10 +46,9 @@ class TensorTally:
 
         Items of another size than the reference's are left out.
         """
-        flat = array.reshape(len(array), -1) if array.ndim != 2 else array
-        if flat.shape[1] != self.size:
+        found = self._columns.of(array, pick)
+        if found is None:
             return
-        found = flat[pick] if self.stride == 1 else flat[pick, :: self.stride]  # not the whole of a large item
         if self._gathered + len(found) > CAPACITY:
             self._count()
         at, self._gathered = self._gathered, self._gathered + len(found)
@@ -68,5 +67,6 @@ class TensorTally:
 
     def _count(self) -> None:
         rows = self._rows[: self._gathered]
-        tally(rows, self._kinds, self._places, self._edges, self._limits, self._bins, self._sums)
+        width = self._columns.num_whole
+        tally(rows, width, self._kinds, self._places, self._edges, self._limits, self._bins, self._sums)
         self._gathered = 0

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from executors.model_store import ModelStore
-from executors.reference import make_reference
+from executors.reference import Batch, make_reference
 from executors.session import ModelSession
 from infra.memory_command import command_of
 from infra.memory_control import ChangeRefusedError, MemoryControl, require_model
@@ -39,18 +38,17 @@ def reference_of(facts: ModelVersion, store: ModelStore, path: Path) -> Referenc
 
     Raises RowFileError, ReferenceDataError, OSError, LoadError, ExecutionError and what the store raises.
     """
-    inputs = read_rows(path, facts.inputs)
+    batches = read_rows(path, facts.inputs)
     session = ModelSession.load(store.get(facts.digest), facts, "cpu", warm=False)
-    return make_reference(facts, inputs, outputs_of(session, inputs), path.name)
+    return make_reference(facts, [batch for inputs in batches for batch in answered(session, inputs)], path.name)
 
 
-def outputs_of(session: ModelSession, inputs: dict[str, Array]) -> dict[str, Array]:
-    """What a version answers to rows, batch by batch."""
+def answered(session: ModelSession, inputs: dict[str, Array]) -> Iterator[Batch]:
+    """Rows in batches of the version's size, each with what it answers to them."""
     num_rows, size = len(next(iter(inputs.values()))), session.model.max_batch_size
-    parts = [
-        session.run({name: array[at : at + size] for name, array in inputs.items()}) for at in range(0, num_rows, size)
-    ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+    for at in range(0, num_rows, size):
+        part = {name: array[at : at + size] for name, array in inputs.items()}
+        yield part, session.run(part)
 
 
 class ReferenceControl(MemoryControl):

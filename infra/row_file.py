@@ -1,8 +1,9 @@
 """Rows of a model in a person's file: ``.npz``, ``.jsonl`` or ``.csv``, as arrays of the model's inputs.
 
 ``.npz``: an array per input, rows first; where the model has one input, the only array that fits it may have any name.
-``.jsonl``: an object per line with a value per input. ``.csv``: a header and a row per line; the columns of an input
-are ``name``, or ``name[0]``, ``name[1]``, ...; of a single input all columns may have any names. An empty cell is NaN.
+``.jsonl``: an object per line with a value per input; only here rows may differ in the lengths of free axes. ``.csv``:
+a header and a row per line; the columns of an input are ``name``, or ``name[0]``, ``name[1]``, ...; of a single input
+all columns may have any names. An empty cell is NaN, or the empty text. BF16 is given in numbers.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from zipfile import BadZipFile
@@ -19,9 +20,12 @@ import numpy as np
 
 from schemas.model import TensorSpec
 from streams.errors import IsosError
-from streams.tensors import DTYPES, Array
+from streams.tensors import BF16, BYTES, DTYPES, FLOATING, Array, narrowed
 
 MAX_ROWS: Final = 50_000
+
+Column = Array | list[Any]
+"""Values of one input, row by row."""
 
 
 class RowFileError(IsosError):
@@ -38,26 +42,54 @@ class RowFileError(IsosError):
         return f"{self.path}: {self.problem}"
 
 
-def read_rows(path: Path, specs: Sequence[TensorSpec], most: int = MAX_ROWS) -> dict[str, Array]:
+def read_rows(path: Path, specs: Sequence[TensorSpec], most: int = MAX_ROWS) -> list[dict[str, Array]]:
     """Arrays ``[n, *item_shape]`` by input, of at most ``most`` rows, evenly taken from the file.
 
-    Raises RowFileError, and OSError when the file cannot be read.
+    Texts are ``str`` objects, BF16 is uint16, as a session takes them. One batch, or several where rows differ in the
+    lengths of free axes. Raises RowFileError, and OSError when the file cannot be read.
     """
-    unknown = [spec.name for spec in specs if spec.datatype not in DTYPES or -1 in spec.item_shape]
-    if unknown:
-        raise RowFileError(path, f"the input {unknown[0]} is of texts, BF16 or free axes, which no file is read for")
     readers = {".npz": _from_npz, ".jsonl": _from_jsonl, ".csv": _from_csv}
     if path.suffix not in readers:
         raise RowFileError(path, f"a file ends in {', '.join(readers)}, not {path.suffix or 'nothing'}")
-    arrays = readers[path.suffix](path, specs)
-    lengths = {len(arrays[spec.name]) for spec in specs}
+    columns: Mapping[str, Column] = readers[path.suffix](path, specs)
+    lengths = {len(columns[spec.name]) for spec in specs}
     if len(lengths) != 1:
         raise RowFileError(path, f"its inputs have different numbers of rows: {sorted(lengths)}")
-    step = math.ceil(lengths.pop() / most) or 1
-    return {spec.name: _typed(path, arrays[spec.name][::step], spec) for spec in specs}
+    num_rows = lengths.pop()
+    chosen = range(0, num_rows, math.ceil(num_rows / most) or 1)
+    batches = _batches(path, {spec.name: columns[spec.name] for spec in specs}, specs, chosen)
+    return [{spec.name: _typed(path, batch[spec.name], spec) for spec in specs} for batch in batches]
 
 
-def _from_npz(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Array]:
+def _batches(
+    path: Path, columns: Mapping[str, Column], specs: Sequence[TensorSpec], chosen: range
+) -> Iterable[Mapping[str, Array]]:
+    """The chosen rows; together those whose items have one shape, in the order in which the shapes come."""
+    groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    free = [spec for spec in specs if -1 in spec.item_shape and isinstance(columns[spec.name], list)]
+    for row in chosen:
+        groups.setdefault(tuple([_shape(path, columns[spec.name][row], spec, row) for spec in free]), []).append(row)
+    for rows in groups.values():
+        yield {spec.name: _array(path, columns[spec.name], rows, spec) for spec in specs}
+
+
+def _shape(path: Path, value: Any, spec: TensorSpec, row: int) -> tuple[int, ...]:
+    try:
+        return np.shape(value)
+    except ValueError as error:
+        raise RowFileError(
+            path, f"row {row + 1} of {spec.name} is no tensor: its lists have several lengths"
+        ) from error
+
+
+def _array(path: Path, column: Column, rows: list[int], spec: TensorSpec) -> Array:
+    if isinstance(column, list):
+        return _of_values(path, [column[row] for row in rows], spec)
+    taken: Array = column[rows]
+    return taken
+
+
+def _from_npz(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Column]:
     try:
         with np.load(path, allow_pickle=False) as loaded:
             arrays = {name: loaded[name] for name in loaded.files}
@@ -65,16 +97,19 @@ def _from_npz(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Array]:
         raise RowFileError(path, f"it is no .npz without objects: {str(error).removesuffix('.')}") from error
     missing = [spec.name for spec in specs if spec.name not in arrays]
     if len(specs) == 1 and missing:
-        fitting = [name for name, array in arrays.items() if array.shape[1:] == specs[0].item_shape and array.ndim]
+        fitting = [name for name, array in arrays.items() if array.ndim and _fits(array.shape[1:], specs[0])]
         if len(fitting) == 1:
             return {specs[0].name: arrays[fitting[0]]}
     if missing:
         held = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items()) or "nothing"
         raise RowFileError(path, f"there is no array {missing[0]}; it holds {held}")
-    return arrays
+    scalars = [spec.name for spec in specs if not arrays[spec.name].ndim]
+    if scalars:
+        raise RowFileError(path, f"{scalars[0]} is a single value, not an array of rows")
+    return {**arrays}
 
 
-def _from_jsonl(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Array]:
+def _from_jsonl(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Column]:
     columns: dict[str, list[Any]] = {spec.name: [] for spec in specs}
     with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
@@ -88,10 +123,13 @@ def _from_jsonl(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Array]:
                 if not isinstance(row, dict) or name not in row:
                     raise RowFileError(path, f"line {number} has no value for {name}")
                 values.append(row[name])
-    return {spec.name: _numbers(path, columns[spec.name], spec) for spec in specs}
+    return {**columns}
 
 
-def _from_csv(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Array]:
+def _from_csv(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Column]:
+    free = [spec.name for spec in specs if -1 in spec.item_shape]
+    if free:
+        raise RowFileError(path, f"the input {free[0]} has free axes, which only .jsonl and .npz are read for")
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         lines = [row for row in csv.reader(file) if row]
     if not lines:
@@ -100,12 +138,10 @@ def _from_csv(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Array]:
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise RowFileError(path, f"row {number} has {len(row)} cells, the header {len(header)}")
-    return {spec.name: _numbers(path, _cells(path, header, rows, spec, len(specs)), spec) for spec in specs}
+    return {spec.name: _cells(path, header, rows, spec, len(specs)) for spec in specs}
 
 
-def _cells(
-    path: Path, header: list[str], rows: list[list[str]], spec: TensorSpec, num_inputs: int
-) -> list[list[float]]:
+def _cells(path: Path, header: list[str], rows: list[list[str]], spec: TensorSpec, num_inputs: int) -> list[list[Any]]:
     """The cells of one input, row by row."""
     size = math.prod(spec.item_shape)
     wanted = [f"{spec.name}[{number}]" for number in range(size)] if size > 1 else [spec.name]
@@ -117,29 +153,51 @@ def _cells(
     else:
         missing = next(name for name in wanted if name not in places)
         raise RowFileError(path, f"there is no column {missing}, and not {size} columns in all")
+    if spec.datatype == BYTES:
+        return [[row[place] for place in order] for row in rows]
     try:
         return [[float(row[place]) if row[place].strip() else math.nan for place in order] for row in rows]
     except ValueError as error:
         raise RowFileError(path, f"a cell of {spec.name} is no number: {error}") from error
 
 
-def _numbers(path: Path, values: list[Any], spec: TensorSpec) -> Array:
-    is_float = DTYPES[spec.datatype].kind == "f"
+def _of_values(path: Path, values: list[Any], spec: TensorSpec) -> Array:
+    """Rows of one shape as an array; of fixed axes a row may be written flat."""
+    is_text = spec.datatype == BYTES
     try:
-        made = np.asarray(values, np.float64 if is_float else None)
-        return made.reshape(len(values), *spec.item_shape)
+        made = np.array(values, object if is_text else (np.float64 if spec.datatype in FLOATING else None))
+        return made if -1 in spec.item_shape else made.reshape(len(values), *spec.item_shape)
     except (ValueError, TypeError, OverflowError) as error:
-        raise RowFileError(path, f"rows of {spec.name} are not {list(spec.item_shape)} numbers: {error}") from error
+        what = "texts" if is_text else "numbers"
+        raise RowFileError(path, f"rows of {spec.name} are not {list(spec.item_shape)} {what}: {error}") from error
+
+
+def _fits(shape: tuple[int, ...], spec: TensorSpec) -> bool:
+    wanted = spec.item_shape
+    return len(shape) == len(wanted) and all(want in (-1, length) for want, length in zip(wanted, shape, strict=True))
 
 
 def _typed(path: Path, array: Array, spec: TensorSpec) -> Array:
-    """The array in the input's own type; numbers that it cannot hold are an error."""
-    dtype = DTYPES[spec.datatype]
-    if array.shape[1:] != spec.item_shape or array.dtype.kind not in "iufb":
+    """The array in the input's own type; what it cannot hold is an error."""
+    kinds = "USO" if spec.datatype == BYTES else "iufb"
+    if not _fits(array.shape[1:], spec) or array.dtype.kind not in kinds:
         found = f"{array.dtype} {list(array.shape)}"
         raise RowFileError(path, f"{spec.name} is {found}, the model takes {spec.datatype} {[-1, *spec.item_shape]}")
+    if spec.datatype == BYTES:
+        return _texts(path, array, spec)
+    dtype = np.dtype(np.float32) if spec.datatype == BF16 else DTYPES[spec.datatype]
     with np.errstate(invalid="ignore", over="ignore"):
         made = np.ascontiguousarray(array.astype(dtype))
     if dtype.kind != "f" and not np.array_equal(made, array):
         raise RowFileError(path, f"{spec.name} has values that {spec.datatype} cannot hold")
+    return narrowed(made) if spec.datatype == BF16 else made
+
+
+def _texts(path: Path, array: Array, spec: TensorSpec) -> Array:
+    """Texts as ``str`` objects."""
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8", "replace")
+    made: Array = array.astype(object)
+    if not all(isinstance(text, str) for text in made.ravel().tolist()):
+        raise RowFileError(path, f"{spec.name} has values that are no texts")
     return made

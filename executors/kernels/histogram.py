@@ -10,8 +10,10 @@ import numba
 from executors.kernels.kernel import Array
 from schemas.reference import MeasureKind
 
-KINDS: Final[dict[MeasureKind, int]] = {"element": 0, "mean": 1, "deviation": 2, "largest": 3, "class": 4}
-"""Numbers of the kinds of measures."""
+KINDS: Final[dict[MeasureKind, int]] = {
+    "element": 0, "mean": 1, "deviation": 2, "largest": 3, "class": 4, "length": 0, "bucket": 0, "axis": 0,
+}  # fmt: skip
+"""Numbers of the kinds of measures; 0: the value of a column."""
 LOW, HIGH, CENTRE, SCALE = range(4)
 """Columns of ``limits``."""
 MISSING, BELOW, ABOVE, SHIFT = range(4)
@@ -19,19 +21,23 @@ MISSING, BELOW, ABOVE, SHIFT = range(4)
 MOST_MILLI: Final = 1_000_000.0
 
 _TALLY: Final = (
-    "void(float64[:, ::1], int64[::1], int64[::1], float64[:, ::1], float64[:, ::1], int64[:, ::1], int64[:, ::1])"
+    "void(float64[:, ::1], int64, int64[::1], int64[::1], float64[:, ::1], float64[:, ::1], int64[:, ::1], "
+    "int64[:, ::1])"
 )
 
 
 @numba.njit(_TALLY, cache=True, nogil=True)
-def tally(rows: Array, kinds: Array, places: Array, edges: Array, limits: Array, bins: Array, sums: Array) -> None:
+def tally(
+    rows: Array, width: int, kinds: Array, places: Array, edges: Array, limits: Array, bins: Array, sums: Array
+) -> None:
     """Add each of ``rows`` to ``bins`` and ``sums``, measure by measure.
 
-    rows: float64 [n, w]. Per measure (m of them): kinds int64 [m] (``KINDS``), places int64 [m], the column of an
-    element; edges float64 [m, b], ascending, then infinity; limits float64 [m, 4]; bins int64 [m, b + 1] and sums
-    int64 [m, 4] are added to. A value that is not finite is only counted as missing.
+    rows: float64 [n, w]; measures of a whole row are of its first ``width`` columns. Per measure (m of them): kinds
+    int64 [m] (``KINDS``), places int64 [m], the column of an element; edges float64 [m, b], ascending, then infinity;
+    limits float64 [m, 4]; bins int64 [m, b + 1] and sums int64 [m, 4] are added to. A value that is not finite is only
+    counted as missing.
     """
-    width, num_edges = rows.shape[1], edges.shape[1]
+    num_edges = edges.shape[1]
     is_whole = False
     for j in range(len(kinds)):
         is_whole = is_whole or kinds[j] > 0

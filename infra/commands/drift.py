@@ -34,22 +34,23 @@ def drift(
     A measure drifts when its PSI reaches 0.2 and what chance makes of so few rows (by_chance). Exit code 3 for an
     unknown model or version, or one without a reference.
     """
+    from infra.drift_check import reference_of
     from infra.memory_control import MemoryControl
     from infra.reference_control import facts_of
     from streams.connection import Connection
-    from streams.references import reference
 
     settings = settings_of(ctx)
 
     async def run(control: MemoryControl) -> tuple[Reference | None, Slot | None]:
         from infra.log_reader import LogReader
 
-        found = reference(control.view, name, facts_of(control.view, name, version).version)
-        if found is None:
+        standing = reference_of(control.view, name, facts_of(control.view, name, version).version)
+        if standing is None:
             return None, None
+        found, named = standing
         reader = await LogReader.connect(Connection(settings.bootstrap))
         windows = [each.record for each in await reader.read("control.statistics", MAX_WINDOWS)]
-        return found, counted(found, windows, time.time_ns() // 1000, seconds)
+        return found, counted(found, named, windows, time.time_ns() // 1000, seconds)
 
     found, total = controlled(settings, MemoryControl, run)
     if found is None:
@@ -68,18 +69,19 @@ def drift(
     write(rows, output, _document(found, seconds, total.num_rows, total.num_sampled, rows))
 
 
-def counted(found: Reference, windows: list[Any], now_us: int, seconds: int) -> Slot | None:
-    """All that executors counted by the reference within so many seconds; None where that is nothing."""
+def counted(found: Reference, named: str, windows: list[Any], now_us: int, seconds: int) -> Slot | None:
+    """All that executors counted by the reference within so many seconds; None where that is nothing.
+
+    ``named``: what windows know the reference by.
+    """
     from agents.drift import Drifts, Watched, hear
     from agents.drift_case import DriftParams
     from schemas.coordinate import RecordCoordinate
     from streams.agent import Event
-    from streams.canonical import to_json
-    from streams.references import reference_id
 
     nowhere = RecordCoordinate("", -1, -1)
     name = f"{found.model}/{found.version}"
-    state = Drifts({name: Watched(found, reference_id(to_json(found)), nowhere)})
+    state = Drifts({name: Watched(found, named, nowhere)})
     params = DriftParams(window_us=seconds * 1_000_000, min_rows=NEVER)  # to be counted, not to be judged
     for window in windows:
         state, _ = hear(state, window, Event(window, nowhere, now_us), params)

@@ -35,7 +35,7 @@ def answers(inputs: Array) -> dict[str, Array]:
 def reference(num_rows: int = 1_000) -> Reference:
     """The reference of rows of seed 99."""
     inputs = rows(num_rows, seed=99)
-    return make_reference(FACTS, {"x": inputs}, answers(inputs), "test")
+    return make_reference(FACTS, [({"x": inputs}, answers(inputs))], "test")
 
 
 def told(of: Reference, inputs: Array, end_us: int, executor: str = "executor-0") -> VersionStatistics:

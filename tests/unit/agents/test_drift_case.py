@@ -9,6 +9,11 @@ import pytest
 from scipy import stats
 
 from agents.drift_case import SHOWN, Case, DriftParams, compared
+from executors.reference import make_reference
+from executors.tally import CAPACITY, TensorTally
+from schemas.model import ModelVersion, TensorSpec
+from schemas.reference import Reference
+from streams.tensors import narrowed
 from tests.support import drift
 
 PARAMS = DriftParams()
@@ -95,3 +100,71 @@ def test_without_rows_nothing_is_told() -> None:
     found = case(drift.rows(0))
     assert {(each.psi, each.ks, each.ks_p, each.mean_shift) for each in found.measures} == {(0.0, 0.0, 1.0, 0.0)}
     assert not found.is_drift
+
+
+def counted(of: Reference, arrays: dict[str, Any]) -> Case:
+    """The case of rows that are looked at as an executor does."""
+    counts = []
+    for tensor in of.tensors:
+        tally = TensorTally(tensor)
+        for first in range(0, len(arrays[tensor.name]), CAPACITY):
+            tally.add(arrays[tensor.name], slice(first, first + CAPACITY))
+        counts += tally.take()
+    return compared(of, tuple(counts), PARAMS)
+
+
+def words(seed: int, chances: tuple[float, ...], num_rows: int = 300) -> dict[str, Any]:
+    """Rows of one text: five-letter names, of which each comes as often as is said."""
+    names = np.array([f"town{number}" for number in range(len(chances))], object)
+    return {"word": np.random.default_rng(seed).choice(names, num_rows, p=chances)}
+
+
+def test_texts_drift_where_they_come_in_another_mixture_and_not_by_chance() -> None:
+    specs, usual = (TensorSpec("word", "BYTES", ()),), (0.4, 0.3, 0.2, 0.1, 0.0)
+    of = make_reference(ModelVersion("m-1", "v1.0.0", "ab" * 32, 1, specs, ()), [(words(99, usual, 1_000), {})], "")
+    for seed in range(40):
+        assert not counted(of, words(seed, usual)).is_drift
+    found = counted(of, words(1, (0.1, 0.2, 0.3, 0.4, 0.0)))
+    assert [each.name for each in found.drifting] == ["word[0].bucket"]  # all are of one length
+    assert found.is_drift
+    assert counted(of, words(2, (0.3, 0.25, 0.15, 0.0, 0.3))).is_drift  # a text that never came before
+    longer = {"word": np.array([f"{word}{word}" for word in words(3, usual)["word"].tolist()], object)}
+    assert {each.name for each in counted(of, longer).drifting} >= {"word[0].length"}
+
+
+def test_texts_of_which_hardly_one_comes_twice_are_no_drift() -> None:
+    specs = (TensorSpec("word", "BYTES", ()),)
+    rng = np.random.default_rng(8)
+
+    def unique(num_rows: int) -> dict[str, Any]:
+        return {"word": np.array([f"{number:010d}" for number in rng.integers(0, 10**10, num_rows)], object)}
+
+    of = make_reference(ModelVersion("m-1", "v1.0.0", "ab" * 32, 1, specs, ()), [(unique(1_000), {})], "")
+    assert not any(counted(of, unique(200)).is_drift for _ in range(40))
+
+
+def test_longer_rows_of_free_axes_drift_and_shuffled_ones_do_not() -> None:
+    specs = (TensorSpec("x", "BF16", (-1,)),)
+    facts, rng = ModelVersion("m-1", "v1.0.0", "ab" * 32, 1, specs, ()), np.random.default_rng(9)
+
+    def batches(lengths: tuple[int, int], num_rows: int, shift: float = 0.0) -> list[Any]:
+        """Rows of which each has one of the lengths."""
+        sizes = rng.integers(*lengths, num_rows)
+        return [
+            narrowed(rng.normal(shift, size=(int((sizes == size).sum()), size))) for size in np.unique(sizes).tolist()
+        ]
+
+    of = make_reference(facts, [({"x": rows}, {}) for rows in batches((20, 60), 1_000)], "")
+
+    def case_of(parts: list[Any]) -> Case:
+        (tensor,) = of.tensors
+        tally = TensorTally(tensor)
+        for part in parts:
+            tally.add(part, slice(None))
+        return compared(of, tally.take(), PARAMS)
+
+    for _ in range(20):
+        assert not case_of(batches((20, 60), 300)).is_drift
+    longer = case_of(batches((40, 80), 300))
+    assert "x.axis0" in {each.name for each in longer.drifting}
+    assert case_of(batches((20, 60), 300, shift=1.0)).is_drift

@@ -6,14 +6,17 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from agents.drift_rules import remove_reference, set_reference
 from agents.orchestrator import COMMANDS
 from agents.verdict import Change, Refusal, State, Value
+from executors.reference import make_reference
 from schemas.memory import MemoryCommand
+from schemas.model import ModelVersion, TensorSpec
 from schemas.reference import MAX_MEASURES, Reference
-from streams.canonical import to_json
+from streams.canonical import from_json, to_json
 from streams.errors import PoisonRecordError
 from tests.support import drift
 
@@ -73,6 +76,63 @@ def test_what_does_not_fit_is_refused(reference: Reference, code: str, said: str
     assert isinstance(verdict, Refusal)
     assert verdict.code == code
     assert re.search(said, verdict.message)
+
+
+SPECS = (TensorSpec("t", "BYTES", (-1, 2)), TensorSpec("x", "BF16", (4,)))
+OF_TEXTS = ModelVersion("texts", "v1.0.0", "ab" * 32, 1, SPECS, ())
+ROWS = {"t": np.full((60, 3, 2), "a", object), "x": np.ones((60, 4), np.uint16)}
+TEXTS = make_reference(OF_TEXTS, [(ROWS, {})], "")
+
+
+def texts_with(at: int, **fields: Any) -> Reference:
+    """The reference of texts (0) and halves (1) with something else in one tensor."""
+    tensors = list(TEXTS.tensors)
+    measure = fields.pop("measure", None)
+    if measure is not None:
+        first, *rest = tensors[at].measures
+        fields["measures"] = (replace(first, **measure), *rest)
+    tensors[at] = replace(tensors[at], **fields)
+    return replace(TEXTS, tensors=tuple(tensors))
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        (TEXTS, ""),
+        (texts_with(0, free=()), "no tensor t of 0 elements"),
+        (texts_with(0, free=(1,)), r"no tensor t of the free axes \[1\]"),
+        (texts_with(0, size=2), "no tensor t of the free axes"),
+        (texts_with(0, places=0), "0 places are looked at"),
+        (texts_with(0, places=257), "257 places are looked at"),
+        (texts_with(0, datatype=""), "t is BYTES, not of numbers"),
+        (texts_with(0, datatype="FP32"), "t is BYTES, not FP32"),
+        (texts_with(1, datatype=""), "x is BF16, not of numbers"),
+        (texts_with(0, measure={"kind": "element"}), "is no measure of BYTES"),
+        (texts_with(1, measure={"kind": "bucket"}), "is no measure of BF16"),
+        (texts_with(0, measure={"element": 16}), "is of element 16"),
+        (texts_with(0, measure={"kind": "axis", "element": 1}), "is of element 1"),
+        (texts_with(1, measure={"kind": "axis"}), "is of element 0"),
+    ],
+)
+def test_of_texts_halves_and_free_axes_only_what_is_there_is_measured(reference: Reference, said: str) -> None:
+    state = State(3, {"model/texts/v1.0.0": Value(1, to_json(OF_TEXTS))})
+    verdict = set_reference(state, command(reference, "reference/texts/v1.0.0"))
+    if said:
+        assert isinstance(verdict, Refusal)
+        assert (verdict.code, bool(re.search(said, verdict.message))) == ("invalid_reference", True), verdict.message
+    else:
+        assert verdict == (Change("ReferenceSet", "reference/texts/v1.0.0", to_json(reference)),)
+
+
+def test_a_reference_of_the_release_before_still_stands() -> None:
+    """It says nothing of datatypes, for there were only numbers."""
+    body = to_json(REFERENCE)
+    for tensor in REFERENCE.tensors:
+        body = body.replace(f'"datatype":"{tensor.datatype}",', "", 1).replace('"free":[],', "", 1)
+        body = body.replace('"places":0,', "", 1)
+    found = from_json(Reference, body)
+    assert found == replace(REFERENCE, tensors=tuple(replace(each, datatype="") for each in REFERENCE.tensors))
+    assert set_reference(STATE, command(found)) == (Change("ReferenceSet", KEY, to_json(found)),)
 
 
 def test_infinite_numbers_are_refused() -> None:

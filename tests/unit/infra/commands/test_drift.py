@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,13 @@ from typer.testing import CliRunner
 from agents.drift_case import DriftParams, compared
 from infra.commands.drift import counted, measure_rows
 from infra.commands.models import app
+from streams.canonical import to_json
+from streams.references import reference_id
 from tests.support import drift
 
 NOW_US = 1_000_000_000
 REFERENCE = drift.reference()
+NAMED = reference_id(to_json(REFERENCE))
 
 
 def test_windows_of_the_last_seconds_count_and_others_do_not() -> None:
@@ -23,10 +27,16 @@ def test_windows_of_the_last_seconds_count_and_others_do_not() -> None:
         drift.told(REFERENCE, drift.rows(400, 3), NOW_US - 90_000_000),
         drift.told(drift.reference(300), drift.rows(400, 4), NOW_US),
     ]
-    total = counted(REFERENCE, windows, NOW_US, 60)
+    total = counted(REFERENCE, NAMED, windows, NOW_US, 60)
     assert total is not None
     assert (total.num_sampled, total.num_rows) == (150, 450)
-    assert counted(REFERENCE, windows[2:], NOW_US, 60) is None
+    assert counted(REFERENCE, NAMED, windows[2:], NOW_US, 60) is None
+
+
+def test_a_reference_of_another_release_is_known_by_its_body_as_it_stands() -> None:
+    told = replace(drift.told(REFERENCE, drift.rows(100, 1), NOW_US), reference="as it was hashed then")
+    assert counted(REFERENCE, NAMED, [told], NOW_US, 60) is None
+    assert counted(REFERENCE, told.reference, [told], NOW_US, 60) is not None
 
 
 def test_the_worst_measure_comes_first() -> None:
