@@ -61,7 +61,9 @@ chaos: setup ## Kill, freeze and restart processes under load; the ledger after 
 
 test: setup ## Everything: check, sim, integration, chaos; the last line counts them all
 	@rm -f $(TALLY)
-	@for part in check sim integration chaos; do TEST_TALLY=$(TALLY) $(MAKE) --no-print-directory $$part; done
+	@TEST_TALLY=$(TALLY) $(MAKE) --no-print-directory check
+	@TEST_TALLY=$(TALLY) $(BIN)/python -m tests.support.beside sim integration
+	@TEST_TALLY=$(TALLY) $(MAKE) --no-print-directory chaos
 	@$(BIN)/python -m tests.support.tally $(TALLY)
 
 bench: setup ## Measure: make bench SCENARIO=headline REPEAT=3; `python -m infra.bench --help` lists the scenarios

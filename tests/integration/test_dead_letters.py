@@ -212,6 +212,27 @@ def test_an_unknown_letter_and_an_empty_choice(stack):
     assert none == {"sent": 0, "would_send": 0, "not_sent": 0, "letters": []}
 
 
+def test_a_killed_edge_loses_no_letter(stack, bootstrap):
+    """A letter stands before its result; an edge that dies between them writes it again, and it is listed once.
+
+    In front of what makes the edge fail again and again: its supervisor would wait longer before each start.
+    """
+    poison = Poison(bootstrap, GARBAGE, rate=200)
+    poison.start()
+    for _ in range(2):
+        heard = len(poison.places)
+        wait_until(lambda heard=heard: len(poison.places) >= heard + 200, 60, "200 acknowledged records")
+        stack.wait_restarted("edge-0", stack.kill("edge-0"))
+    poison.finish()
+    found = wait_for_results(bootstrap, poison.places, 90)
+    assert {tuple(found[place]) for place in poison.places} == {("ERROR",)}
+    listed = stack.isos_json("dlq", "list", "--limit", "0")
+    codes = {each["id"]: each["code"] for each in listed}
+    assert len(codes) == len(listed)
+    expected = {f"inference.requests/{p}/{o}": kind for (p, o), kind in poison.places.items()}
+    assert expected.items() <= codes.items()
+
+
 def alter(bootstrap, topic, setting, value):
     """Set one setting of a topic; the broker takes it at once."""
     entry = ConfigEntry(setting, value, incremental_operation=AlterConfigOpType.SET)
@@ -295,24 +316,6 @@ def test_a_letter_that_its_topic_refuses_stands_without_its_record(stack, bootst
     refused = stack.isos("dlq", "redrive", name, check=False)
     assert refused.returncode == 4
     assert "refused or too large to be kept" in refused.stderr
-
-
-def test_a_killed_edge_loses_no_letter(stack, bootstrap):
-    """A letter stands before its result; an edge that dies between them writes it again, and it is listed once."""
-    poison = Poison(bootstrap, GARBAGE, rate=200)
-    poison.start()
-    for _ in range(2):
-        heard = len(poison.places)
-        wait_until(lambda heard=heard: len(poison.places) >= heard + 200, 60, "200 acknowledged records")
-        stack.wait_restarted("edge-0", stack.kill("edge-0"))
-    poison.finish()
-    found = wait_for_results(bootstrap, poison.places, 90)
-    assert {tuple(found[place]) for place in poison.places} == {("ERROR",)}
-    listed = stack.isos_json("dlq", "list", "--limit", "0")
-    codes = {each["id"]: each["code"] for each in listed}
-    assert len(codes) == len(listed)
-    expected = {f"inference.requests/{p}/{o}": kind for (p, o), kind in poison.places.items()}
-    assert expected.items() <= codes.items()
 
 
 def next_schema(bootstrap):

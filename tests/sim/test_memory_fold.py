@@ -7,7 +7,7 @@ import pytest
 from tests.sim import memory_fold
 from tests.sim.memory_fold import main
 
-pytestmark = [pytest.mark.sim, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.sim, pytest.mark.timeout(600)]
 
 
 def test_two_fresh_processes_fold_the_same_bytes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
 """Counts of several test runs: each appends a line to the file named by ``TEST_TALLY``; ``python -m`` prints the sum.
 
-``make test`` runs its parts one after the other; the last line it prints is about all of them.
+The last line that ``make test`` prints is about all its parts; seconds are theirs, also where two run at a time.
 """
 
 from __future__ import annotations
