@@ -7,6 +7,7 @@ here or in the modules that use it awaits a client without ``bounded``.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ METADATA_MAX_AGE_MS: Final = 3_000
 # A record of the largest size plus its batch header must pass the producer's own check.
 MAX_REQUEST_BYTES: Final = MAX_RECORD_BYTES + 64 * 1024
 PREFETCH_BYTES: Final = 4 * MIB
+_ADDRESS: Final = re.compile(r"\('([^']+)', ([0-9]+), ")
 LOOPBACK: Final = ("127.0.0.1:", "localhost:", "[::1]:")
 
 
@@ -163,10 +165,17 @@ async def start(client: Any, what: str, seconds: float = START_TIMEOUT_S) -> Non
         await bounded(client.start(), seconds, what)
     except (KafkaError, OSError) as error:
         await stop_quietly(client)
-        raise UnreachableError(what, str(error) or type(error).__name__) from error
+        raise UnreachableError(what, _said(error)) from error
     except (TimedOutError, asyncio.CancelledError):
         await stop_quietly(client)
         raise
+
+
+def _said(error: Exception) -> str:
+    """The client's sentence; the one about the brokers it was given without what sockets call them."""
+    text = str(error) or type(error).__name__
+    given = _ADDRESS.findall(text) if "Unable to bootstrap" in text else []
+    return f"no broker answers on {', '.join(':'.join(each) for each in given)}" if given else text
 
 
 async def stop_quietly(client: Any, seconds: float = STOP_TIMEOUT_S) -> bool:

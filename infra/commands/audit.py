@@ -34,9 +34,8 @@ OperationOption = Annotated[str, typer.Option("--operation", help="Only this ope
 ModelOption = Annotated[str, typer.Option("--model", help="Only operations on this model.")]
 UserOption = Annotated[str, typer.Option("--user", help="Only operations of this user, agent or process.")]
 TicketOption = Annotated[str, typer.Option("--ticket", help="Only operations of this change ticket.")]
-OutcomeOption = Annotated[
-    str, typer.Option("--outcome", help="Only this outcome: pending, done, refused, failed, unknown.")
-]
+OUTCOMES: Final = ("pending", "done", "refused", "failed", "unknown")
+OutcomeOption = Annotated[str, typer.Option("--outcome", help=f"Only this outcome: {', '.join(OUTCOMES)}.")]
 VERIFIED: Final = ("sound", "head", "offset", "entries", "heads", "markers", "signed", "num_faults", "num_voids")
 
 
@@ -64,6 +63,8 @@ def list_records(
 
     Exit code 3 when there is no audit log.
     """
+    if outcome not in ("", *OUTCOMES):
+        raise typer.BadParameter(f"{outcome!r} is none of {', '.join(OUTCOMES)}", param_hint="--outcome")
     wanted = Filter(operation, model, user, ticket, outcome, _time_us(until, "--until") or 1 << 62)
     rows: deque[dict[str, Any]] = deque(maxlen=limit or None)
     num = 0
@@ -75,6 +76,9 @@ def list_records(
             rows.append((row if output is Output.TABLE else document)(entry, entry.record))
 
     _read(ctx, _time_us(since, "--since"), take)
+    if not rows and output is Output.TABLE:
+        typer.echo("The audit log has no such record.", err=True)
+        return
     write(list(rows), output)
     if len(rows) < num:
         typer.echo(f"{len(rows)} of {num} records; --limit 0 shows all.", err=True)
@@ -89,7 +93,8 @@ def export(
 ) -> None:
     """Write the log as JSON lines, one record each, for a log stack. Exit code 3 when there is no audit log."""
     wanted = Filter(until_us=_time_us(until, "--until") or 1 << 62)
-    num = 0
+    since_us, num = _time_us(since, "--since"), 0
+    _require_log(settings_of(ctx))  # before a file that stands is written over
     with _opened(file) as out:
 
         def take(offset: int, entry: AuditEntry) -> None:
@@ -98,7 +103,7 @@ def export(
                 num += 1
                 out.write(json.dumps(document(entry, entry.record)) + "\n")
 
-        _read(ctx, _time_us(since, "--since"), take)
+        _read(ctx, since_us, take)
     typer.echo(f"{num} records written{'' if file is None else f' to {file}'}.", err=True)
 
 

@@ -29,7 +29,8 @@ def list_(
     """List what agents decided and told people, or could not decide without them."""
     from infra.incident_view import escalation_row
 
-    rows = [escalation_row(each) for each in read(ctx) if about in ("", each.subject)][-last:]
+    chosen = [each for each in read(ctx) if about in ("", each.subject, *each.subject.split("/"))]
+    rows = [escalation_row(each) for each in chosen][-last:]
     if not rows and output is Output.TABLE:
         typer.echo("Nothing was escalated.", err=True)
         return

@@ -68,14 +68,19 @@ def close(
     ctx: typer.Context,
     incident_id: IdArgument,
     reason: Annotated[str, typer.Option(help="Why it is over, in one sentence.")],
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Close an incident that no agent will close, such as a roll-back whose check failed and was looked into.
 
     Exit code 3 when none of that id is open, 4 when the Orchestrator refuses, 5 when it does not answer in time.
     """
+    from agents.approval import MAX_REASON
     from infra.memory_command import command_of
     from infra.memory_control import MemoryControl
 
+    reason = reason.strip()
+    if not 1 <= len(reason) <= MAX_REASON:
+        raise typer.BadParameter(f"say why in 1 to {MAX_REASON} characters", param_hint="--reason")
     key = f"incident/{incident_id}"
 
     async def run(control: MemoryControl) -> bool:
@@ -91,7 +96,11 @@ def close(
     if not controlled(settings_of(ctx), MemoryControl, run):
         typer.echo(f"No incident {incident_id} is open. `isos incidents list` shows those that are.", err=True)
         raise typer.Exit(3)
-    typer.echo(f"{incident_id} is closed.", err=True)
+    if output is Output.TABLE:
+        typer.echo(f"{incident_id} is closed.")
+        return
+    row = {"incident_id": incident_id, "state": "resolved", "reason": reason}
+    write([row], output, row)
 
 
 def table_row(row: dict[str, Any]) -> dict[str, Any]:

@@ -137,15 +137,21 @@ def keygen(
     development policy of a sandbox approves by itself. Exit code 4 when the name or the key is taken, the key file is
     open to others or the passphrase is wrong, 5 when nobody answers in time; the key stays, repeat the command.
     """
+    from agents.review_rules import NAME
     from infra.passphrase import new_passphrase, unlock_by
     from infra.review_control import ReviewControl
     from infra.review_keys import key_path, read_or_make_key
     from streams.signing import key_id
 
+    if not NAME.fullmatch(name):
+        raise typer.BadParameter(f"{name!r} is no name of 1 to 64 letters, digits, _ . -", param_hint="--name")
     settings = _signing(ctx, key, passphrase_file)
     path, file = key_path(settings.review_key_file), settings.review_passphrase_file
     lock = functools.partial(new_passphrase, file=file) if passphrase or passphrase_file else None
+    is_new = not path.exists()
     private_key = read_or_make_key(path, unlock_by(file), lock)
+    if is_new:
+        typer.echo(f"Made the key {path}{' with its passphrase' if lock else ''}; keep a copy of it.", err=True)
 
     async def run(control: ReviewControl) -> Signer:
         return await control.register(name, private_key)

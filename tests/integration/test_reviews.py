@@ -26,11 +26,13 @@ from infra.review_keys import make_key
 from infra.serving_control import ServingControl
 from infra.settings import child_environment, load_settings
 from infra.signatory import ReviewWaitsError, Signatory
-from schemas.environment import Environment, OpenReview
+from schemas.environment import Environment, OpenReview, Signer
+from schemas.memory import MemoryCommand
 from schemas.review import ReviewDecision
+from streams.canonical import to_json
 from streams.codec import Codec
 from streams.connection import Connection
-from streams.memory_view import active_version, plan
+from streams.memory_view import active_version, plan, rejection
 from streams.registry.schema_log import read_schema_ids
 from streams.review_view import environment, open_reviews, review_decision, signers
 from streams.watch import MemoryWatch
@@ -163,6 +165,30 @@ async def test_a_sandbox_approves_by_itself_and_writes_down_what_it_skipped(plan
     assert (row["state"], row["decided_by"], row["signature"]) == ("approved", "development-policy", "none")
 
 
+async def test_keys_end_only_by_somebody_registered(production: Plane, keys: dict[str, Path]) -> None:
+    """A stranger ends none, a new person waits for an approval, and whoever is registered ends a key at once."""
+    plane, secret = production, keys["eve"].parent / "secret"
+    secret.write_text("correct horse\n")
+    secret.chmod(0o600)
+    cat = keys["eve"].parent / "cat.pem"
+    lock = ("--key", str(cat), "--passphrase-file", str(secret))
+    registering = asyncio.create_task(asyncio.to_thread(isos, plane, "reviews", "keygen", "--name", "cat", *lock))
+    view = await plane.until(lambda v: bool(open_reviews(v)), "Cat's key waits")
+    (review_id,) = open_reviews(view)
+    approve = ("reviews", "approve", review_id, "--reason", "I know Cat", "--key", str(keys["ann"]))
+    await asyncio.to_thread(isos, plane, *approve)
+    assert (await asyncio.wait_for(registering, PATIENCE_S))["name"] == "cat"
+    said = await asyncio.to_thread(isos, plane, "reviews", "revoke", "cat", "--key", str(keys["eve"]), code=4)
+    assert "unknown_signer: Nobody is registered with this key" in said
+    await plane.publish("memory.commands", b"x", revocation(signers(plane.memory.view)["cat"]))
+    view = await plane.until(lambda v: rejection(v, "by-nobody") is not None, "what nobody signed is refused")
+    refused_ = rejection(view, "by-nobody")
+    assert (refused_ is not None and refused_.code, signers(view)["cat"].revoked_us) == ("unsigned_command", 0)
+    await asyncio.to_thread(isos, plane, "reviews", "revoke", "cat", *lock)
+    (*_, ended) = await asyncio.to_thread(isos, plane, "memory", "history", "signer/cat")
+    assert (ended["kind"], ended["reason"]) == ("SignerRevoked", "cat may sign no more; signed by cat")
+
+
 async def test_another_person_approves(production: Plane, keys: dict[str, Path]) -> None:
     plane, name = production, await two_versions(production)
     async with serving(plane, keys["ann"]) as control:
@@ -258,6 +284,13 @@ async def test_what_nobody_decides_is_refused_and_so_is_an_approval_too_late(
         with pytest.raises(ChangeRefusedError, match="review_expired: .* Nobody decided before the deadline"):
             await control_.activate(name, "v2.0.0")
         assert active_version(control_.view, name) == "v1.0.0"
+
+
+def revocation(standing: Signer) -> MemoryCommand:
+    """A revocation that nobody signed."""
+    body = to_json(replace(standing, revoked_us=1))
+    key = f"signer/{standing.name}"
+    return MemoryCommand("by-nobody", "cli", "RevokeSigner", key, -1, body, "mine now", (), 1, author="ann")
 
 
 def key_bytes(path: Path) -> bytes:

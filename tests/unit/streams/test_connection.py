@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 
 import pytest
+from aiokafka.errors import KafkaConnectionError
 
 from streams.connection import Connection, TimedOutError, UnreachableError, bounded, consumer, producer, start
 from streams.connection import stop_quietly as stop
@@ -70,6 +72,17 @@ async def test_starting_and_stopping_never_hang() -> None:
         await start(refused, "starting")
     assert refused.stopped == 1
     assert await stop(refused) is True
+
+
+async def test_a_broker_that_is_away_is_told_by_its_address() -> None:
+    class Away(Refused):
+        async def start(self) -> None:
+            hosts = [("127.0.0.1", 19092, socket.AF_INET), ("broker-2", 9092, socket.AF_UNSPEC)]
+            raise KafkaConnectionError(f"Unable to bootstrap from {hosts}")
+
+    with pytest.raises(UnreachableError) as away:
+        await start(Away(), "connecting")
+    assert str(away.value) == "connecting failed: no broker answers on 127.0.0.1:19092, broker-2:9092"
 
 
 def test_plain_text_by_default_and_passwords_are_not_shown() -> None:

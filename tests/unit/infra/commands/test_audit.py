@@ -60,6 +60,13 @@ def test_the_list_shows_records_and_no_heads(log: Any) -> None:
     for option, value, num in (("--user", "bob", 0), ("--model", "digits", 6), ("--operation", "memory.", 0)):
         assert len(json.loads(RUN.invoke(app, ["list", option, value, "--output", "json"]).stdout)) == num
     assert "alice" in RUN.invoke(app, ["list"]).stdout
+    nobody = RUN.invoke(app, ["list", "--user", "bob"])
+    assert (nobody.exit_code, nobody.stdout, nobody.stderr) == (0, "", "The audit log has no such record.\n")
+
+
+def test_an_outcome_that_there_is_not(log: Any) -> None:
+    wrong = RUN.invoke(app, ["list", "--outcome", "maybe"])
+    assert (wrong.exit_code, "'maybe' is none of pending, done" in wrong.stderr) == (2, True)
 
 
 def test_the_export_is_json_lines(log: Any, tmp_path: Path) -> None:
@@ -68,6 +75,12 @@ def test_the_export_is_json_lines(log: Any, tmp_path: Path) -> None:
     assert (done.exit_code, len(lines)) == (0, 6)
     assert {json.loads(line)["service"] for line in lines} == {"ml-serving"}
     assert RUN.invoke(app, ["export"]).stdout.splitlines() == lines
+    log.clear()
+    away = RUN.invoke(app, ["export", str(tmp_path / "audit.jsonl")])
+    assert (away.exit_code, (tmp_path / "audit.jsonl").read_text().splitlines()) == (3, lines)
+
+
+def test_a_file_that_cannot_be_written(log: Any, tmp_path: Path) -> None:
     refused = RUN.invoke(app, ["export", str(tmp_path)])
     assert (refused.exit_code, "cannot be written" in refused.stderr) == (1, True)
 

@@ -13,13 +13,14 @@ from infra.commands.escalations import app
 from schemas.review import Escalation
 from tests.unit.infra.test_incident_view import ROLLBACK, TOLD
 
+VOTE = Escalation("vote-r7-ab", "reviewer", "review/r7", "self_approval: No.", 9_000_001)
 OTHER = Escalation("process_silent/orchestrator-0/1/bound", "monitor", "orchestrator-0", "Memory is silent.", 9_000_000)
 
 
 @pytest.fixture(autouse=True)
 def _read(monkeypatch: pytest.MonkeyPatch) -> None:
     def read(ctx: Any) -> list[Escalation]:
-        return [TOLD, OTHER]
+        return [VOTE, TOLD, OTHER]
 
     monkeypatch.setattr(command, "read", read)
 
@@ -30,7 +31,8 @@ def listed(*flags: str) -> list[str]:
 
 
 def test_the_newest_and_those_about_something() -> None:
-    assert listed() == ["digits", "orchestrator-0"]
+    assert listed() == ["review/r7", "digits", "orchestrator-0"]
+    assert listed("--about", "r7") == listed("--about", "review/r7") == ["review/r7"]
     assert listed("--last", "1") == ["orchestrator-0"]
     assert listed("--about", "digits") == ["digits"]
 

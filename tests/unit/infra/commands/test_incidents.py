@@ -56,6 +56,24 @@ def test_the_newest_of_an_id_is_shown() -> None:
     assert json.loads(done.stdout)["state"] == "open"
 
 
+@pytest.mark.parametrize(("is_open", "code"), [(True, 0), (False, 3)])
+def test_closing_by_hand(is_open: bool, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "controlled", lambda settings, kind, run: is_open)
+    done = CliRunner().invoke(app, ["close", BURN, "--reason", "looked into", "--output", "json"])
+    assert done.exit_code == code
+    if is_open:
+        assert json.loads(done.stdout) == {"incident_id": BURN, "state": "resolved", "reason": "looked into"}
+        assert CliRunner().invoke(app, ["close", BURN, "--reason", "x"]).stdout == f"{BURN} is closed.\n"
+    else:
+        assert f"No incident {BURN} is open." in done.stderr
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 501])
+def test_closing_wants_a_reason(reason: str) -> None:
+    done = CliRunner().invoke(app, ["close", BURN, "--reason", reason])
+    assert (done.exit_code, "say why in 1 to 500 characters" in done.stderr) == (2, True)
+
+
 def test_help_has_examples() -> None:
     for verb in ("list", "show", "close"):
         assert f"isos incidents {verb}" in CliRunner().invoke(app, [verb, "--help"]).stdout

@@ -111,12 +111,20 @@ def test_a_key_with_a_passphrase_is_made_and_signs(monkeypatch: pytest.MonkeyPat
     flags = ["--key", str(path), "--passphrase-file", str(secret)]
     done = CliRunner().invoke(app, ["keygen", "--name", "ann", *flags])
     assert (done.exit_code, "ENCRYPTED" in path.read_text()) == (0, True)
+    assert done.stderr == f"Made the key {path} with its passphrase; keep a copy of it.\n"
     controlled(monkeypatch, VoteOutcome(OPEN, vote("r7", "ab"), 12))
     assert CliRunner().invoke(app, ["approve", "r7", "--reason", "fine", *flags]).exit_code == 0
     secret.write_text("battery staple")
     done = CliRunner().invoke(app, ["approve", "r7", "--reason", "fine", *flags])
     assert isinstance(done.exception, KeyFileError)
     assert str(done.exception) == f"That is not the passphrase of {path}"
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "-x", "x" * 65])
+def test_a_name_that_is_none_makes_no_key(name: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["keygen", "--name", name, "--key", str(tmp_path / "k.pem")])
+    assert (done.exit_code, "is no name of 1 to 64" in done.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("is_named", [True, False])
