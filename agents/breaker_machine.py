@@ -21,7 +21,8 @@ from schemas.serving import Breaker, ServingPolicy
 from schemas.telemetry import Alert, Telemetry
 from streams.canonical import from_json, to_json
 from streams.errors import PoisonRecordError
-from streams.memory_view import MemoryHead, void_reason
+from streams.memory_fold import void_reason
+from streams.memory_view import MemoryHead
 
 TRIED: Final = "executor"
 GATED: Final = "gate"

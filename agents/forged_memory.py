@@ -1,7 +1,7 @@
 """Records of ``memory.events`` that its writer did not write, as the Monitor meets them: one alert until none comes.
 
 Memory is a chain: every event has the next sequence and the hash of the one before as it is stored. Whatever else
-stands on the topic is refused by every reader (``streams.memory_view.void_reason``), and is told of here. A forger who
+stands on the topic is refused by every reader (``streams.memory_fold.void_reason``), and is told of here. A forger who
 knows the chain's end and keeps to it is taken for the writer, by readers too; then it is the writer's own next event
 that does not follow any more, so the alert comes all the same, with that event as its evidence. Which of the two was
 forged, signed heads of the audit log say. Pure.
@@ -15,7 +15,8 @@ from agents.alerting import critical
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryEvent
 from streams.agent import NO_EFFECTS, Effects, Event, Publish, Unreadable
-from streams.memory_view import MemoryHead, void_reason
+from streams.memory_fold import void_reason
+from streams.memory_view import MemoryHead
 
 KIND = "forged_memory"
 TOPIC = "memory.events"

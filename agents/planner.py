@@ -46,7 +46,8 @@ from schemas.serving import ServingPolicy
 from schemas.telemetry import Heartbeat, RouterLoad
 from streams.agent import NO_EFFECTS, AgentSpec, Effects, Event, Publish, Tick
 from streams.canonical import digest, to_json
-from streams.memory_view import MemoryHead, void_reason
+from streams.memory_fold import void_reason
+from streams.memory_view import MemoryHead
 
 
 @dataclass(frozen=True, slots=True)

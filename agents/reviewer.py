@@ -28,7 +28,8 @@ from schemas.review import Escalation, ReviewDecision, ReviewRequest, ReviewVote
 from streams.agent import NO_EFFECTS, AgentSpec, Effects, Event, Publish, Tick
 from streams.canonical import digest, from_json, to_json
 from streams.errors import PoisonRecordError
-from streams.memory_view import MemoryHead, void_reason
+from streams.memory_fold import void_reason
+from streams.memory_view import MemoryHead
 
 REMEMBERED: Final = 1_000
 ANSWER_US: Final = 10_000_000

@@ -30,7 +30,8 @@ from streams.agent import NO_EFFECTS, AgentSpec, Effects, Event, Publish, Tick
 from streams.canonical import from_json
 from streams.errors import PoisonRecordError
 from streams.lane_class import POOL
-from streams.memory_view import MemoryHead, void_reason
+from streams.memory_fold import void_reason
+from streams.memory_view import MemoryHead
 
 LEAST_HOLD_US: Final = 5_000_000
 """Between two holds whose reasons differ."""

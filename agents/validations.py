@@ -49,7 +49,8 @@ from schemas.telemetry import Alert
 from streams.agent import NO_EFFECTS, AgentSpec, Effects, Event, Publish, Tick
 from streams.canonical import from_json
 from streams.errors import PoisonRecordError
-from streams.memory_view import Incident, MemoryHead, void_reason
+from streams.memory_fold import void_reason
+from streams.memory_view import Incident, MemoryHead
 
 NAME: Final = "validations"
 INCIDENT: Final = "incident/rollback/"

@@ -8,7 +8,8 @@ from typing import Any
 from streams.codec import Codec
 from streams.connection import Connection
 from streams.errors import PoisonRecordError
-from streams.memory_view import MemoryHead, StoredEvent, void_reason
+from streams.memory_fold import StoredEvent, void_reason
+from streams.memory_view import MemoryHead
 from streams.partition_log import KafkaLog
 from streams.registry.schema_log import read_schema_ids
 from streams.topics import full_name

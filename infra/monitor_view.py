@@ -19,7 +19,8 @@ from schemas.telemetry import Heartbeat, Telemetry
 from streams.connection import Connection
 from streams.edge.forecast import FORGET_US, Forecast
 from streams.errors import RetriableError
-from streams.memory_view import MemoryView, all_breakers, extend, incidents
+from streams.memory_fold import extend
+from streams.memory_view import MemoryView, all_breakers, incidents
 
 NEWEST: Final = 500
 NEWEST_LOADS: Final = 64

@@ -14,7 +14,8 @@ from streams.connection import Connection
 from streams.decision_notes import ADMITTED, TOPIC
 from streams.errors import PoisonRecordError
 from streams.frame_check import checked
-from streams.memory_view import MemoryView, StoredEvent, extend
+from streams.memory_fold import StoredEvent, extend
+from streams.memory_view import MemoryView
 from streams.provision import topic_partitions
 from streams.registry.schema_log import read_schema_ids
 

@@ -18,7 +18,8 @@ from schemas.memory import MemoryEntry, MemoryEvent
 from streams.audit_chain import MEMORY, SIGNER, Draft, value_hash
 from streams.audit_operation import FAILED, MAX_TEXT, REFUSED, Actor, Facts, Operation
 from streams.errors import PoisonRecordError
-from streams.memory_view import MemoryHead, MemoryView, active_version, entry_of, void_reason
+from streams.memory_fold import entry_of, void_reason
+from streams.memory_view import MemoryHead, MemoryView, active_version
 from streams.signing import is_public_key
 
 SOURCE: Final = "orchestrator"

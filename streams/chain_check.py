@@ -17,7 +17,8 @@ from typing import Final
 
 from schemas.memory import MemoryEntry, MemoryEvent
 from streams.link_check import NOWHERE, Anchor, Finding, LinkCheck, Refused
-from streams.memory_view import MemoryHead, entry_of
+from streams.memory_fold import entry_of
+from streams.memory_view import MemoryHead
 
 EVENTS: Final = "memory.events"
 STATE: Final = "memory.state"

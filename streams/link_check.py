@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeVar
 
 from streams.errors import PoisonRecordError
-from streams.memory_view import ZERO_HASH, Linked, MemoryHead, void_reason
+from streams.memory_fold import Linked, void_reason
+from streams.memory_view import ZERO_HASH, MemoryHead
 
 NOTED: Final = "noted"
 SIGNED: Final = "signed"

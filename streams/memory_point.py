@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 from schemas.memory import MemoryEvent
 from streams.errors import PoisonRecordError
-from streams.memory_view import MemoryHead, MemoryView, StoredEvent, entry_of, void_reason
+from streams.memory_fold import StoredEvent, entry_of, void_reason
+from streams.memory_view import MemoryHead, MemoryView
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from aiokafka.errors import KafkaError
 
 from streams.connection import Connection, bounded, consumer, start, stop_quietly
 from streams.errors import PoisonRecordError, RetriableError
-from streams.memory_view import MemoryView, StoredEvent, extend
+from streams.memory_fold import StoredEvent, extend
+from streams.memory_view import MemoryView
 from streams.partition_log import LogRecord, log_record
 from streams.topics import full_name
 

@@ -17,7 +17,8 @@ from infra.commands.progress import shown_progress
 
 if TYPE_CHECKING:
     from streams.chain_check import Report
-    from streams.memory_view import MemoryHead, MemoryView, StoredEvent
+    from streams.memory_fold import StoredEvent
+    from streams.memory_view import MemoryHead, MemoryView
 
 app = new_app(has_verbs=True)
 
@@ -185,7 +186,8 @@ def parse_point(text: str) -> tuple[int | None, int | None]:
 
 def view_at(events: list[StoredEvent], point: tuple[int | None, int | None]) -> MemoryView:
     """Memory at a sequence or time; both None means now."""
-    from streams.memory_view import MemoryView, at_sequence, at_time, extend
+    from streams.memory_fold import at_sequence, at_time, extend
+    from streams.memory_view import MemoryView
 
     sequence, time_us = point
     if sequence is not None:

@@ -267,7 +267,8 @@ def _rows(found: Found) -> list[dict[str, Any]]:
 def _read(ctx: typer.Context) -> Found:
     from infra.log_reader import LogReader
     from streams.connection import Connection
-    from streams.memory_view import MemoryView, extend
+    from streams.memory_fold import extend
+    from streams.memory_view import MemoryView
 
     settings = settings_of(ctx)
 

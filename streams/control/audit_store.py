@@ -22,7 +22,7 @@ from schemas.audit import AuditEntry, AuditHead, AuditRecord
 from streams.audit_chain import LOG, MEMORY, OWN, AuditPoint, Draft, advance, drafted, headed, value_hash
 from streams.control.journal import RecordCodec
 from streams.errors import InvariantError, PoisonRecordError
-from streams.memory_view import void_reason
+from streams.memory_fold import void_reason
 from streams.partition_log import LogRecord, LogWriter, PartitionLog
 from streams.topics import full_name
 

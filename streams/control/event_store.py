@@ -16,7 +16,8 @@ from typing import Final
 from schemas.memory import MemoryEntry, MemoryEvent
 from streams.control.journal import RecordCodec
 from streams.errors import FencedError, InvariantError, PoisonRecordError, RetriableError
-from streams.memory_view import MemoryHead, MemoryView, StoredEvent, apply, extend, void_reason
+from streams.memory_fold import StoredEvent, apply, extend, void_reason
+from streams.memory_view import MemoryHead, MemoryView
 from streams.partition_log import LogWriter, PartitionLog
 from streams.topics import full_name
 

@@ -11,8 +11,9 @@ from schemas.memory import MemoryCommand
 from streams.canonical import from_json
 from streams.control.effect_id import EFFECT_HEADER, effect_id
 from streams.control.replay import Replay
+from streams.memory_fold import StoredEvent, extend, void_reason
 from streams.memory_log import LogRecord
-from streams.memory_view import ActiveVersion, MemoryHead, MemoryView, StoredEvent, extend, void_reason
+from streams.memory_view import ActiveVersion, MemoryHead, MemoryView
 from streams.topics import JOURNALED_AGENTS
 from tests.sim.agent_invariants import AgentInvariants
 from tests.sim.bounds import BOUNDS

@@ -26,7 +26,8 @@ from schemas.memory import MemoryEvent
 from schemas.plan import Plan, VersionWeight
 from streams.canonical import to_json
 from streams.codec import Codec, SchemaIds
-from streams.memory_view import ZERO_HASH, MemoryView, StoredEvent, extend
+from streams.memory_fold import StoredEvent, extend
+from streams.memory_view import ZERO_HASH, MemoryView
 
 KEYS: Final = 2_000
 BATCH: Final = 500

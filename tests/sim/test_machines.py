@@ -14,7 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from streams.control.event_store import EventStore
 from streams.errors import FencedError, RetriableError
-from streams.memory_view import MemoryView, StoredEvent, extend
+from streams.memory_fold import StoredEvent, extend
+from streams.memory_view import MemoryView
 from streams.terminals import OPEN, PENDING, SET, Terminals
 from tests.support.event_store_contract import CODEC as MEMORY_CODEC
 from tests.support.event_store_contract import event as memory_event

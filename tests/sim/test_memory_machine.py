@@ -21,7 +21,8 @@ from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.review import ContextSignal
 from schemas.serving import ServingPolicy
 from streams.canonical import to_json
-from streams.memory_view import ActiveVersion, MemoryView, extend
+from streams.memory_fold import extend
+from streams.memory_view import ActiveVersion, MemoryView
 from tests.support.agent_bench import CODEC, EVENTS, AgentBench
 from tests.support.control import model_version
 

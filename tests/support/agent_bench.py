@@ -19,7 +19,8 @@ from streams.codec import Codec, SchemaIds
 from streams.control.effect_id import effect_id
 from streams.control.journal import TICK_INPUT, Input, JournaledAgent, restore
 from streams.errors import PoisonRecordError
-from streams.memory_view import MemoryHead, MemoryView, StoredEvent, extend, void_reason
+from streams.memory_fold import StoredEvent, extend, void_reason
+from streams.memory_view import MemoryHead, MemoryView
 
 EVENTS = "memory.events"
 CODEC = Codec(SchemaIds.local())

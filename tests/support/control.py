@@ -10,7 +10,8 @@ from schemas.memory import MemoryEvent
 from schemas.model import ModelVersion
 from streams.agent import TICK, Effects, Event, Publish, Tick
 from streams.canonical import to_json
-from streams.memory_view import MemoryHead, StoredEvent
+from streams.memory_fold import StoredEvent
+from streams.memory_view import MemoryHead
 
 SECOND = 1_000_000
 HERE = RecordCoordinate("test", 0, 7)

@@ -12,7 +12,8 @@ from schemas.memory import MemoryEntry, MemoryEvent
 from streams.codec import Codec, SchemaIds
 from streams.control.event_store import EventStore, MemoryPlace
 from streams.errors import FencedError, InvariantError
-from streams.memory_view import MemoryView, StoredEvent, at_sequence, extend
+from streams.memory_fold import StoredEvent, at_sequence, extend
+from streams.memory_view import MemoryView
 from streams.partition_log import PartitionLog
 
 CODEC = Codec(SchemaIds.local())

@@ -14,7 +14,7 @@ from schemas.plan import Plan, VersionWeight
 from schemas.scaling import Replicas, ScaleAction, ScaleConfirmation, ScalingPolicy
 from schemas.telemetry import Heartbeat, LoadedModel, RouterLoad
 from streams.canonical import from_json, to_json
-from streams.memory_view import StoredEvent
+from streams.memory_fold import StoredEvent
 from tests.support.control import SECOND, at, tick
 
 S = SECOND

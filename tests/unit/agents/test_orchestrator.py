@@ -19,7 +19,8 @@ from schemas.review import ContextSignal
 from schemas.telemetry import Alert
 from streams.agent import Effects, Publish
 from streams.canonical import to_json
-from streams.memory_view import ActiveVersion, Incident, MemoryView, Rejection, active_version, extend, plan, rejection
+from streams.memory_fold import extend
+from streams.memory_view import ActiveVersion, Incident, MemoryView, Rejection, active_version, plan, rejection
 from tests.support.control import HERE, SECOND, at, chained, model_version
 
 PLAN = Plan("digits", (VersionWeight("v1.0.0", 100),), 64, 30_000)

@@ -23,7 +23,8 @@ from schemas.serving import ServingPolicy, Slo
 from schemas.telemetry import Heartbeat, LoadedModel, RouterLoad
 from streams.agent import Effects, Publish
 from streams.canonical import digest, from_json, to_json
-from streams.memory_view import ActiveVersion, MemoryHead, Rejection, StoredEvent
+from streams.memory_fold import StoredEvent
+from streams.memory_view import ActiveVersion, MemoryHead, Rejection
 from tests.support.control import HERE, SECOND, at, chained, model_version, tick
 from tests.unit.agents.test_orchestrator import register
 

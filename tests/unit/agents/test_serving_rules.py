@@ -15,13 +15,13 @@ from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.model import TensorSpec
 from schemas.serving import Breaker, ServingPolicy, Slo
 from streams.canonical import to_json
+from streams.memory_fold import extend
 from streams.memory_view import (
     ActiveVersion,
     MemoryView,
     active_version,
     all_breakers,
     breakers,
-    extend,
     rejection,
     serving_policy,
 )

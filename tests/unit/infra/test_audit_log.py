@@ -23,7 +23,8 @@ from streams.audit_check import AuditCheck, AuditReport
 from streams.canonical import from_json, to_json
 from streams.connection import Connection
 from streams.control.audit_store import AuditStore
-from streams.memory_view import ActiveVersion, MemoryHead, StoredEvent
+from streams.memory_fold import StoredEvent
+from streams.memory_view import ActiveVersion, MemoryHead
 from streams.partition_log import LogRecord
 from streams.signing import public_key_of
 from streams.topics import MAX_RECORD_BYTES, full_name

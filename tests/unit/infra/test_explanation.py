@@ -17,8 +17,9 @@ from streams.canonical import to_json
 from streams.codec import Codec, SchemaIds
 from streams.errors import PoisonRecordError
 from streams.letters.letter import Letter
+from streams.memory_fold import StoredEvent
 from streams.memory_point import MemoryPoint
-from streams.memory_view import ActiveVersion, Incident, StoredEvent
+from streams.memory_view import ActiveVersion, Incident
 from tests.support.control import model_version
 from tests.support.samples import DIGEST, TOPIC_ID, T
 

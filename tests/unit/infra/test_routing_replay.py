@@ -12,7 +12,8 @@ from schemas.decision import RoutingDecision
 from schemas.memory import MemoryEvent
 from streams.canonical import to_json
 from streams.codec import Codec, SchemaIds
-from streams.memory_view import MemoryView, StoredEvent, at_sequence
+from streams.memory_fold import StoredEvent, at_sequence
+from streams.memory_view import MemoryView
 from tests.support.frames import T, frame, plan
 from tests.support.frames import row as request
 from tests.unit.agents.test_routing_replay import decision

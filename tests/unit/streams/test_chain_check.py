@@ -14,7 +14,8 @@ from streams.chain_check import EVENTS, STATE, ChainCheck, Report, StateRecord
 from streams.codec import Codec, SchemaIds
 from streams.errors import PoisonRecordError
 from streams.link_check import NOWHERE, SIGNED, Anchor, Finding
-from streams.memory_view import MemoryHead, MemoryView, StoredEvent, extend
+from streams.memory_fold import StoredEvent, extend
+from streams.memory_view import MemoryHead, MemoryView
 
 CODEC = Codec(SchemaIds.local())
 DECODE: Callable[[bytes | None], MemoryEvent] = partial(CODEC.decode, EVENTS)

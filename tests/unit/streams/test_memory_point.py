@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from schemas.memory import MemoryEvent
 from streams.canonical import from_json
 from streams.errors import PoisonRecordError
+from streams.memory_fold import at_sequence
 from streams.memory_point import MemoryPoint
-from streams.memory_view import at_sequence
-from tests.unit.streams.test_memory_view import chain, stored
+from tests.unit.streams.test_memory_fold import chain, stored
 
 EVENTS = chain(("a", "1"), ("b", "2"), ("a", "3"), ("b", None), ("a", "5"))
 

@@ -12,9 +12,10 @@ import infra.commands.memory as command
 from infra.commands.memory import app, document, history_rows, parse_point, view_at
 from streams.chain_check import Report
 from streams.link_check import head_text
-from streams.memory_view import MemoryHead, StoredEvent
+from streams.memory_fold import StoredEvent
+from streams.memory_view import MemoryHead
 from tests.unit.streams.test_chain_check import LOG, Log, check, states_of, view_of
-from tests.unit.streams.test_memory_view import chain
+from tests.unit.streams.test_memory_fold import chain
 
 EVENTS = chain(("a", "1"), ("b", '{"x":[1]}'), ("a", "2"), ("b", None))
 

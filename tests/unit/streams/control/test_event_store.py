@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from streams.control.event_store import ATTEMPTS, EventStore
 from streams.errors import RetriableError
-from streams.memory_view import MemoryView, StoredEvent, extend
+from streams.memory_fold import StoredEvent, extend
+from streams.memory_view import MemoryView
 from tests.support.event_store_contract import CODEC, event
 from tests.support.partitions import MemoryPartitions
 
