@@ -1,14 +1,14 @@
 """Who must stand behind a command of people: nobody, somebody registered, or a second person. Pure, for two agents.
 
 Once a person's key holds, who else may sign changes only by somebody registered. The first key is believed, and so is
-the first one after every other was revoked, which only a sandbox allows:
+the first one after every other was revoked, which only a sandbox allows. (With people: without its development policy.)
 
 | command | nobody registered | no environment | sandbox | sandbox with people | staging, production |
 |---|---|---|---|---|---|
 | a person is registered | free | signature | signature, or noted | approval | approval |
 | a person's key ends | - | signature | signature, or noted | signature | signature |
-| a process's key ends | free; approval in production | signature | signature, or noted | signature | approval |
-| the environment is set | free | free | free | free | approval |
+| a process's key ends | free; outside a sandbox approval | signature | signature, or noted | signature | approval |
+| the environment is set | free | free | free | signature | approval |
 | a kind in ``gated`` | as the rest | free | noted | approval | approval |
 | a larger canary | as ``ActivateVersion``; a smaller one is free | | | | |
 
@@ -93,7 +93,8 @@ def _need(state: State, command: MemoryCommand, environment: Environment | None)
             return "approval"
         return "signature" if holders(state) else "nothing"
     if command.kind == "SetEnvironment":
-        return "approval" if is_strict else "nothing"
+        is_watched = environment is not None and not environment.development_policy and bool(holders(state))
+        return "approval" if is_strict else "signature" if is_watched else "nothing"
     if command.kind == canary.SET and canary.lowers(state, command):
         return "nothing"
     kinds = (canary.SET, canary.GATED_AS) if command.kind == canary.SET else (command.kind,)

@@ -82,7 +82,7 @@ REGISTER, REVOKE, LOWER = registration("carol"), revocation("bob"), environment_
     [
         ("nowhere", "nothing", "signature", "signature", "signature", "nothing", "nothing"),
         ("sandbox", "nothing", "note", "note", "note", "nothing", "note"),
-        ("watched", "nothing", "approval", "signature", "signature", "nothing", "approval"),
+        ("watched", "nothing", "approval", "signature", "signature", "signature", "approval"),
         ("staging", "nothing", "approval", "signature", "approval", "approval", "approval"),
         ("production", "nothing", "approval", "signature", "approval", "approval", "approval"),
     ],
@@ -197,6 +197,14 @@ def test_a_revocation_that_was_signed_once_ends_no_later_key() -> None:
     later = Signer("bob", signer("bob's second").public_key)
     values = {**state.values, "signer/bob": Value(3, to_json(later))}
     assert said(run(replace(state, values=values, seen=()), end)[1]) == "invalid_signer"
+
+
+def test_a_sandbox_in_which_people_approve_is_not_made_one_without_them_by_a_stranger() -> None:
+    state = memory(WATCHED, signer("ann"))
+    for stranger in (LOWER, signed(LOWER, "eve")):
+        assert said(run(state, stranger)[1]) in ("unsigned_command", "unknown_signer")
+    assert said(run(state, signed(LOWER, "ann"))[1]) == "EnvironmentSet"
+    assert said(run(memory(WATCHED), LOWER)[1]) == "EnvironmentSet"
 
 
 def test_only_a_change_of_who_may_sign_names_its_signer() -> None:
