@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from infra.child_environment import child_environment
 from infra.doctor_check import Check
 from infra.java import MIN_JAVA, JarError, check_jars, find_java, java_version
 from infra.process import process_state
-from infra.settings import ROOT, Settings, StartError, child_environment
+from infra.settings import ROOT, Settings, StartError
 from infra.settings_check import check_data_dir, check_settings
 from infra.stack_check import MIN_FREE_BYTES, check_ports
 from infra.stack_state import is_running, read_state

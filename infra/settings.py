@@ -1,7 +1,6 @@
 """All settings of the program. Precedence: flag, ``ISOS_`` environment, isos.toml, user file, default.
 
-The stack passes its settings on to every child as environment (``as_environment``), so that a child never reads a file
-that its supervisor did not see.
+The stack passes its settings on to every child as environment (``infra.child_environment``).
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -340,37 +338,3 @@ def unwritable(settings: Settings, error: OSError) -> StartError:
     """Make the error of a data directory that cannot be written."""
     reason = error.strerror or str(error)
     return StartError(f"The data directory {settings.data_dir} cannot be written: {reason} (setting data_dir).")
-
-
-def as_environment(settings: Settings) -> dict[str, str]:
-    """Give every setting as an ``ISOS_`` variable, so that a child reads exactly these values."""
-    values = settings.model_dump(mode="json")
-    return {f"ISOS_{name.upper()}": _text(value) for name, value in values.items()}
-
-
-def child_environment(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
-    """Build a Python child's environment: ``inherited``, the settings, and what must be set before an import.
-
-    Telemetry off: ONNX Runtime 1.31 opens connections unless told before the import. Thread pools at one: parallelism
-    is processes. malloc thresholds: frames of 512 KiB are otherwise mapped and unmapped each time.
-    """
-    return {
-        **inherited,
-        **as_environment(settings),
-        "ORT_DISABLE_TELEMETRY": "1",
-        "MALLOC_MMAP_THRESHOLD_": "268435456",
-        "MALLOC_TRIM_THRESHOLD_": "1073741824",
-        "MALLOC_TOP_PAD_": "67108864",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "NUMBA_NUM_THREADS": "1",
-        "NUMBA_CACHE_DIR": str(settings.tools_dir / "numba"),
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONFAULTHANDLER": "1",
-        "PATH": f"{Path(sys.executable).parent}:{inherited.get('PATH', '/usr/bin:/bin')}",
-    }
-
-
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

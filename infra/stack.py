@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from infra.broker import broker_process, format_storage
+from infra.child_environment import child_environment
 from infra.executor_pool import ExecutorPool
 from infra.launcher import executor_names, forget_asked
 from infra.process import Process, ProcessSpec, Ready, ready_file
 from infra.redis_server import redis_process
-from infra.settings import Settings, StartError, child_environment, load_settings
+from infra.settings import Settings, StartError, load_settings
 from infra.stack_check import check_before_start
 from infra.stack_state import claim, write_state
 

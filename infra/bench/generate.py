@@ -15,7 +15,8 @@ from infra.bench.config import Config
 from infra.bench.generator import read_columns
 from infra.bench.phase import Measured, Phase
 from infra.bench.processes import Sample, sample
-from infra.settings import Settings, StartError, child_environment
+from infra.child_environment import child_environment
+from infra.settings import Settings, StartError
 from infra.stack_state import read_state
 
 GENERATOR: Final = "generator"

@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from infra.audit_actor import audited_here
+from infra.child_environment import child_environment
 from infra.commands.output import examples, new_app, settings_of
-from infra.settings import Settings, StartError, child_environment, unwritable
+from infra.settings import Settings, StartError, unwritable
 from infra.stack import run_stack
 from infra.stack_state import read_state
 

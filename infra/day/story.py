@@ -15,8 +15,9 @@ from typing import Final
 import numpy as np
 
 from infra import digits
+from infra.child_environment import child_environment
 from infra.day.traffic import Flow
-from infra.settings import Settings, child_environment
+from infra.settings import Settings
 from infra.stack_state import read_state
 from infra.timeline import Line, read_timeline
 from streams.connection import Connection

@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
+from infra.child_environment import child_environment
 from infra.log_reader import LogReader
 from infra.monitor_view import read_monitor
-from infra.settings import Settings, child_environment, load_settings
+from infra.settings import Settings, load_settings
 from schemas.memory import MemoryCommand, MemoryEntry
 from schemas.model import ModelVersion
 from schemas.plan import Plan, VersionWeight

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
+from infra.child_environment import child_environment
 from infra.doctor_servers import broker_skew_ms
-from infra.settings import child_environment
 from streams.topics import full_name
 from tests.support.broker import free_ports, start_servers
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.settings import as_environment
+from infra.child_environment import as_environment
 from tests.support.netns import NamespaceError, Observed, observe
 from tests.support.stack import stack_settings
 

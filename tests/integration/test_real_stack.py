@@ -14,8 +14,9 @@ import pytest
 
 from executors.model_store import ModelStore
 from infra.bench.models import bench_model
+from infra.child_environment import as_environment
 from infra.registration import Registrar
-from infra.settings import Settings, as_environment
+from infra.settings import Settings
 from infra.stack_state import read_state
 from streams.codec import subject_of
 from streams.connection import Connection

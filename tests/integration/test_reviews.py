@@ -19,12 +19,13 @@ from typing import Any
 
 import pytest
 
+from infra.child_environment import child_environment
 from infra.log_reader import LogReader
 from infra.memory_control import ChangeRefusedError
 from infra.review_control import ReviewControl, signed_vote
 from infra.review_keys import make_key
 from infra.serving_control import ServingControl
-from infra.settings import child_environment, load_settings
+from infra.settings import load_settings
 from infra.signatory import ReviewWaitsError, Signatory
 from schemas.environment import Environment, OpenReview, Signer
 from schemas.memory import MemoryCommand

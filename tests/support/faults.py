@@ -21,8 +21,8 @@ from confluent_kafka import Consumer, TopicPartition
 
 from executors.model_store import ModelStore
 from infra.bench.models import bench_model
+from infra.child_environment import child_environment
 from infra.registration import Registrar
-from infra.settings import child_environment
 from schemas.model import TensorSpec
 from streams.client.client import Client
 from streams.codec import subject_of

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from infra.settings import Settings, child_environment, load_settings
+from infra.child_environment import child_environment
+from infra.settings import Settings, load_settings
 from infra.stack_state import read_state
 from tests.support.broker import free_ports
 

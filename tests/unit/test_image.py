@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from infra.child_environment import child_environment
 from infra.java import JVM_FLAGS
 from infra.redis_server import redis_process
 from infra.roles import ROLES
-from infra.settings import Settings, child_environment, load_settings
+from infra.settings import Settings, load_settings
 from infra.stack import default_roles
 from tests.support.compose import mounts, read_compose, seconds
 from tests.support.containerfile import read_containerfile

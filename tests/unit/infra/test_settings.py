@@ -1,26 +1,14 @@
-"""Settings: precedence, validation, and what children get."""
+"""Settings: precedence, validation, the sentences about what is wrong."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from infra.settings import Settings, StartError, as_environment, child_environment, load_settings
+from infra.settings import Settings, StartError, load_settings
 
-
-@pytest.fixture(autouse=True)
-def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Work in an empty folder, with an empty home and no ISOS_ variables."""
-    import os
-
-    for name in [name for name in os.environ if name.startswith("ISOS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("clean")
 
 
 def test_each_source_wins_over_the_next(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,24 +86,6 @@ def test_a_relative_data_directory_is_below_the_working_directory(clean: Path) -
 
 def test_every_setting_is_documented() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
-
-
-@given(st.integers(1, 256), st.booleans(), st.sampled_from(["auto", "cuda", "cpu"]), st.floats(0.1, 1e9))
-def test_children_read_the_very_same_settings(partitions: int, fence: bool, device: str, rate: float) -> None:
-    settings = load_settings(partitions=partitions, fence=fence, device=device, tenant_rate_per_s=rate)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in as_environment(settings).items():
-            patch.setenv(name, value)
-        assert load_settings() == settings
-
-
-def test_children_get_what_must_be_set_before_an_import() -> None:
-    env = child_environment(load_settings(), {"PATH": "/bin", "KEPT": "1"})
-    assert env["ORT_DISABLE_TELEMETRY"] == "1"
-    assert env["OMP_NUM_THREADS"] == env["OPENBLAS_NUM_THREADS"] == "1"
-    assert env["MALLOC_TRIM_THRESHOLD_"] == "1073741824"
-    assert env["KEPT"] == "1"
-    assert env["PATH"].endswith(":/bin")
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import infra.commands.down as command
+from infra.child_environment import as_environment
 from infra.commands.down import stop_stack
-from infra.settings import StartError, as_environment, load_settings
+from infra.settings import StartError, load_settings
 from infra.stack_state import claim, is_running
 
 _SUPERVISOR = """
