@@ -8,7 +8,8 @@ the newest telemetry windows per stage, when it began to listen, what the breake
 Rules: processes that fall silent, see ``agents.presence``. Silence counts only while the Monitor itself listened: after
 a pause of its own (a restart, a broker that was away) the count begins anew. Clocks that go wrong: see
 ``agents.clock_skew``.
-Records of memory that the Orchestrator did not write: see ``agents.forged_memory``.
+Records of memory that the Orchestrator did not write: see ``agents.forged_memory``. Nobody who writes it:
+``agents.silence``.
 A stage that met cached values which this stack did not write raises one ``cache_forged`` alert, resolved when none was
 met for ``quiet_us``.
 Breakers: see ``agents.breaker_machine``; it asks for their moves and raises an alert while one is not closed.
@@ -26,7 +27,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from agents import canary_watch, clock_skew, drift, forged_memory, forgery, known_good, presence, slo
+from agents import canary_watch, clock_skew, drift, forged_memory, forgery, known_good, presence, silence, slo
 from agents.breaker_machine import BreakerParams, Breakers, alert_of, hear, learn, moves
 from agents.canary_watch import Canaries
 from agents.clock_skew import SkewParams, Skews
@@ -37,6 +38,7 @@ from agents.forged_memory import Forged
 from agents.forgery import Forgery
 from agents.known_good import GoodParams, Goods
 from agents.presence import ProcessStatus
+from agents.silence import Silence
 from agents.slo import Slos
 from agents.slo_case import SloParams
 from schemas.coordinate import RecordCoordinate
@@ -53,7 +55,8 @@ KEPT_WINDOWS: Final = 5
 class Params:
     """Microseconds: silence that alerts, own pause after which listening begins anew, silence that is forgotten.
 
-    ``quiet_us``: without a forged value for so long, the forger counts as gone.
+    ``quiet_us``: without a forged value for so long, the forger counts as gone. ``bound_us``: silence of memory's
+    writers after which Routers refuse rows.
     """
 
     silent_us: int = 5_000_000
@@ -65,6 +68,7 @@ class Params:
     drift: DriftParams = field(default_factory=DriftParams)
     good: GoodParams = field(default_factory=GoodParams)
     skew: SkewParams = field(default_factory=SkewParams)
+    bound_us: int = 600_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ class State:
     departed: Departed = field(default_factory=dict)
     skews: Skews = field(default_factory=dict)
     canaries: Canaries = field(default_factory=dict)
+    silence: Silence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +148,11 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
 
 def _judge(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
     """What is due by the clock; where nothing is, the state stays the same object."""
-    times = (state.listening_us, now_us, params.silent_us, params.forget_us)
+    times = (state.listening_us, now_us, params.silent_us, params.forget_us, params.bound_us)
     processes, silent = presence.judge(state.processes, *times)
+    quiet, untold = silence.judge(state.silence, processes, state.listening_us, now_us, params.bound_us)
+    if quiet is not state.silence:
+        state = replace(state, silence=quiet)
     forgeries, gone = forgery.gone(state.forgeries, now_us, params.quiet_us)
     forged, ended = forged_memory.gone(state.forged, now_us, params.quiet_us)
     drifts, settled = drift.judge(state.drifts, now_us, params.drift)
@@ -158,7 +166,7 @@ def _judge(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
         state = replace(state, processes=processes, forgeries=forgeries, forged=forged, skews=skews)
         state = replace(state, slos=slos, goods=goods, drifts=drifts, canaries=canaries)
     state, asked = _move(state, now_us, params)
-    return state, (*silent, *askew, *gone, *ended, *tried, *burning, *settled, *_commands(proved), *asked)
+    return state, (*silent, *untold, *askew, *gone, *ended, *tried, *burning, *settled, *_commands(proved), *asked)
 
 
 def _troubled(state: State, slos: Slos) -> frozenset[str]:

@@ -4,7 +4,7 @@ Rules: a process unheard for ``silent_us`` raises one ``process_silent`` alert w
 alert is resolved. Silence counts only while the Monitor itself listened. A process silent for ``forget_us`` is
 forgotten and its alert resolved. Where the last Orchestrator is silent the alert says what that means: memory cannot
 change, and Routers serve on by the plans that they know. It is never forgotten, and once it was silent for
-``forget_us`` people are told by an escalation.
+``bound_us``, when Routers do so no longer, people are told by an escalation.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def silent_for_us(status: ProcessStatus, listening_us: int, now_us: int) -> int:
 
 
 def judge(
-    processes: Processes, listening_us: int, now_us: int, silent_us: int, forget_us: int
+    processes: Processes, listening_us: int, now_us: int, silent_us: int, forget_us: int, bound_us: int
 ) -> tuple[Processes, Effects]:
     """Alert who is silent, forget who is gone; where nothing is due, the same object comes back."""
     effects: list[Publish] = []
@@ -118,7 +118,7 @@ def judge(
             after[name] = replace(status, alert_id=f"process_silent/{name}/{status.heard_us}")
             message = MEMORY_SILENT if is_memory else "The process sends no heartbeat."
             effects.append(_alert(after[name], message, now_us, silence, resolved=False))
-        elif is_memory and status.alert_id and silence >= forget_us and not status.is_escalated:
+        elif is_memory and status.alert_id and silence >= bound_us and not status.is_escalated:
             after[name] = replace(status, is_escalated=True)
             effects.append(_escalation(status, silence, now_us))
     return (after, tuple(effects)) if after != processes else (processes, NO_EFFECTS)
@@ -149,8 +149,8 @@ def _alert(status: ProcessStatus, message: str, now_us: int, silence: int, *, re
 
 def _escalation(status: ProcessStatus, silence: int, now_us: int) -> Publish:
     reason = (
-        f"Memory has had no writer for {silence // 1_000_000} s: Routers still serve by the plans of sequence "
-        f"{status.memory_sequence}, and nothing can be changed, not even rolled back."
+        f"Memory has had no writer for {silence // 1_000_000} s: Routers refuse to serve by the plans of sequence "
+        f"{status.memory_sequence} any longer, and nothing can be changed, not even rolled back."
     )
     escalation = Escalation(f"{status.alert_id}/bound", "monitor", status.name, reason, now_us, (status.cause,))
     return Publish("control.escalations", status.name.encode(), escalation)

@@ -25,6 +25,7 @@ import numpy as np
 
 from agents import hedge
 from agents.breaker import refusal
+from agents.freshness import refused as refused_by_silence
 from agents.ordering import ended_before, in_order, passed_on
 from agents.retry import cohort_of, first_tries, lane_of, pinned_version, retried
 from agents.route import Route, Texts, cuts_of, num_ready, refused_rows, routes_of
@@ -35,7 +36,7 @@ from streams.arrange import Cut, arranged
 from streams.cache.keys import NO_DIGEST, CacheScope, input_digests
 from streams.cache.lookup import Asked, Lookup, answered
 from streams.columns import ERROR, EXPIRED, Array, end_rows, num_rows, take
-from streams.frame_effects import Answered, Defer, Followed, SendFrame
+from streams.frame_effects import Answered, Defer, Followed, MemorySilent, SendFrame
 from streams.memory_view import MemoryView, all_breakers, cache_scope, cached_models
 from streams.retry_budget import Tokens
 from streams.splice import routed, served_by
@@ -59,7 +60,10 @@ class RouterParams:
 
 @dataclass(frozen=True, slots=True)
 class RouterState:
-    """Counts since the take-over, and ``tokens`` for retries per model; the choice of version and lane has no state."""
+    """Counts since the take-over, and ``tokens`` for retries per model; the choice of version and lane has no state.
+
+    ``is_silent``: memory is, so nothing is routed (``agents.freshness``).
+    """
 
     num_rows: int = 0
     num_deferred: int = 0
@@ -67,6 +71,7 @@ class RouterState:
     num_cached: int = 0
     tokens: Tokens = field(default_factory=dict)
     hedging: hedge.Hedging | None = None
+    is_silent: bool = False
 
 
 def decide(state: RouterState, event: Event, params: RouterParams) -> tuple[RouterState, Effects]:
@@ -78,6 +83,9 @@ def decide(state: RouterState, event: Event, params: RouterParams) -> tuple[Rout
             before = [] if ended is None else passed_on(ended, event.answers, event.now_us, *lanes)
             if left is None:
                 return state, tuple(before)
+            if state.is_silent:
+                refused = in_order(left, refused_by_silence(left, event.answers, event.now_us), event.answers, *lanes)
+                return replace(state, num_ended=state.num_ended + num_rows(left)), (*before, *refused)
             state, effects = (_route_again if left.attempt else _route)(state, left, event, params)
             effects = in_order(left, effects, event.answers, *lanes)
             if is_sampled(left, event, params.sample_every) and (noted := note(left, event, effects)) is not None:
@@ -87,6 +95,8 @@ def decide(state: RouterState, event: Event, params: RouterParams) -> tuple[Rout
             return _hedged(state, event, params)
         case Answered() | Followed():
             return replace(state, hedging=hedge.heard(state.hedging, event.record, event.now_us)), ()
+        case MemorySilent(on=is_silent):
+            return replace(state, is_silent=is_silent), ()
     raise TypeError(f"the Router takes frames, not {type(event.record).__name__}")
 
 

@@ -66,7 +66,8 @@ def control_specs(settings: Settings) -> tuple[AgentSpec, ...]:
     researcher = replace(RESEARCHER, params=ResearcherParams(load_rules(settings.data_dir)))
     drift = DriftParams(window_us=settings.drift_window_s * 1_000_000, min_rows=settings.drift_min_rows)
     good = GoodParams(min_rows=settings.known_good_rows, min_us=settings.known_good_s * 1_000_000)
-    monitor = replace(MONITOR, params=replace(MONITOR.params, drift=drift, good=good))
+    bound_us = settings.memory_bound_s * 1_000_000
+    monitor = replace(MONITOR, params=replace(MONITOR.params, drift=drift, good=good, bound_us=bound_us))
     picture = PictureParams(first_slow=settings.most_executors, has_slow=settings.num_slow_lanes > 0)
     scaling = scaler(ScalerParams(picture, most_replicas=max(1, settings.most_executors)))
     return (planner, monitor, scaling, REVIEWER, researcher, VALIDATIONS)

@@ -119,9 +119,11 @@ async def executor(context: RoleContext) -> None:
 
 async def router(context: RoleContext) -> None:
     """Admitted frames are routed by the plan in memory."""
+    from agents.freshness import FreshnessParams
     from agents.router import ROUTER, RouterParams
     from infra.cache import open_cache
     from infra.hedging import HedgeWindow, router_news
+    from infra.memory_age import MemoryAge
     from streams.decision_notes import DecisionNotes
     from streams.interpreter import FrameInterpreter
     from streams.route_load import RouteLoad
@@ -163,7 +165,13 @@ async def router(context: RoleContext) -> None:
         windows = partial(cache.window, context.role, context.instance), partial(hedges.close, context.instance)
         more = parts.schemas, interpreter.takeover, parts.memory, lanes, context.settings.num_slow_lanes
         news = router_news(context.connection, parts.codec, *more)
-        await serve(context, app, interpreter, pulse_of(context, parts, windows=windows, more=told), news.run())
+        age = MemoryAge(
+            context.connection, parts.codec, parts.schemas, parts.memory,
+            lambda: interpreter.takeover.held.values(),  # another dictionary with each generation
+            FreshnessParams(context.settings.memory_bound_s * 1_000_000),
+        )  # fmt: skip
+        pulse = pulse_of(context, parts, windows=windows, more=told)
+        await serve(context, app, interpreter, pulse, news.run(), age.run())
 
 
 async def validator(context: RoleContext) -> None:

@@ -142,6 +142,9 @@ class Settings(BaseSettings):
         200, ge=1, le=1_000_000_000, description="Rows that a version answers well before it counts as known good."
     )
     known_good_s: int = Field(60, ge=1, le=86_400, description="Seconds over which it does so.")
+    memory_bound_s: int = Field(
+        600, ge=5, le=86_400, description="Seconds without a sign of memory's writer after which Routers refuse rows."
+    )
     alert_webhook_url: str = Field(
         "", description="Address that alerts and escalations are posted to as JSON, http(s)://...; empty: only the log."
     )

@@ -225,6 +225,12 @@ _TABLE: Final = (
         "Try again; `isos status` shows whether Planner and Orchestrator are up.",
     ),
     Code(
+        "memory_silent",
+        "REJECTED",
+        "Nothing was heard of the control plane's memory for longer than its plans may be trusted.",
+        "Try again after `retry_after_ms`; `isos status` shows whether the Orchestrator is up.",
+    ),
+    Code(
         "model_unavailable",
         "ERROR",
         "No executor could load the planned model version.",

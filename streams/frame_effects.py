@@ -113,6 +113,13 @@ class Followed:
     on: bool
 
 
+@dataclass(frozen=True, slots=True)
+class MemorySilent:
+    """Event: nothing was heard of memory for longer than it may be trusted (``on``), or something is heard again."""
+
+    on: bool
+
+
 @quick
 @dataclass(frozen=True, slots=True)
 class Answered:

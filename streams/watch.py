@@ -64,7 +64,8 @@ class WatchTimeoutError(RetriableError):
 class PartitionWatch:
     """Follows one partition from offset ``first``; ``on_batch`` runs in the loop and must not block.
 
-    ``from_end``: only what is written from now on.
+    ``from_end``: only what is written from now on. ``pause_s``: between two reads that found something, where nobody
+    needs it at once: a fetch costs as much as many records.
     ``prepare`` is awaited with each batch before; when it raises RetriableError the batch is read again.
     """
 
@@ -78,8 +79,10 @@ class PartitionWatch:
         first: int = 0,
         from_end: bool = False,
         prepare: Prepare | None = None,
+        pause_s: float = 0.0,
     ) -> None:
         self._connection = connection
+        self._pause_s = pause_s
         self._from_end = from_end
         self._place = TopicPartition(topic, partition)
         self._on_batch = on_batch
@@ -154,6 +157,8 @@ class PartitionWatch:
             if batch or position != self.position:
                 self.position = position
                 await self._tell()
+                if self._pause_s:
+                    await asyncio.sleep(self._pause_s)
 
     async def _tell(self) -> None:
         async with self._changed:

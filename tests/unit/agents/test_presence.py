@@ -9,7 +9,8 @@ from streams.agent import Effects
 from tests.support.control import HERE, SECOND
 
 SILENT_US = 5 * SECOND
-FORGET_US = 600 * SECOND
+FORGET_US = 60 * SECOND
+BOUND_US = 600 * SECOND
 
 
 def beat(role: str, second: int, instance: int = 0, pid: int = 1) -> Heartbeat:
@@ -26,7 +27,7 @@ def told(*beats: Heartbeat) -> Processes:
 def watch(processes: Processes, first_s: int, last_s: int) -> tuple[Processes, Effects]:
     effects: Effects = ()
     for second in range(first_s, last_s + 1):
-        processes, made = judge(processes, 0, second * SECOND, SILENT_US, FORGET_US)
+        processes, made = judge(processes, 0, second * SECOND, SILENT_US, FORGET_US, BOUND_US)
         effects += made
     return processes, effects
 
@@ -53,7 +54,7 @@ def test_one_of_two_orchestrators_is_a_process_like_any_other() -> None:
     messages = []
     for second in range(101, 800):
         processes = heard(processes, beat("orchestrator", second, 1), second * SECOND, HERE)
-        processes, made = judge(processes, 0, second * SECOND, SILENT_US, FORGET_US)
+        processes, made = judge(processes, 0, second * SECOND, SILENT_US, FORGET_US, BOUND_US)
         messages += [effect.record.message for effect in made]
     assert messages == ["The process sends no heartbeat.", "The process is gone and forgotten."]
     assert sorted(processes) == ["orchestrator-1"]
@@ -61,7 +62,7 @@ def test_one_of_two_orchestrators_is_a_process_like_any_other() -> None:
 
 def test_where_nothing_is_due_the_same_object_comes_back() -> None:
     processes = told(beat("edge", 100))
-    assert judge(processes, 0, 101 * SECOND, SILENT_US, FORGET_US) == (processes, ())
-    assert judge(processes, 0, 101 * SECOND, SILENT_US, FORGET_US)[0] is processes
+    assert judge(processes, 0, 101 * SECOND, SILENT_US, FORGET_US, BOUND_US) == (processes, ())
+    assert judge(processes, 0, 101 * SECOND, SILENT_US, FORGET_US, BOUND_US)[0] is processes
     assert heard(processes, beat("edge", 99), 101 * SECOND, HERE) is processes
     assert silent_for_us(processes["edge-0"], 103 * SECOND, 104 * SECOND) == SECOND

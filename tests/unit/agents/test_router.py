@@ -19,7 +19,7 @@ from streams.agent import TICK, Effects, Event, Tick
 from streams.cache.lookup import LookedUp
 from streams.columns import ERROR, EXPIRED, HEDGE, OK, PENDING, Columns, request_ids, segment_starts
 from streams.frame_codec import decode_frame, encode_frame
-from streams.frame_effects import Answered, Confirmed, Defer, Followed, SendFrame
+from streams.frame_effects import Answered, Confirmed, Defer, Followed, MemorySilent, SendFrame
 from streams.memory_view import MemoryView, cache_scope
 from streams.splice import wire_of
 from tests.support.cached import POLICY, digests_of, entry, known
@@ -348,6 +348,28 @@ def test_rows_of_hedged_models_are_watched_and_copied_and_the_others_leave_no_st
     assert (copy.topic, copy.partition, set(copy.frame.roles)) == ("inference.routed", 1, {HEDGE})
     assert rows_of(copy.frame) == [(at, "digits", "v1.0.0") for at in range(200, 220)]
     assert hedging_due(state) == now_us + 500_000 + TICK_US
+
+
+def test_while_memory_is_silent_no_row_is_routed_and_none_of_it_is_noted() -> None:
+    """Not first tries, second ones, nor rows that wait for a plan; the next that is heard of memory ends it."""
+    params = RouterParams(num_lanes=4, sample_every=1)
+
+    def given(record: object, state: RouterState, offset: int = 0) -> tuple[RouterState, Effects]:
+        return decide(state, Event(record, RecordCoordinate("t", 1, offset), T + 5, answers=PLANNED), params)
+
+    state, effects = given(MemorySilent(on=True), RouterState(num_rows=7))
+    assert effects == ()
+    for made in (frame([row(1), row(2, model="unplanned")]), replace(frame([row(3), row(4)]), attempt=1)):
+        state, (ended,) = given(made, state, offset=made.attempt * -1)
+        assert (ended.topic, ended.partition, {each.code for each in ended.frame.errors}) == (
+            *("inference.executed", 1, {"memory_silent"}),
+        )
+        assert ended.frame.attempt == 0
+    assert (state.num_rows, state.num_ended) == (7, 4)
+    state, _ = given(MemorySilent(on=False), state)
+    state, effects = given(frame([row(5)]), state)
+    assert [each.topic for each in effects if isinstance(each, SendFrame)] == ["inference.routed"]
+    assert len(effects) == 2  # and the note of that decision
 
 
 def test_without_hedging_ticks_and_answers_change_nothing() -> None:
