@@ -17,8 +17,9 @@ from schemas.environment import Environment, OpenReview, Signer
 from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.review import ReviewDecision
 from streams.agent import Effects
+from streams.audit_facts import audited
 from streams.canonical import from_json, to_json
-from streams.memory_view import Rejection
+from streams.memory_view import MemoryView, Rejection
 from tests.support.control import SECOND, at
 from tests.support.signers import (
     PRODUCTION,
@@ -147,6 +148,23 @@ def test_somebody_registered_ends_a_key_at_once_and_the_event_says_who(place: st
     assert events(effects)[0].reason == f"lost; signed by {by}"
     assert [each.name for each in holders(state)] == ["ann"]
     assert said(run(state, revocation("ann", "bob", command_id="back"))[1]) in ("signer_revoked", "last_signer")
+
+
+def test_the_audit_log_is_told_who_signed_and_who_was_refused() -> None:
+    state, effects = run(
+        memory(PRODUCTION, signer("ann"), signer("bob")),
+        revocation("bob"),
+        revocation("bob", "ann", command_id="signed"),
+    )
+    refused, ended = (audited(MemoryView(), event) for event in events(effects))
+    assert refused is not None
+    assert (refused[1].outcome, refused[1].error_detail) == (
+        "refused", "unsigned_command: RevokeSigner needs the signature of somebody registered."
+    )  # fmt: skip
+    assert ended is not None
+    assert (ended[1].operation, ended[1].outcome) == ("memory.SignerRevoked", "done")
+    assert ended[1].command == "SignerRevoked signer/bob: lost; signed by ann"
+    assert [each.name for each in holders(state)] == ["ann"]
 
 
 def test_without_an_environment_somebody_registered_signs_for_the_next() -> None:
