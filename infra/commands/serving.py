@@ -19,6 +19,35 @@ if TYPE_CHECKING:
 app = new_app(has_verbs=True)
 
 ModelArgument = Annotated[str, typer.Argument(help="Name of a registered model.")]
+FallbackOption = Annotated[
+    list[str] | None,
+    typer.Option(help="A version that serves where the active one cannot; repeat it, first choice first."),
+]
+MaxAttemptsOption = Annotated[
+    int | None, typer.Option(min=1, max=5, help="Tries of a request over the whole path; 1 = no second one.")
+]
+HedgeOption = Annotated[
+    bool | None, typer.Option("--hedge/--no-hedge", help="Give requests that take long to another lane, too.")
+]
+BreakerOption = Annotated[
+    bool | None, typer.Option("--breaker/--no-breaker", help="Keep a version that fails its requests from them.")
+]
+AutoRollbackOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--auto-rollback/--no-auto-rollback", help="Go back from a version that fails to the last known good one."
+    ),
+]
+SloMsOption = Annotated[
+    int | None, typer.Option(help="SLO: OK answers are there within so many ms (0 = no latency target).")
+]
+SloShareOption = Annotated[
+    float | None, typer.Option(min=0.9, max=0.99999, help="SLO: the share of them that is; 0.99 if none was set.")
+]
+SloErrorShareOption = Annotated[
+    float | None,
+    typer.Option(min=0, max=0.1, help="SLO: the share of requests that may end as ERROR or EXPIRED (0 = any)."),
+]
 
 
 @app.command(epilog=examples("isos serving show", "isos serving show digits", "isos serving show --output json"))
@@ -67,36 +96,15 @@ def show(
 def set_(
     ctx: typer.Context,
     model: ModelArgument,
-    fallback: Annotated[
-        list[str] | None,
-        typer.Option(help="A version that serves where the active one cannot; repeat it, first choice first."),
-    ] = None,
+    fallback: FallbackOption = None,
     no_fallback: Annotated[bool, typer.Option("--no-fallback", help="No version stands in.")] = False,
-    max_attempts: Annotated[
-        int | None, typer.Option(min=1, max=5, help="Tries of a request over the whole path; 1 = no second one.")
-    ] = None,
-    hedge: Annotated[
-        bool | None, typer.Option("--hedge/--no-hedge", help="Give requests that take long to another lane, too.")
-    ] = None,
-    breaker: Annotated[
-        bool | None, typer.Option("--breaker/--no-breaker", help="Keep a version that fails its requests from them.")
-    ] = None,
-    auto_rollback: Annotated[
-        bool | None,
-        typer.Option(
-            "--auto-rollback/--no-auto-rollback", help="Go back from a version that fails to the last known good one."
-        ),
-    ] = None,
-    slo_ms: Annotated[
-        int | None, typer.Option(help="SLO: OK answers are there within so many ms (0 = no latency target).")
-    ] = None,
-    slo_share: Annotated[
-        float | None, typer.Option(min=0.9, max=0.99999, help="SLO: the share of them that is; 0.99 if none was set.")
-    ] = None,
-    slo_error_share: Annotated[
-        float | None,
-        typer.Option(min=0, max=0.1, help="SLO: the share of requests that may end as ERROR or EXPIRED (0 = any)."),
-    ] = None,
+    max_attempts: MaxAttemptsOption = None,
+    hedge: HedgeOption = None,
+    breaker: BreakerOption = None,
+    auto_rollback: AutoRollbackOption = None,
+    slo_ms: SloMsOption = None,
+    slo_share: SloShareOption = None,
+    slo_error_share: SloErrorShareOption = None,
     no_slo: Annotated[bool, typer.Option("--no-slo", help="The model promises nothing.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -108,29 +116,21 @@ def set_(
     """
     from dataclasses import replace
 
+    from infra.serving_control import ServingControl
+
     given = {"max_attempts": max_attempts, "hedge": hedge, "breaker": breaker, "auto_rollback": auto_rollback}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if fallback and no_fallback:
-        raise typer.BadParameter("give either --fallback VERSION or --no-fallback", param_hint="--fallback")
-    if fallback or no_fallback:
-        changes["fallbacks"] = tuple(fallback or ())
+    changes |= fallbacks_given(fallback, no_fallback)
     slo_flags = (slo_ms, slo_share, slo_error_share)
-    has_slo = any(flag is not None for flag in slo_flags)
-    if has_slo and no_slo:
-        raise typer.BadParameter("give either --no-slo or what the SLO is to be", param_hint="--no-slo")
+    has_slo = slo_given(slo_flags, no_slo)
     if no_slo:
         changes["slo"] = None
     if not changes and not has_slo:
         raise typer.BadParameter("say what to change; `isos serving show MODEL` shows what stands", param_hint="set")
 
-    if slo_ms:
-        slo_or_usage(None, slo_ms)
-
     def changed(now: ServingPolicy) -> ServingPolicy:
         wanted = replace(now, **changes)
         return replace(wanted, slo=slo_or_usage(now.slo, *slo_flags)) if has_slo else wanted
-
-    from infra.serving_control import ServingControl
 
     async def run(control: ServingControl) -> tuple[ServingPolicy, MemoryView]:
         policy = await control.set_policy(model, changed)
@@ -139,6 +139,23 @@ def set_(
     policy, view = controlled(settings_of(ctx), ServingControl, run)
     row = policy_row(policy, view)
     write([table_row(row, policy)], output, row)
+
+
+def fallbacks_given(fallback: list[str] | None, no_fallback: bool) -> dict[str, tuple[str, ...]]:
+    """The change of the fallbacks, if there is one; both flags are a usage error."""
+    if fallback and no_fallback:
+        raise typer.BadParameter("give either --fallback VERSION or --no-fallback", param_hint="--fallback")
+    return {"fallbacks": tuple(fallback or ())} if fallback or no_fallback else {}
+
+
+def slo_given(flags: tuple[int | float | None, ...], no_slo: bool) -> bool:
+    """Whether flags change the SLO; one that they cannot make, or --no-slo beside them, is a usage error."""
+    has_slo = any(flag is not None for flag in flags)
+    if has_slo and no_slo:
+        raise typer.BadParameter("give either --no-slo or what the SLO is to be", param_hint="--no-slo")
+    if flags[0]:
+        slo_or_usage(None, flags[0])
+    return has_slo
 
 
 def slo_or_usage(slo: Slo | None, *flags: Any) -> Slo:
