@@ -8,9 +8,9 @@ from typing import Any, Final
 import agents.approval
 import agents.monitor
 import agents.orchestrator
+import agents.pool_look
 import agents.presence
 import agents.rollback
-import agents.scaler
 from agents.configuration import standing
 from schemas.known_good import GoodVersion, KnownGood
 from schemas.serving import ServingPolicy
@@ -26,7 +26,7 @@ _agents: Any = agents
 _outcome = agents.approval.outcome
 _listen = agents.monitor._listen
 _silent = agents.presence.judge
-_put_back = agents.rollback.put_back
+_put_back = _agents.rollback.put_back
 _mark = agents.rollback.mark_version_good
 
 
@@ -98,8 +98,8 @@ _ROLLBACKS: Final = {**CALM, "focus": "roll-backs"}
 
 
 CONTROL: Final[dict[str, Planted]] = {
-    "replicas are lowered on missing data": Planted(agents.scaler, "_blind", _sees_enough, (SEEN,), _SCALING),
-    "replicas go up for ever": Planted(agents.scaler, "step_of", _one_more, (BOUNDED,), _SCALING),
+    "replicas are lowered on missing data": Planted(agents.pool_look, "_blind", _sees_enough, (SEEN,), _SCALING),
+    "replicas go up for ever": Planted(agents.pool_look, "step_of", _one_more, (BOUNDED,), _SCALING),
     "a version that never proved itself is rolled back to": Planted(
         agents.rollback, "_target", _any_other_version, (GOOD,), _ROLLBACKS
     ),

@@ -32,8 +32,8 @@ LOOKED_FOR = settings(
     suppress_health_check=list(HealthCheck),
 )
 _judge = agents.orchestrator.judge
-_hear = infra.memory_age.hear
-_look = infra.memory_age.look
+_age: Any = infra.memory_age
+_hear, _look = _age.hear, _age.look
 
 
 def _takes_any_version(state: Any, command: Any) -> Any:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from agents.orchestrator import State, decide
+from agents.orchestrator import decide
 from agents.rollback import COOLDOWN_US, IN_SERVICE, VERIFIED_BY
+from agents.verdict import State
 from schemas.cache import CachePolicy
 from schemas.check import GoldenSet
 from schemas.coordinate import RecordCoordinate
