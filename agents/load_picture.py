@@ -5,12 +5,12 @@ zero: a Router tells of a model once more when its rows are over, and an executo
 an old word that is not zero is one that nobody has taken back. After ``forget_us`` it is forgotten: its sender is gone
 and others have its partitions, or the word that took it back was lost.
 
-Only executors of the fast lanes and models that go there count, unless there are no slow lanes.
+Each pool has its own executors and models: those of the fast lanes and those of the slow ones, where there are any.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -72,7 +72,7 @@ class Picture:
     """``heard_us`` by ``role-instance``; ``loads`` by ``model/source-instance``; ``waiting`` by executor.
 
     ``times``: fixed and per-item microseconds by ``model/version``; ``plans`` by model. ``busy_us``: when a row was
-    seen last.
+    seen last, ``busy_slow_us``: one of a slow model.
     """
 
     heard_us: Mapping[str, int] = field(default_factory=dict)
@@ -81,6 +81,7 @@ class Picture:
     times: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     plans: Mapping[str, Planned] = field(default_factory=dict)
     busy_us: int = 0
+    busy_slow_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +125,8 @@ def route(picture: Picture, load: RouterLoad, now_us: int) -> Picture:
     is_refused = load.source != "router"
     rows = load.refused_per_s if is_refused else load.rows_per_s
     newest = Load(rows, load.items_per_s or rows, load.num_held, min(load.sent_us, now_us), is_refused)
-    busy = now_us if rows or load.num_held else picture.busy_us
     loads = {**picture.loads, f"{load.model}/{load.source}-{load.instance}": newest}
-    return replace(picture, loads=loads, busy_us=busy)
+    return _busy(replace(picture, loads=loads), [load.model] if rows or load.num_held else [], now_us)
 
 
 def queue(picture: Picture, load: ExecutorLoad, now_us: int) -> Picture:
@@ -136,8 +136,15 @@ def queue(picture: Picture, load: ExecutorLoad, now_us: int) -> Picture:
         if num := sum(version.waiting_items):
             items[version.model] = items.get(version.model, 0) + num
     newest = Waiting(items, min(load.sent_us, now_us))
-    busy = now_us if items else picture.busy_us
-    return replace(picture, waiting={**picture.waiting, load.executor: newest}, busy_us=busy)
+    return _busy(replace(picture, waiting={**picture.waiting, load.executor: newest}), items, now_us)
+
+
+def _busy(picture: Picture, models: Collection[str], now_us: int) -> Picture:
+    """With rows of ``models`` seen now."""
+    if not models:
+        return picture
+    is_slow = any(picture.plans[model].is_slow for model in models if model in picture.plans)
+    return replace(picture, busy_us=now_us, busy_slow_us=now_us if is_slow else picture.busy_slow_us)
 
 
 def plan_of(plan: Plan) -> Planned:
@@ -146,15 +153,14 @@ def plan_of(plan: Plan) -> Planned:
     return Planned(shares, plan.max_batch_size, plan.lane == SLOW)
 
 
-def tells_nothing(picture: Picture, record: Any, params: PictureParams) -> bool:
-    """Whether a heartbeat or a report changes nothing that counts: nearly all of them."""
+def tells_nothing(picture: Picture, record: Any, params: PictureParams, *, slow: bool = False) -> bool:
+    """Whether a heartbeat or a report changes nothing that counts: nearly all of them. ``slow``: slow ones count."""
     match record:
         case Heartbeat():
-            slow = record.role == "executor" and record.instance >= params.first_slow
-            return slow or record.role not in ("router", "executor")
+            is_slow = record.role == "executor" and record.instance >= params.first_slow
+            return (is_slow and not slow) or record.role not in ("router", "executor")
         case ExecutorLoad():
-            name = record.executor.rpartition("-")[2]
-            if name.isdecimal() and int(name) >= params.first_slow:
+            if _is_slow(record.executor, params) and not slow:
                 return True
             before = picture.waiting.get(record.executor)
             waits = any(any(version.waiting_items) for version in record.versions)
@@ -164,9 +170,10 @@ def tells_nothing(picture: Picture, record: Any, params: PictureParams) -> bool:
     return False
 
 
-def live_executors(picture: Picture, now_us: int, params: PictureParams) -> int:
-    """How many executors of the pool were heard within ``silent_us``."""
-    return sum(name.startswith("executor-") for name in _live(picture, now_us, params))
+def live_executors(picture: Picture, now_us: int, params: PictureParams, *, slow: bool = False) -> int:
+    """How many executors of a pool were heard within ``silent_us``."""
+    live = [name for name in _live(picture, now_us, params) if name.startswith("executor-")]
+    return sum(_is_slow(name, params) == slow for name in live)
 
 
 def live_routers(picture: Picture, now_us: int, params: PictureParams) -> int:
@@ -185,14 +192,14 @@ def forget(picture: Picture, now_us: int, params: PictureParams) -> Picture:
     return replace(picture, heard_us=heard, loads=loads, waiting=waiting)
 
 
-def demand_of(picture: Picture, now_us: int, params: PictureParams) -> Demand:
-    """What is asked of the pool now, in the order of models' names."""
+def demand_of(picture: Picture, now_us: int, params: PictureParams, *, slow: bool = False) -> Demand:
+    """What is asked of a pool now, in the order of models' names."""
     rows = items = work = backlog = ongoing = refused = 0.0
     held = num_waiting = 0
     gaps: list[str] = []
     for key, load in sorted(picture.loads.items()):
         model = key.rpartition("/")[0]
-        if _is_elsewhere(picture, model, params):
+        if _goes_slow(picture, model, params) != slow:
             continue
         if now_us - load.sent_us > params.silent_us and (load.rows_per_s or load.num_held):
             gaps.append(f"the load of {model} is {(now_us - load.sent_us) // 1_000_000} s old")
@@ -204,7 +211,7 @@ def demand_of(picture: Picture, now_us: int, params: PictureParams) -> Demand:
         else:
             ongoing += load.items_per_s * batch_us / 1e6
     for name, waiting in sorted(picture.waiting.items()):
-        mine = {model: num for model, num in waiting.items.items() if not _is_elsewhere(picture, model, params)}
+        mine = {model: num for model, num in waiting.items.items() if _goes_slow(picture, model, params) == slow}
         if mine and now_us - waiting.sent_us > params.silent_us:
             gaps.append(f"what waits in {name} was said {(now_us - waiting.sent_us) // 1_000_000} s ago")
         for model, num in sorted(mine.items()):
@@ -220,7 +227,13 @@ def _live(picture: Picture, now_us: int, params: PictureParams) -> list[str]:
     return [name for name, heard in picture.heard_us.items() if now_us - heard < params.silent_us]
 
 
-def _is_elsewhere(picture: Picture, model: str, params: PictureParams) -> bool:
+def _is_slow(executor: str, params: PictureParams) -> bool:
+    """Whether an executor is one of the slow lanes, by its number."""
+    number = executor.rpartition("-")[2]
+    return number.isdecimal() and int(number) >= params.first_slow
+
+
+def _goes_slow(picture: Picture, model: str, params: PictureParams) -> bool:
     """Whether a model goes to the slow lanes."""
     planned = picture.plans.get(model)
     return params.has_slow and planned is not None and planned.is_slow

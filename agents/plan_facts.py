@@ -26,6 +26,7 @@ from schemas.serving import ServingPolicy
 from schemas.telemetry import Heartbeat, LoadedModel
 from streams.canonical import digest, from_json, to_json
 from streams.errors import PoisonRecordError
+from streams.lane_class import POOL
 from streams.memory_view import ActiveVersion, MemoryHead, Rejection
 
 SLOW_US: Final = 5_000.0
@@ -66,7 +67,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """``head``: the end of the accepted chain of memory. ``scaling``: the policy of the pool that serves.
+    """``head``: the end of the accepted chain of memory. ``scaling``: the policy of the fast pool.
 
     ``unfit``: versions that failed a check.
     """
@@ -92,7 +93,8 @@ def learn(state: State, change: MemoryEvent, cause: RecordCoordinate) -> State:
             served = replace(served, max_batch_sizes=sizes, inputs=inputs, features=features, sizing=sizing)
             return with_served(state, model.model, served)
         if kind == "ScalingPolicySet":
-            return replace(state, scaling=from_json(ScalingPolicy, body, newer=True))
+            scaling = from_json(ScalingPolicy, body, newer=True)
+            return replace(state, scaling=scaling) if scaling.pool == POOL else state
         if kind == "ServingPolicySet":
             policy = from_json(ServingPolicy, body, newer=True)
             served = state.models.get(policy.model, Served())

@@ -13,7 +13,7 @@ from schemas.plan import Plan
 from schemas.serving import Breaker
 from streams.arrange import Cut
 from streams.columns import request_ids, routing_keys
-from streams.lane_class import POOL, lane_for, lane_of_frame, lanes_in_use
+from streams.lane_class import POOL, lane_for, lane_of_frame, lanes_in_use, pool_of
 from streams.memory_view import MemoryView, breakers, derived, plan, replicas
 
 Texts = list[tuple[bytes, bytes]]
@@ -53,16 +53,16 @@ def _ways(effective: Plan, memory: MemoryView, num_lanes: int, num_slow: int) ->
     """A model's route over each of its lanes."""
     version = effective.versions[0].version if len(effective.versions) == 1 else ""
     lanes: tuple[int, ...] = (home_lane(effective, num_lanes, num_slow),)
-    ready = num_ready(memory)
+    ready = num_ready(memory, pool_of(effective.lane, num_lanes, num_slow))
     if ready is not None:
         lanes = lanes_in_use(effective.model, effective.lane, num_lanes, num_slow, ready)
     not_closed = breakers(memory, effective.model)
     return tuple([Route(lane, version, effective, not_closed) for lane in lanes])
 
 
-def num_ready(memory: MemoryView) -> int | None:
-    """How many fast executors are ready, by memory; None where it says nothing, and all lanes are in use."""
-    noted = replicas(memory, POOL)
+def num_ready(memory: MemoryView, pool: str = POOL) -> int | None:
+    """How many executors of a pool are ready, by memory; None where it says nothing, and all lanes are in use."""
+    noted = replicas(memory, pool)
     return None if noted is None else noted.replicas
 
 

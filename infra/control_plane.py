@@ -14,10 +14,10 @@ from agents.monitor import MONITOR
 from agents.orchestrator import ORCHESTRATOR
 from agents.planner import PLANNER
 from agents.planner import Params as PlannerParams
+from agents.pool_look import Params as ScalerParams
 from agents.researcher import RESEARCHER
 from agents.researcher import Params as ResearcherParams
 from agents.reviewer import REVIEWER
-from agents.scaler import Params as ScalerParams
 from agents.scaler import scaler
 from agents.validations import VALIDATIONS
 from infra.alerting import announce_alerts

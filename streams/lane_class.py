@@ -3,10 +3,11 @@
 A plan names a lane, or a class (``schemas.plan``): the lane is then a hash of the model's name among the lanes of the
 class, so that a model's batches stay full. Where there is no slow lane, slow models share the fast ones.
 
-Where a supervisor has noted how many fast executors are ready (``replicas/executors`` in memory), as many fast lanes
-are in use, the first ones: executors share lanes round robin, so each reads one of them (``executors/lanes.py``). A
-model's frames then go to all lanes in use in turn (``lane_of_frame``), or one model could never have more than one
-executor. The other fast lanes are read all the same, and those of ordered models' keys are chosen among all of them.
+Where a supervisor has noted how many executors of a class are ready (``replicas/<pool>`` in memory), as many lanes of
+the class are in use, the first ones: executors share lanes round robin, so each reads one of them
+(``executors/lanes.py``). A model's frames then go to all lanes in use in turn (``lane_of_frame``), or one model could
+never have more than one executor. The other lanes are read all the same, and those of ordered models' keys are chosen
+among all of them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from schemas.plan import SLOW
 
 POOL: Final = "executors"
 """Name of the pool of fast executors in memory, in scale actions and in their confirmations."""
+SLOW_POOL: Final = "executors-slow"
+"""Name of the pool of slow executors."""
+POOLS: Final = (POOL, SLOW_POOL)
 _GOLDEN: Final = 2_654_435_769
 """2^32 over the golden ratio: its multiples modulo 2^32 are spread evenly, those of every second or third as well."""
 _WORD: Final = (1 << 32) - 1
@@ -43,15 +47,20 @@ def lane_for(model: str, planned: int, num_lanes: int, num_slow: int) -> int:
     return lanes[zlib.crc32(model.encode()) % len(lanes)]
 
 
+def pool_of(planned: int, num_lanes: int, num_slow: int) -> str:
+    """The pool that serves a plan's ``lane``: the slow one's where there is a slow lane and the plan wants it."""
+    return SLOW_POOL if planned == SLOW and lanes_of(num_lanes, num_slow, slow=True) else POOL
+
+
 def lanes_in_use(model: str, planned: int, num_lanes: int, num_slow: int, replicas: int) -> tuple[int, ...]:
-    """The lanes of a model by its plan's ``lane`` where so many fast executors are ready: its home, then the others.
+    """The lanes of a model by its plan's ``lane`` where so many executors of its pool are ready: its home, then others.
 
     With none ready it is one lane, where rows wait for the next one.
     """
-    fast = lanes_of(num_lanes, num_slow, slow=False)
-    if planned >= 0 or (planned == SLOW and lanes_of(num_lanes, num_slow, slow=True)):
+    if planned >= 0:
         return (lane_for(model, planned, num_lanes, num_slow),)
-    lanes = fast[: max(1, replicas)]
+    slow = pool_of(planned, num_lanes, num_slow) == SLOW_POOL
+    lanes = lanes_of(num_lanes, num_slow, slow=slow)[: max(1, replicas)]
     at = zlib.crc32(model.encode()) % len(lanes)
     return (*lanes[at:], *lanes[:at])
 

@@ -19,7 +19,7 @@ from typing import Final
 
 from schemas.load import ExecutorLoad, VersionLoad
 from streams.edge.forecast import FORGET_US, MAX_DRAIN_US, MAX_LAG_US
-from streams.lane_class import POOL, lane_of_frame, lanes_in_use, lanes_of
+from streams.lane_class import lane_of_frame, lanes_in_use, lanes_of, pool_of
 from streams.memory_view import MemoryView, derived, ordered_models, plan, replicas
 
 UNEVEN_US: Final = 100_000
@@ -144,10 +144,12 @@ def ways_of(memory: Callable[[], MemoryView], num_lanes: int, num_slow: int, fir
         known: dict[str, tuple[str, ...]] = derived(view, ("ways", num_lanes, num_slow, first_slow), dict)
         found = known.get(model)
         if found is None:
-            effective, ready = plan(view, model), replicas(view, POOL)
+            effective = plan(view, model)
             lanes: tuple[int, ...] = ()
-            if effective is not None and ready is not None and model not in ordered_models(view):
-                lanes = lanes_in_use(model, effective.lane, num_lanes, num_slow, ready.replicas)
+            if effective is not None and model not in ordered_models(view):
+                ready = replicas(view, pool_of(effective.lane, num_lanes, num_slow))
+                if ready is not None:
+                    lanes = lanes_in_use(model, effective.lane, num_lanes, num_slow, ready.replicas)
             found = known[model] = tuple([executor(lane) for lane in lanes])
         return found
 

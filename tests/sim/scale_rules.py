@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from agents.scaler import Params
+from agents.pool_look import Params
 from schemas.journal import JournalEntry
 from schemas.load import ExecutorLoad
 from schemas.memory import MemoryEvent

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from agents.scaler import Params, State, decide
+from agents.pool_look import Params
+from agents.scaler import State, decide
 from schemas.load import ExecutorLoad, VersionLoad
 from schemas.memory import MemoryEvent
 from schemas.plan import Plan, VersionWeight

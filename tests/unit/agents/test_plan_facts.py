@@ -59,6 +59,7 @@ def test_memory_is_learnt_by_kind() -> None:
     assert state.models["digits"].policy == ServingPolicy("digits", hedge=True)
     state = noted(state, "ScalingPolicySet", ScalingPolicy("executors", 1, 3))
     assert state.scaling == ScalingPolicy("executors", 1, 3)
+    assert noted(state, "ScalingPolicySet", ScalingPolicy("executors-slow", 1, 2)) == state
     state = noted(state, "PlanMadeEffective", PLAN, 7)
     assert (state.models["digits"].plan, state.models["digits"].plan_version) == (to_json(PLAN), 7)
 

@@ -16,6 +16,7 @@ from agents.router import RouterParams, RouterState, decide
 from schemas.coordinate import RecordCoordinate
 from schemas.frame import InferenceFrame, RowError
 from schemas.memory import MemoryEntry
+from schemas.plan import SLOW
 from schemas.scaling import Replicas
 from schemas.serving import Breaker
 from streams.agent import Effects, Event
@@ -98,6 +99,18 @@ def test_frames_take_turns_among_the_lanes_of_ready_executors_and_rows_of_one_st
         assert all(len(each) == 1 for each in used)
         assert set.union(*used) == set(range(expected))
     assert {lane for each in made for lane in lanes(routed(each, memory(effective)))} == {home_lane(effective, 4)}
+
+
+def test_slow_models_use_as_many_slow_lanes_as_slow_executors_are_ready() -> None:
+    slow = replace(plan("digits", ("v1.0.0", 100)), lane=SLOW)
+    made = frame([row(1)])
+    for ready, expected in ((1, {3}), (2, {3, 4}), (9, {3, 4, 5})):
+        view = memory(slow, Replicas("executors", 2, ""), Replicas("executors-slow", ready, ""))
+        found = [routes_of(replace(made, frame_id=number), view, 6, 3)[0] for number in range(20)]
+        assert {each.lane for each in found if each is not None} == expected
+    (alone,) = routes_of(made, memory(slow, Replicas("executors", 2, "")), 6, 3)
+    assert alone is not None
+    assert alone.lane == home_lane(slow, 6, 3), "nobody said how many slow ones are ready"
 
 
 def test_a_retry_goes_to_another_lane_that_is_in_use() -> None:

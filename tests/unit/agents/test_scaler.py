@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.load_picture import PictureParams
-from agents.scaler import SCALER, Params, State, scaler
+from agents.pool_look import Params
+from agents.scaler import SCALER, State, scaler
 from infra.policy_file import PolicyFileError, with_policy
 from schemas.journal import JournalEntry
 from schemas.memory import MemoryEvent

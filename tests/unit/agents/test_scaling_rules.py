@@ -25,6 +25,9 @@ def test_a_policy_stands() -> None:
     assert judge(State(), command('{"pool":"executors"}')) == (
         Change("ScalingPolicySet", "scaling/executors", to_json(ScalingPolicy("executors"))),
     )
+    slow = to_json(replace(POLICY, pool="executors-slow"))
+    given = command(slow, key="scaling/executors-slow")
+    assert judge(State(), given) == (Change("ScalingPolicySet", "scaling/executors-slow", slow),)
 
 
 @pytest.mark.parametrize(

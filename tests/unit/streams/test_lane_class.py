@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.plan import HASHED, SLOW
-from streams.lane_class import executor_group, lane_for, lane_of_frame, lanes_beside, lanes_in_use, lanes_of
+from streams.lane_class import (
+    POOL,
+    SLOW_POOL,
+    executor_group,
+    lane_for,
+    lane_of_frame,
+    lanes_beside,
+    lanes_in_use,
+    lanes_of,
+    pool_of,
+)
 
 numbers = st.integers(1, 12)
 
@@ -55,15 +65,17 @@ def test_beside_a_lane_are_the_others_of_its_class_the_next_first(num_lanes: int
 
 
 @given(st.text(min_size=1), st.sampled_from((HASHED, SLOW)), numbers, st.integers(0, 12), st.integers(0, 12))
-def test_as_many_fast_lanes_are_in_use_as_executors_are_ready(
+def test_as_many_lanes_are_in_use_as_executors_of_their_class_are_ready(
     model: str, planned: int, num_lanes: int, num_slow: int, replicas: int
 ) -> None:
     fast, slow = (lanes_of(num_lanes, num_slow, slow=each) for each in (False, True))
     lanes = lanes_in_use(model, planned, num_lanes, num_slow, replicas)
     if planned == SLOW and slow:
-        assert lanes == (lane_for(model, planned, num_lanes, num_slow),)
+        assert sorted(lanes) == list(slow[: max(1, replicas)])
+        assert pool_of(planned, num_lanes, num_slow) == SLOW_POOL
     else:
         assert sorted(lanes) == list(fast[: max(1, replicas)])
+        assert pool_of(planned, num_lanes, num_slow) == POOL
 
 
 def test_a_planned_lane_is_used_alone() -> None:

@@ -114,12 +114,12 @@ def test_the_number_is_one_of_the_next_and_leads_to_the_least(waiting: list[int]
         assert found == number
 
 
-def view(lane: int = -1, ready: int | None = 2, *, ordered: bool = False) -> MemoryView:
+def view(lane: int = -1, ready: int | None = 2, *, ordered: bool = False, pool: str = "executors") -> MemoryView:
     plan = Plan("digits", (VersionWeight("v1.0.0", 100),), 4, 1_000, lane)
     facts = ModelVersion("digits", "v1.0.0", "ab", 1, (), (), ordered=ordered)
     bodies: dict[str, Any] = {"plan/digits": plan, "model/digits/v1.0.0": facts}
     if ready is not None:
-        bodies["replicas/executors"] = Replicas("executors", ready, "")
+        bodies[f"replicas/{pool}"] = Replicas(pool, ready, "")
     entries = {key: MemoryEntry(key, 1, 1, to_json(body), 0) for key, body in bodies.items()}
     return MemoryView(1, bytes(32), 0, MappingProxyType(entries))
 
@@ -131,7 +131,12 @@ def test_the_ways_of_a_model_are_the_lanes_that_its_router_uses() -> None:
     assert ways(view()) == {"executor-0", "executor-1"}
     assert ways(view(ready=1)) == {"executor-0"}
     assert ways(view(ready=None)) == set(), "nobody said how many are ready"
-    assert ways(view(lane=SLOW)) == {"executor-4"}
+    assert ways(view(lane=SLOW)) == set(), "of the fast ones only"
+    assert ways(view(lane=SLOW, pool="executors-slow")) == {"executor-4"}
+    assert set(ways_of(lambda: view(lane=SLOW, pool="executors-slow"), 6, 3, 7)("digits")) == {
+        "executor-7",
+        "executor-8",
+    }
     assert ways(view(lane=3)) == {"executor-3"}
     assert ways(view(ordered=True)) == set()
     assert ways(view(), "other") == set()

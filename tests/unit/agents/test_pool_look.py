@@ -1,0 +1,107 @@
+"""Pools are looked at apart: each by its own models, executors and policy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from agents.load_picture import PictureParams
+from agents.pool_look import Params
+from agents.scaler import scaler
+from schemas.load import ExecutorLoad, VersionLoad
+from schemas.plan import SLOW, Plan, VersionWeight
+from schemas.scaling import Replicas, ScaleConfirmation, ScalingPolicy
+from schemas.telemetry import Heartbeat, LoadedModel, RouterLoad
+from tests.support.scaler_bench import Bench, S, listening
+
+PARAMS = Params(PictureParams(first_slow=4), most_replicas=4, most_slow=3)
+FAST = ScalingPolicy("executors", 1, 4, upscale_delay_s=2, downscale_delay_s=10, cooldown_s=3)
+POLICY = replace(FAST, pool="executors-slow", max_replicas=3)
+PLAN = Plan("heavy", (VersionWeight("v1.0.0", 100),), 10, 30_000, SLOW)
+TIMES = (LoadedModel("heavy", "v1.0.0", "cd", "CPU", 0.0, 99_988.0),)
+"""A tenth of a second for an item."""
+
+
+def bench(policy: ScalingPolicy | None = POLICY, **more: Any) -> Bench:
+    """The fast pool's bench and a slow model beside it."""
+    made = listening(FAST, params=PARAMS, **more)
+    made.note("plan/heavy", PLAN)
+    if policy is not None:
+        made.note("scaling/executors-slow", policy)
+        made.note("replicas/executors-slow", Replicas("executors-slow", 1, ""))
+    told(made, 6)
+    return made
+
+
+def told(made: Bench, seconds: int, rate: float = 0.0, slow: int = 1, waiting: int = 0) -> list[tuple[str, int, int]]:
+    """Seconds in which slow executors are heard and heavy rows are routed; pool and numbers of what was asked for."""
+    found = []
+    for _ in range(seconds):
+        now = made.now_s * S
+        for instance in range(4, 4 + slow):
+            made.give(Heartbeat("executor", instance, 1, 1, now, 0, TIMES))
+        made.give(RouterLoad("heavy", rate, 0, now, 0, rate))
+        items = (0, waiting) if waiting else ()
+        load = VersionLoad("heavy", "v1.0.0", 0.0, 99_988.0, 10, True, 0.0, 0, 0, items)
+        made.give(ExecutorLoad("executor-4", now, 0, 2, (load,)))
+        found += [each for each in made.second() if each.decision != "hold"]
+    return [(each.pool, each.current_replicas, each.target_replicas) for each in found]
+
+
+def confirm(made: Bench, replicas: int) -> None:
+    made.give(ScaleConfirmation(made.said[-1].action_id, "executors-slow", replicas, "done", made.now_s * S))
+
+
+def test_the_slow_pool_follows_its_own_load_and_the_fast_one_stays() -> None:
+    made = bench()
+    assert told(made, 5, rate=10.0) == [("executors-slow", 1, 2)], "10 a second take one executor whole"
+    assert made.said[-1].action_id == f"executors-slow/{made.said[-1].time_us}"
+    confirm(made, 2)
+    assert told(made, 12, rate=10.0, slow=2) == []
+    assert told(made, 40, rate=0.5, slow=2) == [("executors-slow", 2, 1)]
+
+
+def test_the_fast_pool_follows_its_load_and_the_slow_one_stays() -> None:
+    made = bench(rate=1_000.0)
+    assert told(made, 6) == [("executors", 1, 2)]
+
+
+def test_both_may_have_an_action_under_way() -> None:
+    made = bench(rate=1_000.0)
+    assert sorted(told(made, 6, rate=10.0)) == [("executors", 1, 2), ("executors-slow", 1, 2)]
+    confirm(made, 2)  # of the other pool, or of this one: only the action that it names ends
+    assert (made.state.standing is None) + (made.state.slow.standing is None) == 1
+
+
+def test_slow_executors_that_are_not_heard_hold_their_pool_only() -> None:
+    made = bench(rate=300.0)
+    assert told(made, 6, slow=0) == []
+    made.rate = 1_000.0
+    assert told(made, 10, rate=10.0, slow=0) == [("executors", 1, 2)]
+    assert "no executor is heard" in [each for each in made.said if each.pool == "executors-slow"][-1].reason.lower()
+
+
+def test_a_slow_pool_sleeps_by_its_own_rows_and_wakes() -> None:
+    made = bench(replace(POLICY, min_replicas=0, idle_s=30), rate=300.0)
+    assert told(made, 8) == []
+    assert told(made, 30) == [("executors-slow", 1, 0)]
+    confirm(made, 0)
+    assert told(made, 3, rate=1.0, slow=0) == [("executors-slow", 0, 1)]
+
+
+def test_without_a_policy_or_slow_lanes_nobody_listens_to_slow_executors() -> None:
+    spec = scaler(PARAMS)
+    beat = Heartbeat("executor", 4, 1, 1, 9, 0, TIMES)
+    load = ExecutorLoad("executor-4", 9, 0, 2, (VersionLoad("heavy", "v1", 0.0, 1.0, 1, True, 0.0, 0, 0, (1,)),))
+    assert spec.ignores is not None
+    for made, expected in ((bench(None), True), (bench(), False)):
+        assert spec.ignores(made.state, beat) is expected
+        assert spec.ignores(made.state, load) is expected
+    made = bench()
+    made.params = replace(PARAMS, most_slow=0)
+    assert told(made, 8, rate=50.0) == []
+
+
+def test_no_more_slow_replicas_than_there_are_lanes() -> None:
+    made = bench(replace(POLICY, max_replicas=64))
+    assert told(made, 5, rate=500.0) == [("executors-slow", 1, 3)]
