@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Final
 
 from streams.errors import IsosError, RetriableError
@@ -13,10 +17,47 @@ UNREACHABLE: Final = 6
 FAILED: Final = 1
 
 
-def ended(work: Callable[[], int]) -> int:
-    """Run ``work`` and give its exit code; an ``IsosError`` is said in one sentence, Ctrl-C is 130."""
+class TerminatedError(BaseException):
+    """SIGTERM or SIGHUP came: what is under way unwinds, and ends what it started. Like KeyboardInterrupt no Exception.
+
+    ``exit_code``: 128 and the signal's number, as a shell tells it.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"ended by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def unwound_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise ``TerminatedError`` here; one that has a handler, or is ignored, keeps it."""
+    asked = (signal.SIGTERM, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
+    numbers = [number for number in asked if signal.getsignal(number) is signal.SIG_DFL]
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)  # the unwinding takes a while and is not to be cut short
+        raise TerminatedError(number)
+
+    for number in numbers:
+        signal.signal(number, stop)
     try:
-        return work()
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def ended(work: Callable[[], int]) -> int:
+    """Run ``work`` and give its exit code; an ``IsosError`` is said in one sentence.
+
+    Ctrl-C is 130, SIGTERM 143, SIGHUP 129: ``work`` ends what it started before.
+    """
+    try:
+        with unwound_by_signals():
+            return work()
+    except TerminatedError as error:
+        return error.exit_code
     except IsosError as error:
         print(sentence(error), file=sys.stderr)
         return exit_code(error)

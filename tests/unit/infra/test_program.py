@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
 from infra.program import ended
@@ -49,3 +52,31 @@ def test_a_defect_is_not_hidden() -> None:
 
     with pytest.raises(ValueError, match="ours"):
         ended(work)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_unwinds_what_is_under_way(number: signal.Signals) -> None:
+    unwound = []
+
+    def work() -> int:
+        try:
+            os.kill(os.getpid(), number)
+            signal.pause()
+        finally:
+            os.kill(os.getpid(), number)  # a second one does not cut it short
+            unwound.append(number)
+        return 0
+
+    assert ended(work) == 128 + number
+    assert unwound == [number]
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_a_handler_that_stands_is_kept() -> None:
+    heard = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: heard.append(number))
+    try:
+        assert ended(lambda: os.kill(os.getpid(), signal.SIGTERM) or 3) == 3
+        assert heard == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
