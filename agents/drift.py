@@ -1,17 +1,17 @@
 """Whether the rows of versions are still those of their references: alerts ``drift`` and ``data_quality``. Pure.
 
-Executors count sampled rows by the bins of the references in memory (``control.statistics``); the counts of the last
-minute, of all executors, are compared (``agents.drift_case``) when some come in. Per version one alert of each kind
-stands at a time. It is resolved when the rows are well below what raised it, when the version gets no rows and is not
-the active one, when it had none for long, or when its reference is another. Without rows nothing is judged: no news
-is no good news.
+Executors count sampled rows by the bins of the references in memory (``control.statistics``), Routers those that the
+cache answered; the counts of the last minute, of all of them, are compared (``agents.drift_case``) when some come in.
+Per version one alert of each kind stands at a time. It is resolved when the rows are well below what raised it, when
+the version gets no rows and is not the active one, when it had none for long, or when its reference is another. Without
+rows nothing is judged: no news is no good news.
 
 State: the references in memory, counts per slot of a sixth of the window, which alerts stand, active versions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -26,22 +26,29 @@ from streams.canonical import from_json, to_json
 from streams.errors import PoisonRecordError
 from streams.memory_view import ActiveVersion
 from streams.references import REFERENCES, reference_id
+from streams.strata import kept, rounded, thinned
 
 SLOTS: Final = 6
 JUDGED: Final = 12
 """How often at most a version is judged within a window, however many executors tell of it: it costs a millisecond."""
 ACTIVE: Final = "active/"
+ROUTER: Final = "router-"
+"""Who tells of rows that the cache answered."""
 Kind = Literal["drift", "data_quality"]
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Rows of a version in one slot of time, of all executors; ``measures`` in the order of the reference."""
+    """Rows of a version in one slot of time, of all executors; ``measures`` in the order of the reference.
+
+    ``cached``: the cache answered them, and Routers told of them.
+    """
 
     start_us: int
     num_rows: int
     num_sampled: int
     measures: tuple[MeasureCounts, ...]
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +70,14 @@ class Watched:
 
     @property
     def total(self) -> Slot:
-        """All slots together."""
-        total = self.slots[0]
-        for slot in self.slots[1:]:
-            total = _sum(total, slot.num_rows, slot.num_sampled, slot.measures)
-        return total
+        """All slots together, those that were sampled more densely thinned."""
+        ran = [slot for slot in self.slots if not slot.cached]
+        cached = [slot for slot in self.slots if slot.cached]
+        if not (ran and cached):
+            return _all(self.slots)
+        left, right = _all(ran), _all(cached)
+        thin = _thinned(right, left)
+        return _sum(_thinned(left, right), thin.num_rows, thin.num_sampled, thin.measures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +130,8 @@ def hear(state: Drifts, told: VersionStatistics, event: Event, params: DriftPara
     slots = tuple(slot for slot in known.slots if slot.start_us >= oldest_us)
     start_us = end_us - end_us % slot_us
     if start_us >= oldest_us:
-        slots = _with(slots, Slot(start_us, told.num_rows, told.num_sampled, told.measures))
+        cached = told.executor.startswith(ROUTER)
+        slots = _with(slots, Slot(start_us, told.num_rows, told.num_sampled, told.measures, cached))
     watched = replace(known, slots=slots, heard_us=max(known.heard_us, end_us), cause=event.coordinate)
     effects: Effects = NO_EFFECTS
     if event.now_us - known.judged_us >= params.window_us // JUDGED:
@@ -145,10 +156,11 @@ def judge(state: Drifts, now_us: int, params: DriftParams) -> tuple[Drifts, Effe
 
 def _judged(watched: Watched, now_us: int, params: DriftParams) -> tuple[Watched, Effects]:
     """Raise and resolve what is due by the rows of the window."""
-    if sum(slot.num_sampled for slot in watched.slots) < params.min_rows:
+    total = watched.total if watched.slots else None
+    if total is None or total.num_sampled < params.min_rows:
         return watched, NO_EFFECTS
     effects: list[Publish] = []
-    case = compared(watched.reference, watched.total.measures, params)
+    case = compared(watched.reference, total.measures, params)
     name = f"{watched.reference.model} {watched.reference.version}"
     if not watched.drift_us and case.is_drift:
         watched = replace(watched, drift_us=now_us)
@@ -227,7 +239,7 @@ def _fits(reference: Reference, measures: tuple[MeasureCounts, ...]) -> bool:
 def _with(slots: tuple[Slot, ...], told: Slot) -> tuple[Slot, ...]:
     """Oldest first; one executor may tell of its window later than another."""
     for at, slot in enumerate(slots):
-        if slot.start_us == told.start_us:
+        if (slot.start_us, slot.cached) == (told.start_us, told.cached):
             both = _sum(slot, told.num_rows, told.num_sampled, told.measures)
             return (*slots[:at], both, *slots[at + 1 :])
     return tuple(sorted((*slots, told), key=lambda slot: slot.start_us))
@@ -241,4 +253,19 @@ def _sum(slot: Slot, num_rows: int, num_sampled: int, measures: tuple[MeasureCou
         )
         for left, right in zip(slot.measures, measures, strict=True)
     )  # fmt: skip
-    return Slot(slot.start_us, slot.num_rows + num_rows, slot.num_sampled + num_sampled, both)
+    return Slot(slot.start_us, slot.num_rows + num_rows, slot.num_sampled + num_sampled, both, slot.cached)
+
+
+def _all(slots: Sequence[Slot]) -> Slot:
+    """Slots together, one at least."""
+    total = slots[0]
+    for slot in slots[1:]:
+        total = _sum(total, slot.num_rows, slot.num_sampled, slot.measures)
+    return total
+
+
+def _thinned(slot: Slot, other: Slot) -> Slot:
+    """The slot, no more densely sampled than the other."""
+    part, whole = kept(slot.num_rows, slot.num_sampled, other.num_rows, other.num_sampled)
+    measures = tuple(thinned(counts, part, whole) for counts in slot.measures)
+    return replace(slot, num_sampled=rounded(slot.num_sampled, part, whole), measures=measures)

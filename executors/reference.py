@@ -32,7 +32,7 @@ from schemas.reference import (
 from streams.canonical import to_json
 from streams.columns import Array
 from streams.errors import IsosError
-from streams.tensors import BYTES, DTYPES, FLOATING
+from streams.tensors import BYTES, DTYPES, FLOATING, count_of
 
 MAX_ELEMENTS: Final = 64
 NUM_BINS: Final = 10
@@ -90,7 +90,7 @@ def make_reference(facts: ModelVersion, batches: Sequence[Batch], source: str) -
 def _measured(
     specs: tuple[TensorSpec, ...], batches: Sequence[Mapping[str, Array]], *, is_output: bool
 ) -> Iterator[SampledTensor]:
-    usable = [spec for spec in specs if all(spec.name in each for each in batches) and math.prod(spec.item_shape)]
+    usable = [spec for spec in specs if all(spec.name in each for each in batches) and count_of(spec.item_shape)]
     has_classes = any(spec.datatype in DTYPES and spec.datatype not in FLOATING for spec in usable)
     left = MAX_OUTPUT_MEASURES if is_output else MAX_INPUT_MEASURES
     budget = min(MAX_ELEMENTS, left - sum(len(_of_row(spec)) for spec in usable))

@@ -1,8 +1,8 @@
 """What this executor counts of the rows of versions that have a reference, for drift: sampled, bounded, no values.
 
 At most ``ROWS_PER_S`` rows (items) of a version are looked at, evenly spread over a batch; of fewer, every one. Rows
-that are answered from the cache run nowhere and are not seen; identical rows of a batch count as often as they came,
-rows of checks not at all.
+that are answered from the cache run nowhere, Routers count them (``executors.cached_rows``); identical rows of a batch
+count as often as they came, rows of checks not at all.
 """
 
 from __future__ import annotations
@@ -68,22 +68,38 @@ class VersionTally:
             num_items = len(items)
             if not num_items:
                 return
-        self.num_rows += num_items
-        more = max(now_us - self._allowed_us, 0) * ROWS_PER_S / 1e6
-        self._allowed, self._allowed_us = min(self._allowed + more, BURST), now_us
-        if self._allowed < min(num_items, FEW):
+        count = self.admit(num_items, now_us)
+        if not count:
             return
-        count = min(int(self._allowed), num_items)
-        self._allowed -= count
-        self.num_sampled += count
         pick: slice | Array = slice(0, num_items // count * count, num_items // count)
         if items is not None:
             pick = items[pick]
-        picked = pick if places is None else places[pick]
+        self.look(inputs, outputs, pick if places is None else places[pick], pick)
+
+    def admit(self, num_items: int, now_us: int) -> int:
+        """Note that so many items ran or were answered at ``now_us``; how many of them may be looked at."""
+        self.num_rows += num_items
+        more = max(now_us - self._allowed_us, 0) * ROWS_PER_S / 1e6
+        self._allowed, self._allowed_us = min(self._allowed + more, BURST), now_us
+        if not num_items or self._allowed < min(num_items, FEW):
+            return 0
+        count = min(int(self._allowed), num_items)
+        self._allowed -= count
+        self.num_sampled += count
+        return count
+
+    def look(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Mapping[str, Array],
+        of_inputs: slice | Array,
+        of_outputs: slice | Array,
+    ) -> None:
+        """Count the items that are named of inputs and outputs, those that ``admit`` allowed."""
         for tensor in self.tensors:
             array = (outputs if tensor.is_output else inputs).get(tensor.name)
             if array is not None:
-                tensor.add(array, pick if tensor.is_output else picked)
+                tensor.add(array, of_outputs if tensor.is_output else of_inputs)
 
     def take(self, executor: str, version: Version, start_us: int, end_us: int) -> VersionStatistics | None:
         """The window's record, None where nothing ran; a new window begins."""

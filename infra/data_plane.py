@@ -122,6 +122,7 @@ async def router(context: RoleContext) -> None:
     from agents.freshness import FreshnessParams
     from agents.router import ROUTER, RouterParams
     from infra.cache import open_cache
+    from infra.cached_traffic import CachedTraffic
     from infra.hedging import HedgeWindow, router_news
     from infra.memory_age import MemoryAge
     from streams.decision_notes import DecisionNotes
@@ -158,6 +159,8 @@ async def router(context: RoleContext) -> None:
 
         notes = DecisionNotes(context.instance, parts.codec, params)
         interpreter.counts.sent, interpreter.counts.decided = sent, notes.add
+        cached = CachedTraffic(f"router-{context.instance}", lambda: parts.memory.view, context.settings.statistics_s)
+        interpreter.counts.looked_up = cached.note
 
         def told(now_us: int) -> list[tuple[str, Any]]:
             return [*load.close(now_us), *notes.close(now_us)]
@@ -171,7 +174,7 @@ async def router(context: RoleContext) -> None:
             FreshnessParams(context.settings.memory_bound_s * 1_000_000),
         )  # fmt: skip
         pulse = pulse_of(context, parts, windows=windows, more=told)
-        await serve(context, app, interpreter, pulse, news.run(), age.run())
+        await serve(context, app, interpreter, pulse, news.run(), age.run(), cached.run(parts.notes, parts.codec))
 
 
 async def validator(context: RoleContext) -> None:

@@ -46,7 +46,7 @@ class MemorySource(Protocol):
 
 @dataclass(slots=True)
 class FrameCounts:
-    """What this process did since its start, and who hears of what is answered, sent and decided."""
+    """What this process did since its start, and who hears of what is answered, sent, decided and looked up."""
 
     num_frames: int = 0
     num_rows: int = 0
@@ -55,6 +55,7 @@ class FrameCounts:
     answered: Callable[[InferenceFrame, int], None] = field(default=lambda _frame, _us: None)
     sent: Callable[[SendFrame], None] = field(default=lambda _effect: None)
     decided: Callable[[NoteDecision], None] = field(default=lambda _effect: None)
+    looked_up: Callable[[InferenceFrame, Any], None] = field(default=lambda _frame, _found: None)
 
 
 class FrameInterpreter:

@@ -137,7 +137,11 @@ class PartitionRun:
         if spec.lookups is None or look_up is None or not isinstance(record, InferenceFrame):
             return None
         asked = spec.lookups(record, memory, spec.params)
-        return None if asked is None else await look_up(asked)
+        if asked is None:
+            return None
+        found = await look_up(asked)
+        self.shell.counts.looked_up(record, found)
+        return found
 
     def _defer(self, effect: Defer, entry: Entry[Any] | None) -> None:
         if entry is None:

@@ -130,7 +130,7 @@ _TABLE: Final = (
     _control("control.plans", "PlanProposal", ("planner",), ("orchestrator", "reviewer"), _LONG),
     _control("control.load", "RouterLoad", ("router", "edge"), ("scaler", "planner"), DAY_MS),
     _control("control.executor-load", "ExecutorLoad", ("executor",), ("edge", "scaler"), HOUR_MS),
-    _control("control.statistics", "VersionStatistics", ("executor",), ("monitor", "researcher"), DAY_MS),
+    _control("control.statistics", "VersionStatistics", ("executor", "router"), ("monitor", "researcher"), DAY_MS),
     _control("control.scale-actions", "ScaleAction", ("scaler",), ("supervisor",), _LONG),
     _control("control.scale-confirmations", "ScaleConfirmation", ("supervisor",), ("scaler", "monitor"), _LONG),
     _control("control.heartbeats", "Heartbeat", ("every process",), ("router", "planner", "scaler", "monitor"), DAY_MS),

@@ -232,3 +232,26 @@ def test_alerts_alternate_and_each_end_names_its_beginning(steps: list[tuple[int
         for raised, resolved in zip(mine[::2], mine[1::2], strict=False):
             assert raised.alert_id == resolved.alert_id
         assert all(json.loads(each.evidence)["version"] == "v1.0.0" for each in mine)
+
+
+def test_rows_that_the_cache_answered_weigh_as_much_as_there_are_of_them() -> None:
+    """A few odd rows that ran are no drift where nine in ten are answered by the cache, and the other way round."""
+    usual, odd = drift.rows(200, 1), drift.rows(200, 2, shift=3.0)
+    for shifted, expected in ((odd, False), (usual, True)):
+        world = World(params=replace(PARAMS, psi=1.0))
+        ran = replace(drift.told(REFERENCE, shifted, world.second * SECOND), num_rows=200)
+        others = usual if shifted is odd else odd
+        cached = replace(drift.told(REFERENCE, others, world.second * SECOND, "router-0"), num_rows=20_000)
+        for told in (ran, cached):
+            world.state, effects = hear(world.state, told, at(told, world.second * SECOND), PARAMS)
+            world.note(effects)
+        total = world.state.versions["digits/v1.0.0"].total
+        assert (total.num_rows, total.num_sampled) == (20_200, 202)
+        world.alerts.clear()
+        watched = replace(world.state.versions["digits/v1.0.0"], drift_us=0, judged_us=0)
+        state = replace(world.state, versions={"digits/v1.0.0": watched})
+        world.second += 1
+        empty = drift.told(REFERENCE, usual[:1], world.second * SECOND)
+        _, effects = hear(state, empty, at(empty, world.second * SECOND), PARAMS)
+        world.note(effects)
+        assert bool([each for each in world.alerts if each.kind == "drift"]) is expected

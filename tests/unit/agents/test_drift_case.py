@@ -13,6 +13,7 @@ from executors.reference import make_reference
 from executors.tally import CAPACITY, TensorTally
 from schemas.model import ModelVersion, TensorSpec
 from schemas.reference import Reference
+from schemas.statistics import MeasureCounts
 from streams.tensors import narrowed
 from tests.support import drift
 
@@ -104,7 +105,7 @@ def test_without_rows_nothing_is_told() -> None:
 
 def counted(of: Reference, arrays: dict[str, Any]) -> Case:
     """The case of rows that are looked at as an executor does."""
-    counts = []
+    counts: list[MeasureCounts] = []
     for tensor in of.tensors:
         tally = TensorTally(tensor)
         for first in range(0, len(arrays[tensor.name]), CAPACITY):

@@ -46,6 +46,19 @@ def test_windows_are_summed_and_compared() -> None:
     assert counts.add(window(rows=ENOUGH_ROWS))
 
 
+def test_rows_that_the_cache_answered_weigh_as_much_as_there_are_of_them() -> None:
+    counts = StatisticsCounts(REFERENCE, NAME, T)
+    ran = replace(
+        window(rows=100), measures=(MeasureCounts((100, 0, 0), 0, 0, 0, 0), MeasureCounts((100, 0), 0, 0, 0, 0))
+    )
+    cached = replace(window(rows=100), executor="router-0", num_rows=900)
+    assert not counts.add(ran)
+    assert not counts.add(cached)
+    first, second = counts.drift().features
+    assert (first.num_rows, first.ks) == (111, 0.6509)  # 11 of the 100 that ran beside 100 of the 900 cached
+    assert (second.num_rows, second.ks) == (111, 0.0505)
+
+
 def test_what_was_counted_by_something_else_is_left_out() -> None:
     counts = StatisticsCounts(REFERENCE, NAME, T)
     good = window()

@@ -84,7 +84,8 @@ def test_rows_with_free_axes_come_in_a_batch_per_shape(tmp_path: Path) -> None:
         [5, 7],
     )
     assert (second["x"].tolist(), second["t"].tolist()) == ([[3]], [["b", "c"]])
-    assert (empty["x"].shape, empty["t"].shape, empty["x"].dtype) == ((1, 0), (1, 0), np.int64)
+    assert empty["x"].shape == empty["t"].shape == (1, 0)
+    assert empty["x"].dtype == np.int64
     path = tmp_path / "rows.npz"
     np.savez(path, x=np.ones((3, 4), np.int64))
     (found,) = read_rows(path, specs[:1])

@@ -540,10 +540,13 @@ async def test_a_look_up_and_the_decision_see_one_memory() -> None:
             bench.shell.memory.view = memory(MODEL, sequence=41)
             return asked
 
+        heard: list[tuple[int, Any]] = []
         bench.shell.look_up = look_up
+        bench.shell.counts.looked_up = lambda made, found: heard.append((made.frame_id, found))
         event = await bench.feed(frame([row(100)]), 0)
         await until(lambda: event.acks == 1)
     assert seen == [(40, (7, 40))]
+    assert heard == [(7, (7, 40))]
 
 
 async def test_nothing_is_looked_up_where_nothing_is_asked() -> None:

@@ -235,16 +235,18 @@ async def test_what_would_be_done_too_late_is_refused_and_its_id_stays_free() ->
 
 async def test_requests_of_checks_pass_and_what_pretends_to_be_one_does_not() -> None:
     bench, now_us = Bench(), time.time_ns() // 1000
-    named = {"tenant": TENANT, "version": "v1.0.0"}
+    check = replace(GOOD, tenant=TENANT, version="v1.0.0")
     ids = [check_id(POLICY.check_key, f"{n:016x}", "digits", "v1.0.0", GOOD.inputs) for n in range(2)]
-    good = CODEC.encode("inference.requests", replace(GOOD, request_id=ids[0], **named))
-    await bench.take(record(good, 0), record(value_of(1, **named), 1), record(value_of(2, tenant=TENANT), 2))
+    good = CODEC.encode("inference.requests", replace(check, request_id=ids[0]))
+    await bench.take(
+        record(good, 0), record(value_of(1, tenant=TENANT, version="v1.0.0"), 1), record(value_of(2, tenant=TENANT), 2)
+    )
     (admitted,), (ended,) = bench.frames("inference.admitted"), bench.frames("inference.executed")
     assert Columns.of(admitted).offsets.tolist() == [0]
     assert [error.code for error in ended.errors] == ["reserved_tenant"] * 2
     slow = VersionLoad("digits", "v1.0.0", 0.0, 100_000.0, 1, True, 0.0, 0, 0, (0, 20))
     bench.forecast.take(ExecutorLoad("executor-0", now_us, now_us, 2, (slow,)), now_us)
-    late = CODEC.encode("inference.requests", replace(GOOD, request_id=ids[1], timeout_ms=1500, **named))
+    late = CODEC.encode("inference.requests", replace(check, request_id=ids[1], timeout_ms=1500))
     await bench.take(record(late, 3, time_ms=now_us // 1000))
     assert [error.code for error in bench.frames("inference.executed")[-1].errors] == ["overloaded"]
     assert bench.edge.refused.close(0, now_us) == []  # no load that executors are to be added for
