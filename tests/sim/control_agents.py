@@ -25,6 +25,7 @@ MONITOR: Final = {
     "silent_us": 5 * SECOND,
     "pause_us": 3 * SECOND,
     "quiet_us": 10 * SECOND,
+    "bound_us": 8 * SECOND,
     "good": GoodParams(min_rows=20, min_us=2 * SECOND, fresh_us=20 * SECOND, loading_us=0, retry_us=5 * SECOND),
 }
 QUICK: Final[dict[str, Callable[[Any], Any]]] = {
