@@ -62,19 +62,22 @@ class Round:
 
 
 class Traffic:
-    """Rows of one model, each tick some, until the end; every one has an answer, or the round fails."""
+    """Rows of one model, each tick some, until the end; every one has an answer, or the round fails.
 
-    def __init__(self, client: Client, model: str) -> None:
+    ``bad``: what the first ``num_bad`` rows of a tick hold; the others hold 1.
+    """
+
+    def __init__(self, client: Client, model: str, bad: float = -1.0, num_bad: int = BAD) -> None:
         self._client = client
         self._model = model
+        self._values = [*[bad] * num_bad, *[1.0] * (ROWS - num_bad)]
         self._calls: list[asyncio.Task[Answer]] = []
         self._is_over = asyncio.Event()
 
     async def run(self) -> None:
         """Send until told to end."""
         while not self._is_over.is_set():
-            for number in range(ROWS):
-                value = -1.0 if number < BAD else 1.0
+            for value in self._values:
                 row = Request(self._model, {"x": np.full((1, 4), value, np.float32)})
                 self._calls.append(asyncio.create_task(self._client.submit(row)))
             try:
