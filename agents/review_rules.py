@@ -39,8 +39,10 @@ def register_signer(state: State, command: MemoryCommand) -> Verdict:
     standing = signer_of(state, signer.name)
     if standing is not None and not standing.revoked_us:
         return Refusal("signer_exists", f"{signer.name} has another key; `isos reviews revoke {signer.name}` ends it.")
-    if any(other.public_key == signer.public_key for other in _signers(state)):
-        return Refusal("key_in_use", f"The key of {signer.name} is, or was, registered under a name.")
+    holder = next((other for other in _signers(state) if other.public_key == signer.public_key), None)
+    if holder is not None:
+        how = f"was {holder.name}'s and is revoked" if holder.revoked_us else f"is {holder.name}'s"
+        return Refusal("key_in_use", f"This key {how}; {signer.name} needs another one.")
     return (Change("SignerRegistered", command.key, to_json(signer)),)
 
 
@@ -55,9 +57,8 @@ def revoke_signer(state: State, command: MemoryCommand) -> Verdict:
     environment = environment_of(state)
     holding = [each.name for each in holders(state)]
     if environment is not None and not environment.is_sandbox and holding == [revoked.name]:
-        return Refusal(
-            "last_signer", f"Without {revoked.name} nothing could be approved in {environment.name} any more."
-        )
+        what = f"Without {revoked.name} nothing could be approved in {environment.name} any more"
+        return Refusal("last_signer", f"{what}; register another person first.")
     return (Change("SignerRevoked", command.key, to_json(revoked)),)
 
 

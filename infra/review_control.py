@@ -30,7 +30,6 @@ from streams.watch import PartitionWatch, WatchTimeoutError
 VOTES: Final = "control.review-votes"
 ESCALATIONS: Final = "control.escalations"
 WHO_REMEDY: Final = "`isos reviews signers` shows who may sign."
-KEY_REMEDY: Final = "`isos reviews signers` shows who may; --key names the file of one of their keys."
 LIST_REMEDY: Final = "`isos reviews list` shows what waits."
 UNGATED: Final = ("RegisterModel", "RegisterSigner", "RevokeSigner", "SetEnvironment")
 """The first has a way of its own; the others wait by their own rules."""
@@ -93,7 +92,7 @@ class ReviewControl(MemoryControl):
         command = command_of("RevokeSigner", f"signer/{name}", body, f"{name} may sign no more", self.view, now_us)
         if private_key is not None:
             command = signed_by(self._person(private_key), private_key, command)
-        await self.propose(command, lambda view: bool(signers(view)[name].revoked_us), KEY_REMEDY)
+        await self.propose(command, lambda view: bool(signers(view)[name].revoked_us), WHO_REMEDY)
         return signers(self.view)[name]
 
     def _person(self, private_key: bytes) -> str:

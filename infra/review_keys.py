@@ -83,7 +83,7 @@ def read_key(path: Path, unlock: Unlock | None = None) -> bytes:
     except KeyFileError as error:
         if error.exit_code != 3:
             raise
-        how = "`isos reviews keygen --name NAME` makes one, --key or the setting review_key_file names another"
+        how = "`isos reviews keygen --name NAME` makes one, the setting review_key_file (or --key) names another"
         raise KeyFileError(f"There is no key {path}; {how}", exit_code=3) from None
     passphrase = b""
     if is_locked(pem):

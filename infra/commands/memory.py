@@ -35,15 +35,15 @@ def show(
     at: AtOption = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show all keys, or those that begin with KEY. Exit code 3 when there is none."""
-    point = _point(at)
-    view = view_at(read_events(ctx), point)
+    """Show all keys, or those that begin with KEY. Exit code 3 when there is none, or --at is not reached."""
+    view = _view(ctx, at)
     rows = [row for row in view_rows(view) if row["key"].startswith(key)]
     if key and not rows:
         typer.echo(f"Memory has no key that begins with {key} at sequence {view.sequence}.", err=True)
         raise typer.Exit(3)
     if output is Output.TABLE:
-        typer.echo(f"memory at sequence {view.sequence}, {_time(view.time_us)}", err=True)
+        when = f", {_time(view.time_us)}" if view.sequence else ": empty"
+        typer.echo(f"memory at sequence {view.sequence}{when}", err=True)
         rows = [{**row, "body": _short(row["body"])} for row in rows]
     write(rows, output)
 
@@ -72,7 +72,7 @@ def export(
     at: AtOption = "",
 ) -> None:
     """Write memory as one JSON document. It holds the sequence, the hash of the last event, and every key."""
-    view = view_at(read_events(ctx), _point(at))
+    view = _view(ctx, at)
     text = json.dumps(document(view), indent=2) + "\n"
     if file is None:
         typer.echo(text, nl=False)
@@ -246,6 +246,16 @@ def document(view: MemoryView) -> dict[str, Any]:
             for key, entry in sorted(view.entries.items())
         },
     }
+
+
+def _view(ctx: typer.Context, at: str) -> MemoryView:
+    """Memory at ``--at``; exit code 3 for a sequence that it has not reached."""
+    point = _point(at)
+    view = view_at(read_events(ctx), point)
+    if point[0] is not None and point[0] > view.sequence:
+        typer.echo(f"Memory has reached sequence {view.sequence}; there is no {point[0]} yet.", err=True)
+        raise typer.Exit(3)
+    return view
 
 
 def _point(at: str) -> tuple[int | None, int | None]:

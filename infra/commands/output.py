@@ -25,6 +25,12 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """What moves a terminal's cursor or hides text on it."""
 
 
+PLACE: Final = 200
+"""Characters of a line where nobody looks on."""
+SHORT: Final = 26
+"""Characters that a column keeps where a table is wider than its place; the widest ones give way."""
+
+
 class Output(StrEnum):
     """How data is written to stdout."""
 
@@ -98,17 +104,29 @@ def yaml_lines(value: Any, indent: str = "") -> list[str]:
 
 
 def _write_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows:
+        return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    names = list(rows[0]) if rows else []
+    names = list(rows[0])
+    cells = [["-" if row[name] is None else _CONTROL.sub("?", str(row[name])) for name in names] for row in rows]
+    console = Console(width=None if sys.stdout.isatty() else PLACE)
+    most = widest([max(map(len, column)) for column in zip(names, *cells, strict=True)], console.width)
     for name in names:
         is_number = all(isinstance(row[name], int | float | None) for row in rows)
-        table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
-    for row in rows:
-        cells = ("-" if row[name] is None else _CONTROL.sub("?", str(row[name])) for name in names)
-        table.add_row(*(Text(cell) for cell in cells))  # no markup: others wrote it
-    console = Console(width=None if sys.stdout.isatty() else 200)
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=True, max_width=most)
+    for each in cells:
+        table.add_row(*(Text(cell) for cell in each))  # no markup: others wrote it
     console.print(table)
+
+
+def widest(columns: Sequence[int], place: int) -> int:
+    """How wide a column may be, so that all fit into ``place`` with two blanks between; at least ``SHORT``."""
+    room = place - 2 * (len(columns) - 1)
+    most = min(max(columns), max(room, SHORT))
+    while most > SHORT and sum(min(each, most) for each in columns) > room:
+        most -= 1
+    return most

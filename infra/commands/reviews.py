@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 app = new_app(has_verbs=True)
 
+LISTED: Final = ("review_id", "author", "subject", "state", "decided_by", "deadline")
 IdArgument = Annotated[str, typer.Argument(help="Id of the review, as `isos reviews list` shows it.")]
 ReasonOption = Annotated[str, typer.Option(help="Why, in one sentence; it is signed and kept.")]
 KeyOption = Annotated[
@@ -59,8 +60,7 @@ def list_(
         typer.echo("Nothing waits for a review.", err=True)
         return
     if output is Output.TABLE:
-        names = ("review_id", "author", "subject", "state", "decided_by", "deadline")
-        rows = [{name: row[name] or None for name in names} for row in rows]
+        rows = [{name: row[name] or None for name in LISTED} for row in rows]
     write(rows, output)
 
 
@@ -74,9 +74,11 @@ def show(ctx: typer.Context, review_id: IdArgument, output: OutputOption = Outpu
     if not rows:
         typer.echo(f"There is no review {review_id}. `isos reviews list --all` shows what there is.", err=True)
         raise typer.Exit(3)
-    if output is not Output.TABLE:
-        rows = [document(rows[0], found.view, found.validations)]
-    write(rows, output, rows[0])
+    if output is Output.TABLE:
+        write([{name: rows[0][name] or None for name in (*LISTED, "reason")}], output)
+        return
+    shown = document(rows[0], found.view, found.validations)
+    write([shown], output, shown)
 
 
 @app.command(
@@ -137,21 +139,22 @@ def keygen(
     development policy of a sandbox approves by itself. Exit code 4 when the name or the key is taken, the key file is
     open to others or the passphrase is wrong, 5 when nobody answers in time; the key stays, repeat the command.
     """
-    from agents.review_rules import NAME
+    from agents.review_rules import NAME, PROCESSES, RESERVED
     from infra.passphrase import new_passphrase, unlock_by
     from infra.review_control import ReviewControl
     from infra.review_keys import key_path, read_or_make_key
     from streams.signing import key_id
 
-    if not NAME.fullmatch(name):
-        raise typer.BadParameter(f"{name!r} is no name of 1 to 64 letters, digits, _ . -", param_hint="--name")
+    if not NAME.fullmatch(name) or name in (*RESERVED, *PROCESSES):
+        what = "is no name of 1 to 64 letters, digits, _ . -, or one of our own"
+        raise typer.BadParameter(f"{name!r} {what}", param_hint="--name")
     settings = _signing(ctx, key, passphrase_file)
     path, file = key_path(settings.review_key_file), settings.review_passphrase_file
     lock = functools.partial(new_passphrase, file=file) if passphrase or passphrase_file else None
     is_new = not path.exists()
     private_key = read_or_make_key(path, unlock_by(file), lock)
     if is_new:
-        typer.echo(f"Made the key {path}{' with its passphrase' if lock else ''}; keep a copy of it.", err=True)
+        typer.echo(f"Made the key {path}{' with its passphrase' if lock else ''}.", err=True)
 
     async def run(control: ReviewControl) -> Signer:
         return await control.register(name, private_key)

@@ -57,6 +57,16 @@ def test_registrations(known: tuple[Signer, ...], name: str, body: Signer, expec
     assert code(register_signer(state_with(*known), registration(name, body))) == expected
 
 
+@pytest.mark.parametrize(
+    ("standing", "said"),
+    [(ANN, "This key is ann's; bob needs another one."),
+     (replace(ANN, revoked_us=3), "This key was ann's and is revoked; bob needs another one.")],
+)  # fmt: skip
+def test_whose_key_it_is(standing: Signer, said: str) -> None:
+    verdict = register_signer(state_with(standing), registration("bob", replace(BOB, public_key=ANN.public_key)))
+    assert verdict == Refusal("key_in_use", said)
+
+
 def test_a_process_registers_itself() -> None:
     body = replace(ANN, name="orchestrator", kind="process")
     command = replace(registration("orchestrator", body), agent="orchestrator")

@@ -58,6 +58,9 @@ def test_what_is_not_there_is_exit_code_3() -> None:
     assert (code, err) == (3, "Memory has no key that begins with zzz at sequence 4.\n")
     code, _, err = run("history", "zzz")
     assert (code, "never had a key zzz" in err) == (3, True)
+    for verb in ("show", "export"):
+        assert run(verb, "--at", "5") == (3, "", "Memory has reached sequence 4; there is no 5 yet.\n")
+    assert run("show", "--at", "1970-01-01") == (0, "", "memory at sequence 0: empty\n")
 
 
 def test_a_wrong_point_is_a_usage_error() -> None:

@@ -10,7 +10,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.commands.output import Output, broker_answers, write, yaml_lines
+from infra.commands.output import Output, broker_answers, widest, write, yaml_lines
 from streams.errors import PoisonRecordError, RetriableError
 
 ROWS: list[dict[str, Any]] = [{"name": "a", "size": 1}, {"name": "b", "size": None}]
@@ -44,7 +44,24 @@ def test_a_table_has_a_head_and_a_dash_for_nothing(capsys: pytest.CaptureFixture
 
 def test_an_empty_table_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     write([], Output.TABLE)
-    assert capsys.readouterr().out.strip() == ""
+    assert capsys.readouterr().out == ""
+
+
+def test_a_table_that_is_too_wide_is_cut_where_it_is_widest(capsys: pytest.CaptureFixture[str]) -> None:
+    write([{"time": "06:25:31.120", "s": "0.1", "subject": "s" * 60, "reason": "r" * 300}], Output.TABLE)
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split() == ["time", "s", "subject", "reason"]
+    assert row.split()[:2] == ["06:25:31.120", "0.1"]
+    assert len(row.rstrip()) == 200
+    assert ("s" * 60 in row, row.rstrip()[-2:]) == (True, "r…")
+
+
+@pytest.mark.parametrize(
+    ("columns", "place", "most"),
+    [((5, 9), 80, 9), ((5, 300), 80, 73), ((100, 300), 80, 39), ((100, 300, 300), 80, 26), ((30,) * 9, 80, 26)],
+)
+def test_the_widest_columns_give_way(columns: tuple[int, ...], place: int, most: int) -> None:
+    assert widest(columns, place) == most
 
 
 @given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner), max_leaves=8))

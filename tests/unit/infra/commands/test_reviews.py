@@ -37,6 +37,8 @@ def test_list_and_show() -> None:
     assert "rejected" in done.stdout
     done = runner.invoke(app, ["show", "q1", "--output", "json"])
     assert json.loads(done.stdout)["reason"] == "No."
+    head, row = CliRunner().invoke(app, ["show", "q1", "--output", "table"]).stdout.splitlines()
+    assert (head.split()[0], head.split()[-1], row.split()[-1]) == ("review_id", "reason", "No.")
     done = runner.invoke(app, ["show", "q9"])
     assert (done.exit_code, "There is no review q9" in done.stderr) == (3, True)
 
@@ -111,7 +113,7 @@ def test_a_key_with_a_passphrase_is_made_and_signs(monkeypatch: pytest.MonkeyPat
     flags = ["--key", str(path), "--passphrase-file", str(secret)]
     done = CliRunner().invoke(app, ["keygen", "--name", "ann", *flags])
     assert (done.exit_code, "ENCRYPTED" in path.read_text()) == (0, True)
-    assert done.stderr == f"Made the key {path} with its passphrase; keep a copy of it.\n"
+    assert done.stderr == f"Made the key {path} with its passphrase.\n"
     controlled(monkeypatch, VoteOutcome(OPEN, vote("r7", "ab"), 12))
     assert CliRunner().invoke(app, ["approve", "r7", "--reason", "fine", *flags]).exit_code == 0
     secret.write_text("battery staple")
@@ -120,7 +122,7 @@ def test_a_key_with_a_passphrase_is_made_and_signs(monkeypatch: pytest.MonkeyPat
     assert str(done.exception) == f"That is not the passphrase of {path}"
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "-x", "x" * 65])
+@pytest.mark.parametrize("name", ["", "a/b", "-x", "x" * 65, "cli", "orchestrator", "development-policy"])
 def test_a_name_that_is_none_makes_no_key(name: str, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["keygen", "--name", name, "--key", str(tmp_path / "k.pem")])
     assert (done.exit_code, "is no name of 1 to 64" in done.stderr) == (2, True)
