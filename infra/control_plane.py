@@ -69,7 +69,8 @@ def control_specs(settings: Settings) -> tuple[AgentSpec, ...]:
     bound_us = settings.memory_bound_s * 1_000_000
     monitor = replace(MONITOR, params=replace(MONITOR.params, drift=drift, good=good, bound_us=bound_us))
     picture = PictureParams(first_slow=settings.most_executors, has_slow=settings.num_slow_lanes > 0)
-    scaling = scaler(ScalerParams(picture, most_replicas=max(1, settings.most_executors)))
+    most = max(1, settings.most_executors)
+    scaling = scaler(ScalerParams(picture, most_replicas=most, most_slow=settings.num_slow_lanes))
     return (planner, monitor, scaling, REVIEWER, researcher, VALIDATIONS)
 
 

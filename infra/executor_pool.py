@@ -1,4 +1,4 @@
-"""The stack's part of scaling: starts and ends executors of fast lanes until there are as many as are wanted.
+"""The stack's part of scaling: starts and ends executors of a pool until there are as many as are wanted.
 
 The supervisor, in the control process, says how many (``infra/launcher.py``). It is not asked whether it lives: without
 a new word the number stays. The highest instances are ended first; a process that is told to end finishes what it has
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from infra.launcher import asked_for
+from infra.pools import Pool
 from infra.process import Process
 from infra.settings import Settings
 
@@ -27,12 +28,13 @@ Forget = Callable[[Process], Awaitable[None]]
 
 @dataclass(slots=True)
 class ExecutorPool:
-    """``running``: executors by instance, those that end included; ``wanted``: how many there should be.
+    """``running``: executors by number in the pool, those that end included; ``wanted``: how many there should be.
 
     ``changed`` is called when another number is wanted.
     """
 
     settings: Settings
+    pool: Pool
     start: Start
     forget: Forget
     changed: Callable[[], None]
@@ -43,9 +45,9 @@ class ExecutorPool:
     async def follow(self) -> None:
         """Do what is asked for until cancelled."""
         while True:
-            asked = asked_for(self.settings)
+            asked = asked_for(self.settings, self.pool.name)
             if asked is not None:
-                self.reconcile(min(max(0, asked), self.settings.most_executors))
+                self.reconcile(min(max(0, asked), self.pool.most))
             await asyncio.sleep(POLL_S)
 
     def reconcile(self, wanted: int) -> None:
@@ -54,13 +56,14 @@ class ExecutorPool:
             self.wanted = wanted
             self.changed()
         missing, surplus = changes(wanted, self.running, self.ending)
-        for instance in missing:
-            self.running[instance] = self.start(instance)
-        for instance in surplus:
-            self.ending[instance] = asyncio.create_task(self._end(instance), name=f"ending executor-{instance}")
+        for number in missing:
+            self.running[number] = self.start(self.pool.first + number)
+        for number in surplus:
+            name = f"ending {self.running[number].spec.name}"
+            self.ending[number] = asyncio.create_task(self._end(number), name=name)
 
-    async def _end(self, instance: int) -> None:
-        process = self.running[instance]
+    async def _end(self, number: int) -> None:
+        process = self.running[number]
         process.ask_to_stop()
         gone = asyncio.ensure_future(self.forget(process))
         try:
@@ -70,8 +73,8 @@ class ExecutorPool:
             await gone
         finally:
             gone.cancel()
-            self.running.pop(instance, None)
-            self.ending.pop(instance, None)
+            self.running.pop(number, None)
+            self.ending.pop(number, None)
 
     async def stop(self) -> None:
         """Start and end nothing more; whoever calls ends the processes."""
@@ -84,7 +87,7 @@ class ExecutorPool:
 def changes(
     wanted: int, running: Mapping[int, object], ending: Mapping[int, object]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Instances to start, and those to end, the highest first."""
-    missing = tuple(instance for instance in range(wanted) if instance not in running)
-    surplus = tuple(instance for instance in sorted(running, reverse=True) if instance >= wanted)
-    return missing, tuple(instance for instance in surplus if instance not in ending)
+    """Numbers to start, and those to end, the highest first."""
+    missing = tuple(number for number in range(wanted) if number not in running)
+    surplus = tuple(number for number in sorted(running, reverse=True) if number >= wanted)
+    return missing, tuple(number for number in surplus if number not in ending)

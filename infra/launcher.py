@@ -12,14 +12,13 @@ import fcntl
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
+from infra.pools import Pool, executor_names, pool_named
 from infra.settings import Settings
 from infra.stack_state import is_running, read_state
 from streams.errors import RetriableError
 from streams.lane_class import POOL
-
-EXECUTOR: Final = "executor-"
 
 
 class LauncherAwayError(RetriableError):
@@ -36,17 +35,21 @@ class LauncherAwayError(RetriableError):
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """What runs of a pool: how many were asked for last, how many there may be, names that run and that serve."""
+    """What runs of a pool: how many were asked for last, how many there may be, names that run and that serve.
+
+    ``first``: its first instance.
+    """
 
     wanted: int
     most: int
     running: tuple[str, ...]
     ready: tuple[str, ...]
+    first: int = 0
 
     @property
     def num_ready(self) -> int:
         """How many of the wanted ones serve."""
-        return sum(name in self.ready for name in executor_names(self.wanted))
+        return sum(name in self.ready for name in executor_names(self.wanted, self.first))
 
 
 class Launcher(Protocol):
@@ -59,22 +62,18 @@ class Launcher(Protocol):
         """Ask for so many; ``state`` tells when they are there, or gone. Raises LauncherAwayError."""
 
 
-def executor_names(count: int) -> tuple[str, ...]:
-    """Names of the first so many executors; the highest are ended first."""
-    return tuple(f"{EXECUTOR}{number}" for number in range(count))
-
-
 class LocalLauncher:
-    """The fast executors of the stack in the same data directory."""
+    """A pool's executors of the stack in the same data directory."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, pool: str = POOL) -> None:
         self._settings = settings
+        self._pool = pool_named(settings, pool)
 
     def state(self) -> PoolState:
         """As the stack wrote it down last."""
         if not is_running(self._settings):
             raise LauncherAwayError("no stack runs in this data directory, and nobody else starts executors")
-        found = pool_state(read_state(self._settings))
+        found = pool_state(read_state(self._settings), self._pool)
         if found is None:
             raise LauncherAwayError("the stack is still starting, or is of a release that does not scale", soon=True)
         return found
@@ -84,7 +83,7 @@ class LocalLauncher:
         path = self._settings.run_dir / "desired.json"
         draft = path.with_suffix(".tmp")
         try:
-            draft.write_text(json.dumps({POOL: replicas}))
+            draft.write_text(json.dumps({**_wishes(self._settings), self._pool.name: replicas}))
             draft.replace(path)
         except OSError as error:
             raise LauncherAwayError(f"{path} cannot be written ({error.strerror})") from error
@@ -102,13 +101,19 @@ class LocalLauncher:
                 yield True
 
 
-def asked_for(settings: Settings) -> int | None:
-    """How many executors the supervisor wants, or None where it did not say since the stack's start."""
-    try:
-        count = json.loads((settings.run_dir / "desired.json").read_text())[POOL]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def asked_for(settings: Settings, pool: str = POOL) -> int | None:
+    """How many executors of a pool its supervisor wants, or None where it did not say since the stack's start."""
+    count = _wishes(settings).get(pool)
     return count if isinstance(count, int) else None
+
+
+def _wishes(settings: Settings) -> dict[str, Any]:
+    """What supervisors want, by pool."""
+    try:
+        wishes = json.loads((settings.run_dir / "desired.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return wishes if isinstance(wishes, dict) else {}
 
 
 def forget_asked(settings: Settings) -> None:
@@ -116,16 +121,17 @@ def forget_asked(settings: Settings) -> None:
     (settings.run_dir / "desired.json").unlink(missing_ok=True)
 
 
-def pool_state(state: dict[str, Any]) -> PoolState | None:
+def pool_state(state: dict[str, Any], pool: Pool) -> PoolState | None:
     """The pool's part of ``run/stack.json``; None while the stack starts."""
-    pool = state.get("pools", {}).get(POOL)
-    if pool is None or not state.get("ready"):
+    found = state.get("pools", {}).get(pool.name)
+    if found is None or not state.get("ready"):
         return None
-    fast = set(executor_names(pool["most"]))
-    rows = [row for row in state.get("processes", []) if row["name"] in fast]
+    mine = set(pool.names(found["most"]))
+    rows = [row for row in state.get("processes", []) if row["name"] in mine]
     return PoolState(
-        pool["wanted"],
-        pool["most"],
+        found["wanted"],
+        found["most"],
         tuple(row["name"] for row in rows),
         tuple(row["name"] for row in rows if row["phase"] == "ready"),
+        pool.first,
     )

@@ -1,4 +1,4 @@
-"""Within what the pool of executors is scaled: its policy, changed by commands to the Orchestrator."""
+"""Within what a pool of executors is scaled: its policy, changed by commands to the Orchestrator."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Change = Callable[[ScalingPolicy], ScalingPolicy]
 """From the policy that stands (the defaults where none does) to the one that is wanted."""
 
 
-def standing(view: MemoryView) -> ScalingPolicy:
-    """The policy in memory, or the defaults."""
-    return scaling_policy(view, POOL) or ScalingPolicy(POOL)
+def standing(view: MemoryView, pool: str = POOL) -> ScalingPolicy:
+    """A pool's policy in memory, or the defaults."""
+    return scaling_policy(view, pool) or ScalingPolicy(pool)
 
 
 def policy_command(wanted: ScalingPolicy, view: MemoryView, now_us: int) -> MemoryCommand:
@@ -35,14 +35,14 @@ def policy_command(wanted: ScalingPolicy, view: MemoryView, now_us: int) -> Memo
 class ScalingControl(MemoryControl):
     """An open connection to memory, by which it is changed how executors are scaled. Use ``async with``."""
 
-    async def set_policy(self, change: Change) -> ScalingPolicy:
-        """Have the policy changed and wait until it stands in memory; what stands already is a success.
+    async def set_policy(self, change: Change, pool: str = POOL) -> ScalingPolicy:
+        """Have a pool's policy changed and wait until it stands in memory; what stands already is a success.
 
         Raises ChangeRefusedError, and WatchTimeoutError when nobody answers in time.
         """
-        wanted = change(standing(self.view))
-        if wanted != scaling_policy(self.view, POOL):
+        wanted = change(standing(self.view, pool))
+        if wanted != scaling_policy(self.view, pool):
             command = policy_command(wanted, self.view, time.time_ns() // 1000)
             remedy = "`isos scaling show` shows what stands."
-            await self.propose(command, lambda view: scaling_policy(view, POOL) == wanted, remedy)
+            await self.propose(command, lambda view: scaling_policy(view, pool) == wanted, remedy)
         return wanted

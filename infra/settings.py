@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     slow_executors: Instances = Field(
         1, description="Executor processes, each with a lane, for models whose full batch takes over 5 ms."
     )
+    max_slow_executors: Instances = Field(
+        0, description="Most of those that scaling may start, each with a slow lane; 0: as many as slow_executors."
+    )
     validators: Instances = Field(1, description="Validator processes.")
     default_timeout_ms: int = Field(
         30_000, ge=1, le=MAX_TIMEOUT_MS, description="Budget of a request that states none, milliseconds."
@@ -240,6 +243,8 @@ class Settings(BaseSettings):
             raise ValueError("tick_ms must be at most a third of session_timeout_s: heartbeats go between ticks")
         if 0 < self.max_executors < self.executors:
             raise ValueError("max_executors is smaller than executors")
+        if self.max_slow_executors and not 0 < self.slow_executors <= self.max_slow_executors:
+            raise ValueError("slow_executors is 1 to max_slow_executors, where that is set")
         ports = (self.broker_port, self.controller_port, self.redis_port, self.registry_port)
         if len(set(ports)) != len(ports):
             raise ValueError("broker_port, controller_port, redis_port and registry_port must differ")
@@ -258,7 +263,7 @@ class Settings(BaseSettings):
     @property
     def num_slow_lanes(self) -> int:
         """How many of the lanes, the last ones, are for slow models; none where no executor is started here."""
-        return self.slow_executors if self.most_executors else 0
+        return max(self.slow_executors, self.max_slow_executors) if self.most_executors else 0
 
     @property
     def bootstrap(self) -> str:

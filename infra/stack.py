@@ -19,7 +19,8 @@ from typing import Any, Final
 from infra.broker import broker_process, format_storage
 from infra.child_environment import child_environment
 from infra.executor_pool import ExecutorPool
-from infra.launcher import executor_names, forget_asked
+from infra.launcher import forget_asked
+from infra.pools import Pool, pools
 from infra.process import Process, ProcessSpec, Ready, ready_file
 from infra.redis_server import redis_process
 from infra.settings import Settings, StartError, load_settings
@@ -45,11 +46,10 @@ class Role:
 def default_roles(settings: Settings) -> tuple[Role, ...]:
     """List the roles of the program in start order; numbers of instances come from the settings."""
     single = ("orchestrator", "control") if settings.registry_url else ("registry", "orchestrator", "control")
-    most = settings.most_executors
     instances = {
         "edge": range(settings.edges),
         "router": range(settings.routers),
-        "executor": (*range(settings.executors), *range(most, most + settings.num_slow_lanes)),
+        "executor": [pool.first + number for pool in pools(settings) for number in range(pool.at_start)],
         "validator": range(settings.validators),
     }
     named = [(role, role, 0) for role in single]
@@ -85,7 +85,7 @@ class Stack:
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    _pool: ExecutorPool | None = None
+    _pools: list[ExecutorPool] = field(default_factory=list)
 
     async def run(self) -> None:
         """Check, claim the data directory, start everything, wait for a signal, stop everything.
@@ -138,15 +138,18 @@ class Stack:
 
     async def _scale(self) -> None:
         """Start and end executors as they are wanted, until cancelled."""
-        mine = {name: instance for instance, name in enumerate(executor_names(self.settings.executors))}
-        running = {mine[each.spec.name]: each for each in self.processes if each.spec.name in mine}
-        wanted = self.settings.executors
-        pool = ExecutorPool(self.settings, self._start_executor, self._forget, self._save, wanted, running)
-        self._pool = pool
+        self._pools = [self._executor_pool(pool) for pool in pools(self.settings)]
         try:
-            await pool.follow()
+            await asyncio.gather(*(pool.follow() for pool in self._pools))
         finally:
-            await pool.stop()
+            for pool in self._pools:
+                await pool.stop()
+
+    def _executor_pool(self, pool: Pool) -> ExecutorPool:
+        mine = {name: number for number, name in enumerate(pool.names(pool.at_start))}
+        running = {mine[each.spec.name]: each for each in self.processes if each.spec.name in mine}
+        begin = self._start_executor, self._forget, self._save
+        return ExecutorPool(self.settings, pool, *begin, pool.at_start, running)
 
     def _start_executor(self, instance: int) -> Process:
         return self._supervise(self._role_process(self.executor(instance)))
@@ -241,7 +244,7 @@ class Stack:
         self.report(process.spec.name, str(process.phase), time.time() - self._begun_s)
 
     def _save(self) -> None:
-        wanted = None if self._pool is None else self._pool.wanted
+        wanted = {each.pool.name: each.wanted for each in self._pools}
         write_state(self.settings, self._begun_s, self.is_ready, self.processes, wanted)
 
 

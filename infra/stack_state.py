@@ -7,14 +7,14 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infra.pools import pool_named, pools
 from infra.process import Process, process_state
 from infra.settings import Settings, StartError, unwritable
-from streams.lane_class import POOL
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -97,13 +97,18 @@ def is_running(settings: Settings) -> bool:
 
 
 def write_state(
-    settings: Settings, begun_s: float, is_ready: bool, processes: Sequence[Process], wanted: int | None = None
+    settings: Settings,
+    begun_s: float,
+    is_ready: bool,
+    processes: Sequence[Process],
+    wanted: Mapping[str, int] | None = None,
 ) -> None:
-    """Replace ``run/stack.json``; times are microseconds since the epoch. ``wanted``: executors of fast lanes."""
+    """Replace ``run/stack.json``; times are microseconds since the epoch. ``wanted``: executors by pool."""
+    wishes = {pool.name: pool.at_start for pool in pools(settings)} | dict(wanted or {})
     document = {
         "supervisor": {"pid": os.getpid(), "started_us": int(begun_s * 1e6)},
         "ready": is_ready,
-        "pools": {POOL: {"wanted": settings.executors if wanted is None else wanted, "most": settings.most_executors}},
+        "pools": {pool.name: {"wanted": wishes[pool.name], "most": pool.most} for pool in pools(settings)},
         "processes": [
             {
                 "name": process.spec.name,
@@ -149,13 +154,14 @@ def report_stack(settings: Settings, sample_s: float = 0.2) -> StackReport:
         data_dir=str(settings.data_dir),
         uptime_s=round(time.time() - supervisor["started_us"] / 1e6, 1) if running and supervisor else None,
         processes=tuple(_report_process(row, running, before, sample_s) for row in rows),
-        pools=tuple(_report_pool(name, pool, rows) for name, pool in state.get("pools", {}).items()) if running else (),
+        pools=tuple(_report_pool(settings, name, pool, rows) for name, pool in state.get("pools", {}).items())
+        if running
+        else (),
     )
 
 
-def _report_pool(name: str, pool: dict[str, int], rows: list[dict[str, Any]]) -> PoolReport:
-    """The pool's processes are the first instances of its role."""
-    mine = {f"{name.removesuffix('s')}-{instance}" for instance in range(pool["most"])}
+def _report_pool(settings: Settings, name: str, pool: dict[str, int], rows: list[dict[str, Any]]) -> PoolReport:
+    mine = set(pool_named(settings, name).names(pool["most"]))
     phases = [row["phase"] for row in rows if row["name"] in mine]
     return PoolReport(name, pool["wanted"], pool["most"], len(phases), phases.count("ready"))
 

@@ -1,7 +1,7 @@
-"""Composition of the supervisor in the control process: its log, its memory and its launcher.
+"""Composition of the supervisors in the control process, one per pool: their log, their memory and their launchers.
 
-One at a time per data directory, by a lock. Whatever of it breaks is built anew, from the ends of both topics: that is
-also how an action goes on whose supervisor died.
+One process at a time per data directory has them, by a lock. Whatever of it breaks is built anew, from the ends of both
+topics: that is also how an action goes on whose supervisor died.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from aiokafka.errors import KafkaError
 
 from infra.launcher import LocalLauncher
 from infra.log_reader import LogReader
+from infra.pools import pools
+from infra.roles import together
 from infra.settings import Settings
 from infra.supervisor import RefusedError, Supervisor
 from schemas.coordinate import RecordCoordinate
@@ -45,18 +47,17 @@ RETRY_S: Final = 1.0
 
 async def supervise(settings: Settings, connection: Connection, audited: Audited = unaudited) -> None:
     """Supervise the executors of this data directory until cancelled; a broker that is away is waited for."""
-    launcher = LocalLauncher(settings)
     while True:
         try:
-            with launcher.claim() as mine:
+            with LocalLauncher(settings).claim() as mine:
                 if mine:
-                    await _supervise(launcher, connection, audited)
+                    await _supervise(settings, connection, audited)
         except (RetriableError, KafkaError) as error:
-            log.warning("the supervisor of the executors begins anew: %s", error)
+            log.warning("the supervisors of the executors begin anew: %s", error)
         await asyncio.sleep(RETRY_S)
 
 
-async def _supervise(launcher: LocalLauncher, connection: Connection, audited: Audited) -> None:
+async def _supervise(settings: Settings, connection: Connection, audited: Audited) -> None:
     schemas = await SchemaWatch.open(connection)
     memory = MemoryWatch(connection, schemas.codec, schemas=schemas)
     sender = Sender(producer(connection, enable_idempotence=True), schemas.codec)
@@ -67,8 +68,17 @@ async def _supervise(launcher: LocalLauncher, connection: Connection, audited: A
         _, end = await KafkaLog(connection).bounds(full_name(ACTIONS), 0)
         done = await LogReader(connection, schemas.codec).read(CONFIRMATIONS, NEWEST)
         confirmed = [each.record.action_id for each in done]
-        noted = NotedReplicas(memory, sender)
-        supervisor = Supervisor(launcher, noted, sender.confirm, confirmed=confirmed, audited=audited)
+        supervisors = [
+            Supervisor(
+                LocalLauncher(settings, pool.name),
+                NotedReplicas(memory, sender, pool.name),
+                sender.confirm,
+                pool=pool,
+                confirmed=confirmed,
+                audited=audited,
+            )
+            for pool in pools(settings)
+        ]
 
         async def learn(batch: Sequence[LogRecord]) -> None:
             await schemas.prepare(ACTIONS, batch[-1].value)
@@ -76,13 +86,15 @@ async def _supervise(launcher: LocalLauncher, connection: Connection, audited: A
         def take(batch: Sequence[LogRecord]) -> None:
             for record in batch:
                 try:
-                    supervisor.ask(schemas.codec.decode(ACTIONS, record.value), record.offset)
+                    action = schemas.codec.decode(ACTIONS, record.value)
+                    for supervisor in supervisors:
+                        supervisor.ask(action, record.offset)
                 except PoisonRecordError as error:
                     log.warning("%s@%d is no scale action: %s", ACTIONS, record.offset, error)
 
         watch = PartitionWatch(connection, full_name(ACTIONS), take, first=max(0, end - NEWEST), prepare=learn)
         await watch.start()
-        await supervisor.run()
+        await together(*(supervisor.run() for supervisor in supervisors))
     finally:
         if watch is not None:
             await watch.stop()
@@ -112,20 +124,21 @@ class Sender:
 
 
 class NotedReplicas:
-    """``replicas/executors`` in memory, changed by commands to the Orchestrator."""
+    """``replicas/<pool>`` in memory, changed by commands to the Orchestrator."""
 
-    def __init__(self, memory: MemoryWatch, sender: Sender) -> None:
+    def __init__(self, memory: MemoryWatch, sender: Sender, pool: str = POOL) -> None:
         self._memory = memory
         self._sender = sender
+        self._pool = pool
 
     def noted(self) -> int | None:
         """How many replicas Routers count on; None where nobody said."""
-        found = replicas(self._memory.view, POOL)
+        found = replicas(self._memory.view, self._pool)
         return None if found is None else found.replicas
 
     def has_policy(self) -> bool:
         """Whether the pool is scaled by a policy."""
-        return f"scaling/{POOL}" in self._memory.view.entries
+        return f"scaling/{self._pool}" in self._memory.view.entries
 
     async def note(self, noted: Replicas, reason: str, causes: tuple[RecordCoordinate, ...]) -> None:
         """Propose it and wait until it stands in memory. Raises RefusedError and RetriableError."""
@@ -136,7 +149,7 @@ class NotedReplicas:
         )
         await self._sender.send("memory.commands", key, command)
         view = await self._memory.wait_for(
-            lambda view: replicas(view, POOL) == noted or rejection(view, command_id) is not None,
+            lambda view: replicas(view, self._pool) == noted or rejection(view, command_id) is not None,
             ANSWER_S,
             f"The Orchestrator's answer about {key}",
         )

@@ -1,7 +1,7 @@
-"""Supervisor of the executors: makes their number what the Scaler decided, tells the Routers, and confirms.
+"""Supervisor of a pool of executors: makes their number what the Scaler decided, tells the Routers, and confirms.
 
 The newest ``ScaleAction`` that is no hold counts. Up: the launcher starts executors, and when all are ready (models
-warm, a member of their group) memory says so (``replicas/executors``): only then do Routers use the new lanes. Down:
+warm, a member of their group) memory says so (``replicas/<pool>``): only then do Routers use the new lanes. Down:
 memory says so first, then the highest executors finish what they have begun and end; what was routed to their lanes is
 read by the others. An action ends in one ``ScaleConfirmation``: done, failed (what stood before stands again) or held.
 
@@ -19,12 +19,13 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from infra.launcher import Launcher, LauncherAwayError, PoolState, executor_names
+from infra.launcher import Launcher, LauncherAwayError, PoolState
+from infra.pools import FAST, Pool
 from schemas.coordinate import RecordCoordinate
 from schemas.scaling import Replicas, ScaleAction, ScaleConfirmation
 from streams.audit_operation import FAILED, REFUSED, Audited, Facts, unaudited
 from streams.errors import IsosError
-from streams.lane_class import POOL
+from streams.lane_class import POOL, SLOW_POOL
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ Confirm = Callable[[ScaleConfirmation], Awaitable[None]]
 
 
 class Supervisor:
-    """Carries out one action at a time. ``confirmed``: ids of actions that were carried out before."""
+    """Carries out one action of ``pool`` at a time. ``confirmed``: ids of actions that were carried out before."""
 
     def __init__(
         self,
@@ -86,6 +87,7 @@ class Supervisor:
         memory: ReplicaMemory,
         confirm: Confirm,
         *,
+        pool: Pool = FAST,
         confirmed: Collection[str] = (),
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         start_s: float = START_S,
@@ -93,6 +95,7 @@ class Supervisor:
         audited: Audited = unaudited,
     ) -> None:
         self._audited = audited
+        self._pool = pool
         self._launcher = launcher
         self._memory = memory
         self._confirm = confirm
@@ -105,7 +108,7 @@ class Supervisor:
 
     def ask(self, action: ScaleAction, offset: int) -> None:
         """Hear of an action, in the order of the log; the newest counts."""
-        if action.pool != POOL or action.decision == "hold":
+        if action.pool != self._pool.name or action.decision == "hold":
             return
         self._asked = None
         if action.action_id in self._confirmed:
@@ -134,16 +137,16 @@ class Supervisor:
 
     async def _work(self, asked: Asked) -> None:
         action, began = asked.action, time.monotonic()
-        facts = Facts(resources=(f"{POOL}={action.target_replicas}",), command_id=action.action_id)
+        facts = Facts(resources=(f"{self._pool.name}={action.target_replicas}",), command_id=action.action_id)
         with self._audited(f"{POOL}.{action.decision}", facts) as operation:
             confirmation = await self._outcome(asked)
             await self._confirm(confirmation)
             operation.metric("replicas", confirmation.replicas)
-            operation.affected(*executor_names(max(confirmation.replicas, action.current_replicas)))
+            operation.affected(*self._pool.names(max(confirmation.replicas, action.current_replicas)))
             if confirmation.outcome != "done":
                 operation.ends(REFUSED if confirmation.outcome == "held" else FAILED, confirmation.reason)
         log.info(
-            "%s to %d %s, %s after %.1f s, %d are ready. %s", action.decision, action.target_replicas, POOL,
+            "%s to %d %s, %s after %.1f s, %d are ready. %s", action.decision, action.target_replicas, self._pool.name,
             confirmation.outcome, time.monotonic() - began, confirmation.replicas, confirmation.reason,
         )  # fmt: skip
         if self._asked is asked:
@@ -172,7 +175,8 @@ class Supervisor:
         action, state = asked.action, await self._present(asked)
         target = action.target_replicas
         if not 0 <= target <= state.most:
-            sentence = f"There may be 0 to {state.most} executors (setting max_executors), not {target}."
+            setting = "max_slow_executors" if self._pool.name == SLOW_POOL else "max_executors"
+            sentence = f"There may be 0 to {state.most} executors (setting {setting}), not {target}."
             return self._said(action, state.num_ready, "held", sentence)
         begun = action.decision == "scale_down" and target == state.wanted
         if begun or target < max(state.wanted, len(state.running)):
@@ -198,8 +202,8 @@ class Supervisor:
             await self._note(asked, target)
             return self._said(asked.action, state.num_ready, "done")
         self._launcher.set(before.wanted)
-        missing = ", ".join(name for name in executor_names(target) if name not in state.ready) or "the stack"
-        stopped = tuple(name for name in state.running if name not in executor_names(before.wanted))
+        missing = ", ".join(name for name in self._pool.names(target) if name not in state.ready) or "the stack"
+        stopped = tuple(name for name in state.running if name not in self._pool.names(before.wanted))
         state, _ = await self._until(
             lambda now: not set(stopped) & set(now.running), before.wanted, self._stop_s, asked
         )
@@ -210,7 +214,7 @@ class Supervisor:
         await self._note(asked, target)
         self._launcher.set(target)
         most = max(before.wanted, len(before.running), asked.action.current_replicas)
-        stopped = executor_names(most)[target:]  # also those that a dead supervisor has ended for it
+        stopped = self._pool.names(most)[target:]  # also those that a dead supervisor has ended for it
         state, gone = await self._until(lambda now: not set(stopped) & set(now.running), target, self._stop_s, asked)
         if gone:  # one of the others may just be starting anew: it counts all the same
             return self._said(asked.action, target, "done", stopped=stopped)
@@ -218,7 +222,7 @@ class Supervisor:
         return self._said(asked.action, state.num_ready, "failed", f"After {self._stop_s:g} s still run: {left}.")
 
     async def _note(self, asked: Asked, count: int) -> None:
-        noted = Replicas(POOL, count, asked.action.action_id)
+        noted = Replicas(self._pool.name, count, asked.action.action_id)
         await self._memory.note(noted, asked.action.reason, (asked.cause,))
 
     async def _until(
@@ -253,7 +257,7 @@ class Supervisor:
         if wanted != noted:
             reason = f"{wanted} executors are what the settings allow or ask for"
             try:
-                await self._memory.note(Replicas(POOL, wanted, ""), reason, ())
+                await self._memory.note(Replicas(self._pool.name, wanted, ""), reason, ())
             except RefusedError as error:
                 log.warning("that %d executors run was not noted: %s", wanted, error)
         return True
@@ -261,4 +265,6 @@ class Supervisor:
     def _said(
         self, action: ScaleAction, replicas: int, outcome: str, reason: str = "", stopped: tuple[str, ...] = ()
     ) -> ScaleConfirmation:
-        return ScaleConfirmation(action.action_id, POOL, replicas, outcome, self._clock_us(), reason, stopped)
+        return ScaleConfirmation(
+            action.action_id, self._pool.name, replicas, outcome, self._clock_us(), reason, stopped
+        )

@@ -1,8 +1,9 @@
-"""``isos scaling``: how many executors there are, and within what the Scaler moves them."""
+"""``isos scaling``: how many executors there are in a pool, and within what the Scaler moves them."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,16 +20,35 @@ if TYPE_CHECKING:
 app = new_app(has_verbs=True)
 
 
-@app.command(epilog=examples("isos scaling show", "isos scaling show --output json"))
-def show(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
-    """Show the policy of the executors and how many are ready.
+class PoolName(StrEnum):
+    """Pools of executors, by the models that they serve."""
+
+    FAST = "fast"
+    SLOW = "slow"
+
+    @property
+    def key(self) -> str:
+        """The pool's name in memory."""
+        from streams.lane_class import POOL, SLOW_POOL
+
+        return SLOW_POOL if self is PoolName.SLOW else POOL
+
+
+PoolOption = Annotated[
+    PoolName, typer.Option(help="Executors of fast models, or of slow ones (full batches over 5 ms).")
+]
+
+
+@app.command(epilog=examples("isos scaling show", "isos scaling show --pool slow", "isos scaling show --output json"))
+def show(ctx: typer.Context, pool: PoolOption = PoolName.FAST, output: OutputOption = Output.TABLE) -> None:
+    """Show the policy of a pool of executors and how many are ready.
 
     `isos timeline` shows each step with its reason.
     """
     from infra.scaling_control import ScalingControl, standing
 
     async def run(control: ScalingControl) -> tuple[ScalingPolicy, MemoryView]:
-        return standing(control.view), control.view
+        return standing(control.view, pool.key), control.view
 
     policy, view = controlled(settings_of(ctx), ScalingControl, run)
     row = policy_row(policy, view)
@@ -44,15 +64,17 @@ def show(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
         "isos scaling set --target-utilization 70 --downscale-delay-s 120",
         "isos scaling set --min-replicas 0 --idle-s 600",
         "isos scaling set --cost-per-replica 0.35 --budget 1.5",
+        "isos scaling set --pool slow --max-replicas 3",
     ),
 )
 def set_(
     ctx: typer.Context,
+    pool: PoolOption = PoolName.FAST,
     min_replicas: Annotated[
         int | None, typer.Option(min=0, max=64, help="Fewest executors; 0 lets an idle pool sleep.")
     ] = None,
     max_replicas: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Most executors (and the setting max_executors).")
+        int | None, typer.Option(min=1, max=64, help="Most executors (and max_executors, max_slow_executors).")
     ] = None,
     target_utilization: Annotated[
         int | None, typer.Option(min=10, max=95, help="Percent of its time that an executor is to be busy.")
@@ -118,7 +140,7 @@ def set_(
     from infra.scaling_control import ScalingControl
 
     async def run(control: ScalingControl) -> tuple[ScalingPolicy, MemoryView]:
-        policy = await control.set_policy(changed)
+        policy = await control.set_policy(changed, pool.key)
         return policy, control.view
 
     settings = settings_of(ctx)
@@ -136,25 +158,29 @@ def milli(money: float | None) -> int | None:
 
 def too_many(policy: ScalingPolicy, settings: Settings) -> str:
     """A sentence where the stack cannot have as many executors as the policy allows, or an empty string."""
-    if policy.ceiling <= settings.most_executors:
+    from streams.lane_class import SLOW_POOL
+
+    is_slow = policy.pool == SLOW_POOL
+    most = settings.num_slow_lanes if is_slow else settings.most_executors
+    if policy.ceiling <= most:
         return ""
+    kind, setting = ("slow executors", "max_slow_executors") if is_slow else ("executors", "max_executors")
     return (
-        f"The stack starts at most {settings.most_executors} executors: for {policy.ceiling}, start it with "
-        f"--set max_executors={policy.ceiling} (each has a lane of its own)."
+        f"The stack starts at most {most} {kind}: for {policy.ceiling}, start it with "
+        f"--set {setting}={policy.ceiling} (each has a lane of its own)."
     )
 
 
 def policy_row(policy: ScalingPolicy, view: MemoryView) -> dict[str, Any]:
     """A policy beside how many executors are ready (None: nobody has said); money as people give it."""
-    from streams.lane_class import POOL
     from streams.memory_view import replicas, scaling_policy
 
-    row, noted = asdict(policy), replicas(view, POOL)
+    row, noted = asdict(policy), replicas(view, policy.pool)
     money = {name: row.pop(f"{name}_milli") / 1_000 or None for name in ("cost_per_replica", "budget")}
     ready = None if noted is None else noted.replicas
     return {
         "pool": row.pop("pool"),
-        "is_set": scaling_policy(view, POOL) is not None,
+        "is_set": scaling_policy(view, policy.pool) is not None,
         "replicas": ready,
         **row,
         **money,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from infra.executor_pool import ExecutorPool, changes
 from infra.launcher import LocalLauncher
+from infra.pools import Pool, pools
 from infra.settings import Settings, load_settings
 
 
@@ -20,7 +21,7 @@ class Child:
     """A stand-in for a supervised process: ends when ``gone`` is set; ``told`` are the signals it was sent."""
 
     def __init__(self, stop_s: float = 5.0) -> None:
-        self.spec: Any = type("Spec", (), {"stop_s": stop_s})
+        self.spec: Any = type("Spec", (), {"stop_s": stop_s, "name": "executor"})
         self.told: list[int] = []
         self.gone = asyncio.Event()
 
@@ -33,11 +34,13 @@ class Child:
 class Children:
     """Starts and forgets stand-ins, and notes what was done."""
 
-    def __init__(self, settings: Settings, count: int = 1, stop_s: float = 5.0) -> None:
+    def __init__(self, settings: Settings, count: int = 1, stop_s: float = 5.0, pool: Pool | None = None) -> None:
         self.stop_s = stop_s
         self.events: list[str] = []
         running: Any = {instance: Child(stop_s) for instance in range(count)}
-        self.pool = ExecutorPool(settings, self.start, self.forget, lambda: self.events.append("noted"), count, running)
+        mine = pool or pools(settings)[0]
+        begin = self.start, self.forget, lambda: self.events.append("noted")
+        self.pool = ExecutorPool(settings, mine, *begin, count, running)
 
     def start(self, instance: int) -> Any:
         self.events.append(f"start {instance}")
@@ -64,6 +67,25 @@ def test_afterwards_the_first_so_many_run_or_still_end(wanted: int, running: set
     assert after == set(range(wanted))
     assert list(surplus) == sorted(surplus, reverse=True)
     assert not set(surplus) & ending
+
+
+async def test_the_instances_of_a_slow_pool_follow_those_of_the_fast_one(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path, executors=1, max_executors=3, max_slow_executors=2)
+    settings.run_dir.mkdir(parents=True)
+    slow = pools(settings)[1]
+    children = Children(settings, pool=slow)
+    LocalLauncher(settings).set(3)  # of the other pool
+    LocalLauncher(settings, slow.name).set(9)
+    following = asyncio.create_task(children.pool.follow())
+    try:
+        async with asyncio.timeout(10):
+            while "start 4" not in children.events:
+                await asyncio.sleep(0.01)
+    finally:
+        following.cancel()
+        await asyncio.wait({following})
+    assert children.events == ["noted", "start 4"], "at most two, which are 3 and 4"
+    assert children.pool.wanted == 2
 
 
 async def test_more_are_started_and_the_highest_are_ended(settings: Settings) -> None:

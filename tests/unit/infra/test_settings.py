@@ -31,6 +31,7 @@ def test_there_is_a_lane_for_each_executor_unless_it_is_said_otherwise(clean: Pa
     assert load_settings(executors=3).num_lanes == 4
     assert load_settings(executors=3, lanes=2).num_lanes == 3
     assert load_settings(executors=3, slow_executors=0).num_lanes == 3
+    assert load_settings(executors=3, max_slow_executors=2).num_lanes == 5
     assert load_settings(executors=1, max_executors=3).num_lanes == 4
     assert load_settings(executors=1, lanes=4, max_executors=3).num_lanes == 5
     assert load_settings(executors=0, max_executors=2).num_lanes == 3
@@ -117,6 +118,8 @@ def test_an_unknown_setting_says_where_they_are_listed() -> None:
         ({"tenant_rate_per_s": float("inf")}, "finite number"),
         ({"tenant_rate_per_s": float("nan")}, "finite number"),
         ({"executors": 3, "max_executors": 2}, "max_executors is smaller than executors"),
+        ({"slow_executors": 3, "max_slow_executors": 2}, "slow_executors is 1 to max_slow_executors"),
+        ({"slow_executors": 0, "max_slow_executors": 2}, "slow_executors is 1 to max_slow_executors"),
         ({"executor": 2}, "there is no such setting; did you mean executors?"),
     ],
 )

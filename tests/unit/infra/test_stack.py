@@ -24,6 +24,8 @@ def test_the_roles_and_their_numbers(tmp_path: Path) -> None:
 def test_slow_executors_are_numbered_behind_all_that_scaling_may_start(tmp_path: Path) -> None:
     roles = default_roles(load_settings(data_dir=tmp_path, executors=1, max_executors=3, slow_executors=2))
     assert [role.name for role in roles if "executor" in role.name] == ["executor-0", "executor-3", "executor-4"]
+    roles = default_roles(load_settings(data_dir=tmp_path, executors=2, max_slow_executors=3))
+    assert [role.name for role in roles if "executor" in role.name] == ["executor-0", "executor-1", "executor-2"]
     assert executor_role(2).argv == (sys.executable, "-m", "infra.roles", "executor", "--instance", "2")
 
 
@@ -112,4 +114,7 @@ async def test_executors_come_and_go_as_they_are_asked_for(tmp_path: Path) -> No
     assert {name for name, event in seen if event == "ready"} == {"executor-0", "executor-1", "executor-2", "stack"}
     ended = [name for name, event in seen if event == "stopped"]
     assert (sorted(ended[:2]), ended[2:]) == (["executor-1", "executor-2"], ["executor-0", "stack"])
-    assert read_state(settings)["pools"] == {"executors": {"wanted": 1, "most": 3}}
+    assert read_state(settings)["pools"] == {
+        "executors": {"wanted": 1, "most": 3},
+        "executors-slow": {"wanted": 1, "most": 1},
+    }

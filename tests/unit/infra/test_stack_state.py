@@ -65,10 +65,14 @@ def test_a_pool_says_how_many_there_should_be_and_how_many_serve(tmp_path: Path)
         for at, phase in enumerate(phases)
     ]
     with claim(settings):
-        write_state(settings, 1.0, True, rows, 2)
-        assert report_stack(settings).pools == (PoolReport("executors", 2, 3, 3, 2),)
+        write_state(settings, 1.0, True, rows, {"executors": 2})
+        assert report_stack(settings).pools == (
+            PoolReport("executors", 2, 3, 3, 2), PoolReport("executors-slow", 1, 1, 1, 1),
+        )  # fmt: skip
         write_state(settings, 1.0, True, rows[:1])
-        assert report_stack(settings).pools == (PoolReport("executors", 1, 3, 1, 1),)
+        assert report_stack(settings).pools == (
+            PoolReport("executors", 1, 3, 1, 1), PoolReport("executors-slow", 1, 1, 0, 0),
+        )  # fmt: skip
     assert report_stack(settings).pools == ()
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
-from infra.launcher import LauncherAwayError, PoolState, executor_names
+from infra.launcher import LauncherAwayError, PoolState
+from infra.pools import Pool, executor_names
 from infra.supervisor import MAX_AGE_US, RefusedError, Supervisor
 from schemas.coordinate import RecordCoordinate
 from schemas.scaling import Replicas, ScaleAction, ScaleConfirmation
@@ -29,6 +30,7 @@ class FakeLauncher:
     deaf: tuple[str, ...] = ()
     away: bool = False
     starting: int = 0
+    first: int = 0
     log: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -40,11 +42,11 @@ class FakeLauncher:
         if self.starting:
             self.starting -= 1
             raise LauncherAwayError("the stack is still starting", soon=True)
-        names = executor_names(self.wanted)
+        names = executor_names(self.wanted, self.first)
         self.running = [name for name in self.running if name in names or name in self.deaf]
         self.running += [name for name in names if name not in self.running]
         ready = tuple(name for name in self.running if name not in self.broken)
-        return PoolState(self.wanted, self.most, tuple(self.running), ready)
+        return PoolState(self.wanted, self.most, tuple(self.running), ready, self.first)
 
     def set(self, replicas: int) -> None:
         self.wanted = replicas
@@ -132,6 +134,32 @@ async def test_up_routers_hear_of_executors_that_are_ready() -> None:
     assert await world.after(action(3)) == [done(3)]
     assert world.launcher.log == ["set 3", "note 3 a3"]
     assert world.memory.causes == [RecordCoordinate("control.scale-actions", 0, 0)]
+
+
+async def test_each_pool_has_its_own_supervisor() -> None:
+    launcher = FakeLauncher()
+    world = World(launcher)
+    slow = replace(action(2), pool="executors-slow")
+    pool = Pool("executors-slow", 4, 1, 2)
+    other = Supervisor(launcher, world.memory, world.confirm, pool=pool, clock_us=lambda: T, start_s=0.1, stop_s=0.1)
+    async with world.running():
+        world.supervisor.ask(slow, 0)
+        world.supervisor.ask(action(9), 1)
+        await until(lambda: len(world.confirmations) == 1)
+    assert [(each.pool, each.outcome) for each in world.confirmations] == [("executors", "held")]
+    launcher.first, launcher.most, launcher.log[:] = 4, 2, []
+    task = asyncio.create_task(other.run())
+    try:
+        for number, each in enumerate((slow, replace(slow, action_id="b", target_replicas=3))):
+            other.ask(each, number)
+            await until(lambda number=number: len(world.confirmations) == 2 + number)  # type: ignore[misc]
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert launcher.log == ["set 2", "note 2 a2"]
+    done_so, held = world.confirmations[1:]
+    assert (done_so.pool, done_so.replicas, done_so.outcome) == ("executors-slow", 2, "done")
+    assert (held.outcome, held.reason) == ("held", "There may be 0 to 2 executors (setting max_slow_executors), not 3.")
 
 
 async def test_down_routers_hear_of_it_before_anything_is_ended() -> None:

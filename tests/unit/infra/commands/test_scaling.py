@@ -9,7 +9,7 @@ from types import MappingProxyType
 import pytest
 from typer.testing import CliRunner
 
-from infra.commands.scaling import app, milli, policy_row, table_row, too_many
+from infra.commands.scaling import PoolName, app, milli, policy_row, table_row, too_many
 from infra.settings import load_settings
 from schemas.memory import MemoryEntry
 from schemas.scaling import Replicas, ScalingPolicy
@@ -62,6 +62,21 @@ def test_a_row_says_what_stands_and_how_many_are_ready() -> None:
         "rules": "target_utilization_percent 60, drain_s 5, upscale_delay_s 2, downscale_delay_s 60, cooldown_s 10, "
         "idle_s 300, cost_per_replica 0.35, budget 1.5",
     }
+
+
+def test_pools_are_told_of_apart() -> None:
+    slow = replace(POLICY, pool="executors-slow")
+    bodies = {"scaling/executors": POLICY, "replicas/executors-slow": Replicas("executors-slow", 3, "a")}
+    entries = {key: MemoryEntry(key, 1, 9, to_json(body), 5) for key, body in bodies.items()}
+    row = policy_row(slow, replace(memory(MODEL), entries=MappingProxyType(entries)))
+    assert (row["pool"], row["is_set"], row["replicas"]) == ("executors-slow", False, 3)
+    assert too_many(slow, load_settings(max_slow_executors=4)) == ""
+    assert "at most 1 slow executors: for 4, start it with --set max_slow_executors=4" in too_many(
+        slow, load_settings()
+    )
+    assert [PoolName("slow").key, PoolName("fast").key] == ["executors-slow", "executors"]
+    done = CliRunner().invoke(app, ["show", "--pool", "gpu"])
+    assert done.exit_code == 2
 
 
 def test_money_is_kept_in_thousandths() -> None:
