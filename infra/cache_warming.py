@@ -6,7 +6,6 @@ Validator like any other. Nothing else writes to the cache.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, Final
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from infra.json_lines import json_lines
 from schemas.request import InferenceRequest, Tensor
 from streams.client.answer import Answer
 from streams.client.client import Client, Request
@@ -65,14 +65,8 @@ def inputs_of_file(path: Path) -> Iterator[Any]:
         for at in range(lengths.pop()):
             yield {name: array[at : at + 1] for name, array in arrays.items()}
         return
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                try:
-                    value = json.loads(line)
-                except ValueError as error:
-                    raise ValueError(f"line {number} is not JSON: {error}") from error
-                yield value if isinstance(value, dict) else {"": value}
+    for _, value in json_lines(path, ValueError):
+        yield value if isinstance(value, dict) else {"": value}
 
 
 async def hottest(connection: Connection, model: str, *, num_inputs: int, last: int) -> list[tuple[int, Inputs]]:

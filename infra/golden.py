@@ -8,7 +8,6 @@ other array stands for the one input of a model that has one.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
+from infra.json_lines import json_lines
 from schemas.check import MAX_GOLDEN_BYTES, MAX_GOLDEN_ROWS, GoldenSet
 from schemas.model import ModelVersion, TensorSpec
 from streams.errors import IsosError
@@ -164,18 +164,11 @@ def _from_npz(path: Path) -> dict[str, Array]:
 def _from_jsonl(path: Path, facts: ModelVersion, label_key: str) -> dict[str, Array]:
     types = {spec.name: DTYPES.get(spec.datatype) for spec in (*facts.outputs, *facts.inputs)}
     columns: dict[str, list[Any]] = {}
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise GoldenDataError(f"line {number} is not JSON: {error}") from error
-            if not isinstance(row, dict) or (columns and set(row) != set(columns)):
-                raise GoldenDataError(f"line {number} is no object with the keys of the lines before")
-            for name, value in row.items():
-                columns.setdefault(name, []).append(value)
+    for number, row in json_lines(path, GoldenDataError):
+        if not isinstance(row, dict) or (columns and set(row) != set(columns)):
+            raise GoldenDataError(f"line {number} is no object with the keys of the lines before")
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
     try:
         return {
             name: np.asarray(values, np.int64 if name == label_key else types.get(name))

@@ -9,15 +9,16 @@ all columns may have any names. An empty cell is NaN, or the empty text. BF16 is
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from zipfile import BadZipFile
 
 import numpy as np
 
+from infra.json_lines import json_lines
 from schemas.model import TensorSpec
 from streams.errors import IsosError
 from streams.tensors import BF16, BYTES, DTYPES, FLOATING, Array, narrowed
@@ -111,18 +112,11 @@ def _from_npz(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Column]:
 
 def _from_jsonl(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Column]:
     columns: dict[str, list[Any]] = {spec.name: [] for spec in specs}
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise RowFileError(path, f"line {number} is not JSON: {error}") from error
-            for name, values in columns.items():
-                if not isinstance(row, dict) or name not in row:
-                    raise RowFileError(path, f"line {number} has no value for {name}")
-                values.append(row[name])
+    for number, row in json_lines(path, partial(RowFileError, path)):
+        for name, values in columns.items():
+            if not isinstance(row, dict) or name not in row:
+                raise RowFileError(path, f"line {number} has no value for {name}")
+            values.append(row[name])
     return {**columns}
 
 
