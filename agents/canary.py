@@ -106,14 +106,14 @@ def may_serve(state: State, model: str, share: VersionWeight) -> bool:
 
 
 def refused_plan(state: State, plan: Plan, active: str) -> Refusal | None:
-    """A plan that gives a canary another share than memory: it was proposed before that changed."""
+    """A plan that splits rows otherwise than memory says: it was proposed before that changed."""
     last = _last(state, plan.model)
-    for share in plan.versions:
-        if last is None or share.version != last.version or share.version == active:
-            continue
-        if share.weight_percent != last.weight_percent:
-            told = f"{plan.model} {share.version} is a canary of {last.weight_percent} percent"
-            return Refusal("not_active", f"{told}, not of {share.weight_percent}.")
+    shares = [share for share in plan.versions if share.weight_percent]
+    for share in shares:
+        is_tried = len(shares) > 1 or (last is not None and share.version == last.version)
+        if is_tried and share.version != active and not may_serve(state, plan.model, share):
+            name = f"{plan.model} {share.version}"
+            return Refusal("not_active", f"{name} is no canary of {share.weight_percent} percent, and not active.")
     return None
 
 

@@ -18,6 +18,7 @@ from schemas.telemetry import Alert
 from streams.canonical import to_json
 from streams.memory_view import MemoryView, models, plan
 from tests.sim.breaker_invariants import stir
+from tests.sim.canary_rules import share
 from tests.sim.order_invariants import Line, asked, ordered_model
 from tests.sim.processes import Process
 from tests.sim.retry_invariants import FAILING, FOR_EVER, RECOVERS
@@ -127,6 +128,8 @@ class Client:
                 model, data = earlier.model, np.frombuffer(earlier.inputs[0].data, np.float32).reshape(-1, WIDTH)
                 items, codes = len(data), (*codes, *self.expected_of[name])
         key, version = rng.choice((None, "k")), None
+        if self.world.profile.canaries:
+            key = f"k{rng.randint(0, 30)}"
         if model == self.in_order:
             key, version = asked(rng, model, registered)
         tensor = Tensor("x", "FP32", (items, WIDTH), data.tobytes())
@@ -171,9 +174,11 @@ class Operator:
         self.epochs: dict[str, int] = {}
         self.alerts = 0
 
-    def act(self) -> str:
-        """Do one thing."""
+    def act(self, view: MemoryView) -> str:
+        """Do one thing; ``view``: memory as it stands."""
         rng = self.world.rng
+        if self.world.profile.canaries and rng.random() < 0.5:
+            return share(self.world, view, rng.choice((self.registered[0], rng.choice(self.registered))))
         if self.world.profile.cached and rng.random() < 0.4:
             return self.cache(rng.choice(self.registered), enabled=rng.random() < 0.8, later=rng.random() < 0.6)
         if self.world.profile.breakers and rng.random() < 0.5:

@@ -17,6 +17,7 @@ from streams.memory_view import ActiveVersion, MemoryHead, MemoryView
 from streams.topics import JOURNALED_AGENTS
 from tests.sim.agent_invariants import AgentInvariants
 from tests.sim.bounds import BOUNDS
+from tests.sim.canary_rules import CanaryRules
 from tests.sim.group import Place
 from tests.sim.people import FORGED
 from tests.sim.review_rules import ReviewRules
@@ -49,6 +50,7 @@ class ControlInvariants:
         self.agents = AgentInvariants(world, violated)
         self.reviews = ReviewRules(self.command_at)
         self.rollbacks = RollbackRules(BOUNDS["agents.rollback"][1])
+        self.canaries = CanaryRules()
         self.num_forged = 0
         self.cursors: dict[tuple[str, Place], int] = {}
         self.sources: set[tuple[str, str]] = set()
@@ -93,7 +95,7 @@ class ControlInvariants:
         else:
             self.versions[event.key] = event.version
         self.world.count(f"memory {event.kind}{' by itself' if event.agent == 'orchestrator' else ''}")
-        for rule, what in (*self.reviews.take(event), *self.rollbacks.take(event)):
+        for rule, what in (*self.reviews.take(event), *self.rollbacks.take(event), *self.canaries.take(event)):
             self.violated(rule, what, event.key)
         if event.key.startswith("active/") and event.body is not None:
             self.activated(event.key, from_json(ActiveVersion, event.body).version, event.kind)

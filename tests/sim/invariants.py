@@ -23,6 +23,7 @@ from streams.terminals import SET, Terminals
 from streams.topics import full_name
 from tests.sim.breaker_invariants import BreakerInvariants
 from tests.sim.cache_invariants import CacheInvariants
+from tests.sim.canary_rules import CanaryInvariants
 from tests.sim.clients import Client
 from tests.sim.control_invariants import FOLD as FOLD
 from tests.sim.control_invariants import ControlInvariants
@@ -91,6 +92,7 @@ class Invariants:
         self.retries = RetryInvariants(world, self.violated)
         self.breakers = BreakerInvariants(world, self.control.views, self.violated)
         self.cache = CacheInvariants(world, self.control.views, self.violated)
+        self.canaries = CanaryInvariants(world, self.control.views, self.violated)
         self.seen: dict[str, set[Coordinate]] = {}
         self.letters: set[bytes] = set()
         self.results: dict[int, tuple[list[int], list[int]]] = {}
@@ -212,6 +214,7 @@ class Invariants:
         self.seen.setdefault(topic, set()).update(coordinates(frame))
         self.retries.frame(topic, partition, frame)
         self.breakers.frame(topic, frame)
+        self.canaries.frame(topic, frame)
         if topic != "inference.routed":
             return
         copies = HEDGE in frame.roles

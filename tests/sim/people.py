@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from agents.authorship import command_message, vote_message
+from schemas.canary import Canary
 from schemas.environment import Environment, OpenReview, Signer
 from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.model import ModelVersion, TensorSpec
@@ -17,6 +18,7 @@ from streams.canonical import from_json, to_json
 from streams.memory_view import ActiveVersion, MemoryView
 from streams.signing import public_key_of, sign
 from tests.sim.breaker_invariants import ask
+from tests.sim.canary_rules import some_share
 from tests.sim.clients import MODEL_NAMES, WIDTH
 from tests.sim.order_invariants import ordered_model
 from tests.sim.world import World
@@ -24,12 +26,13 @@ from tests.sim.world import World
 KEYS: Final = {name: bytes([number]) * 32 for number, name in enumerate(("alice", "bob", "mallory"), start=1)}
 """Mallory has a key that nobody registered."""
 SHARES: Final = {
-    "": (5, 10, 15, 3, 12, 40, 12, 3, 1),
-    "scaling": (1, 2, 80, 1, 5, 5, 5, 1, 0),
-    "reviews": (5, 1, 1, 2, 15, 60, 15, 1, 3),
-    "roll-backs": (5, 30, 1, 1, 50, 8, 4, 1, 0),
+    "": (5, 10, 15, 3, 12, 40, 12, 3, 1, 12),
+    "scaling": (1, 2, 80, 1, 5, 5, 5, 1, 0, 1),
+    "reviews": (5, 1, 1, 2, 15, 60, 15, 1, 3, 3),
+    "roll-backs": (5, 30, 1, 1, 50, 8, 4, 1, 0, 8),
 }
-"""Per focus of a world: versions, promises, scaling, environments, activations, votes, repetitions, forgeries, keys."""
+"""Per focus of a world: versions, promises, scaling, environments, activations, votes, repetitions, forgeries, keys,
+canaries."""
 REVIEW_S: Final = 30
 FORGED: Final = "forged"
 REPLAYED: Final = ("control.review-votes", "control.review-decisions", "control.validations", "control.alerts")
@@ -57,6 +60,7 @@ class People:
             self.repeat,
             lambda: self.forge(model, view),
             lambda: self.revoke(view),
+            lambda: self.try_out(model, view),
         )
         return rng.choices(acts, SHARES[focus])[0]()
 
@@ -73,8 +77,10 @@ class People:
 
     def begin(self) -> None:
         """A second version of the first model; in some worlds production from the start, with two people in it."""
-        if self.world.profile.control:
+        if self.world.profile.control or self.world.profile.canaries:
             self.register("alpha", "v1.1.0")
+        if self.world.profile.canaries:
+            ask(self.world, "cli", "SetCanary", "canary/alpha", Canary("alpha", "v1.1.0", 20))
         if self.world.profile.production:
             for name in ("alice", "bob"):
                 self.enrol(name)
@@ -154,6 +160,11 @@ class People:
         author = rng.choice(("alice", "bob"))
         command = self.command("ActivateVersion", key, to_json(ActiveVersion(model, version)), author)
         return self.send(command, author if rng.random() < 0.8 else "mallory")
+
+    def try_out(self, model: str, view: MemoryView) -> str:
+        """A version gets another share of a model's rows."""
+        wanted, author = some_share(self.world, view, model), self.world.rng.choice(("alice", "bob"))
+        return self.send(self.command("SetCanary", f"canary/{model}", to_json(wanted), author), author)
 
     def vote(self, view: MemoryView) -> str:
         """Somebody votes on an open review, in their own name or in another's; or says a decision by themselves."""

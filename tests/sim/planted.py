@@ -44,6 +44,7 @@ from tests.sim.invariants import (
     ONE_WRITER,
     PLANNED,
 )
+from tests.sim.planted_canary import CANARIES
 from tests.sim.planted_control import CONTROL
 from tests.sim.planted_rows import ROWS
 from tests.sim.planting import Planted as Planted
@@ -256,5 +257,6 @@ PLANTED: Final[dict[str, Planted]] = {
         {"weights": {"lost send": 1.0}, "operator": 0.05, "fault": 0.04, "request": 0.01},
     ),
     **ROWS,
+    **CANARIES,
     **CONTROL,
 }

@@ -60,6 +60,7 @@ class Profile:
     come again. ``passing``: share of requests that fail some times by themselves; ``poor``: few may be tried again.
     ``hedged``: rows that take long go to another lane too.
     ``ordered``: a model keeps the order of its keys. ``breakers``: versions' breakers move, and they have fallbacks.
+    ``canaries``: versions are given shares of rows.
     ``control``: all control agents run, not only Orchestrator and Planner. ``report``: chance that they are told of
     something. ``production``: versions are made active by approval only. ``alone``: there is no data plane, but what
     is told of one. ``focus``: what is told of most. ``pace_us``: longest step, but for those that take up to three
@@ -89,6 +90,7 @@ class Profile:
     hedged: bool = False
     ordered: bool = False
     breakers: bool = False
+    canaries: bool = False
     control: bool = False
     report: float = 0.0
     production: bool = False
@@ -127,6 +129,7 @@ class Profile:
             hedged=rng.getstate()[1][8] % 3 == 0,
             ordered=rng.getstate()[1][9] % 3 == 0,
             breakers=rng.getstate()[1][10] % 3 == 0 or control,
+            canaries=rng.getstate()[1][16] % 3 == 0 and not control,
             control=control,
             production=control and rng.getstate()[1][13] % 2 == 0,
         )

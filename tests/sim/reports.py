@@ -15,7 +15,7 @@ from schemas.figures import AnswerFigures, IntegrityFigures
 from schemas.scaling import Replicas, ScaleAction, ScaleConfirmation
 from schemas.telemetry import LATENCY_BOUNDS_MS, Heartbeat, LoadedModel, ModelWindow, RouterLoad, Telemetry
 from streams.canonical import to_json
-from streams.memory_view import MemoryView, active_version, serving_policy
+from streams.memory_view import MemoryView, active_version, canary, serving_policy
 from tests.sim.breaker_invariants import ask
 from tests.sim.people import People
 from tests.sim.processes import Process
@@ -97,12 +97,12 @@ class Reports:
         return self.send("control.heartbeats", process.name, beat)
 
     def loaded(self, view: MemoryView) -> tuple[LoadedModel, ...]:
-        """The active versions as an executor has them."""
+        """The active versions and the canaries as an executor has them."""
         slow = 6_000.0 if self.world.rng.random() < 0.05 else 100.0
         names = sorted(key.removeprefix("active/") for key in view.entries if key.startswith("active/"))
-        return tuple(
-            LoadedModel(name, active_version(view, name) or "", "ab" * 32, "simulated", slow, 10.0) for name in names
-        )
+        tried = [found for name in names if (found := canary(view, name)) is not None]
+        held = [*((name, active_version(view, name) or "") for name in names), *((e.model, e.version) for e in tried)]
+        return tuple(LoadedModel(*each, "ab" * 32, "simulated", slow, 10.0) for each in held)
 
     def telemetry(self, registered: list[str], view: MemoryView) -> str:
         """A stage's window in which one version did well, badly, or late."""
@@ -110,6 +110,9 @@ class Reports:
         focused = self.world.profile.focus == "roll-backs"
         model = registered[0] if focused else rng.choice(registered)
         version = rng.choice((active_version(view, model) or "v1.0.0", *(() if focused else ("v1.0.0", "v1.1.0"))))
+        tried = canary(view, model)
+        if tried is not None and rng.random() < 0.3:
+            version = tried.version
         rows, late = rng.randint(1, 60), rng.random() < 0.2
         errors = rng.choice((0, 0, 0, rows // 2, rows))
         if focused:  # of the first model the first version does well, the others do not, and with one try nobody does

@@ -129,7 +129,7 @@ class Simulation:
 
     def operate(self) -> str:
         """The operator does something."""
-        return f"the operator {self.operator.act()}"
+        return f"the operator {self.operator.act(self.invariants.control.views[-1])}"
 
     def send(self) -> str:
         """A request is sent."""

@@ -9,6 +9,7 @@ import pytest
 from agents.model_rules import MAX_CACHE_TTL_S, propose_plan, register_model, set_cache_policy
 from agents.verdict import Change, Refusal, State, Value
 from schemas.cache import CachePolicy
+from schemas.canary import Canary
 from schemas.environment import Environment
 from schemas.memory import MemoryCommand
 from schemas.plan import Plan, VersionWeight
@@ -62,10 +63,16 @@ def test_no_plan_goes_around_an_approval(environment: Environment | None, code: 
     values = {**KNOWN.values, "model/digits/v2.0.0": KNOWN.values["model/digits/v1.0.0"]}
     if environment is not None:
         values["environment"] = Value(1, to_json(environment))
+    given = command("plan/digits", to_json(replace(PLAN, versions=(VersionWeight("v2.0.0", 100),))))
+    verdict = propose_plan(replace(KNOWN, values=values), given)
+    assert (verdict.code if isinstance(verdict, Refusal) else "") == code
     shares = (VersionWeight("v1.0.0", 90), VersionWeight("v2.0.0", 10))
     given = command("plan/digits", to_json(replace(PLAN, versions=shares)))
     verdict = propose_plan(replace(KNOWN, values=values), given)
-    assert (verdict.code if isinstance(verdict, Refusal) else "") == code
+    assert isinstance(verdict, Refusal)
+    assert verdict.code == "not_active"
+    values["canary/digits"] = Value(1, to_json(Canary("digits", "v2.0.0", 10)))
+    assert not isinstance(propose_plan(replace(KNOWN, values=values), given), Refusal)
     shares = (VersionWeight("v1.0.0", 100), VersionWeight("v2.0.0", 0))
     given = command("plan/digits", to_json(replace(PLAN, versions=shares)))
     assert not isinstance(propose_plan(replace(KNOWN, values=values), given), Refusal)
