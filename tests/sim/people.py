@@ -72,7 +72,7 @@ class People:
             slo = Slo(error_ppm=10_000)
         policy = ServingPolicy(model, slo=slo, auto_rollback=rng.random() < 0.9, breaker=False)
         if self.world.profile.focus == "roll-backs":  # mostly as it was
-            policy = replace(policy, max_attempts=rng.choice((*[2] * 12, 1, 3)))
+            policy = replace(policy, max_attempts=rng.choice((*[2] * 30, 1, 3)))
         return ask(self.world, "cli", "SetServingPolicy", f"serving/{model}", policy)
 
     def begin(self) -> None:

@@ -32,7 +32,8 @@ class RollbackRules:
     """``take`` an event: the rules that it breaks. ``good``: versions by model, as memory says.
 
     ``left``: versions that were rolled back from and have not proved themselves since. ``served``: how models are
-    served now, ``changed_us``: since when, ``proved``: how versions were served when they proved themselves.
+    served now, ``changed_us``: since when, ``history``: from when on each way. ``proved``: how versions were served
+    when they proved themselves.
     """
 
     def __init__(self, cooldown_us: int = COOLDOWN_US) -> None:
@@ -47,6 +48,7 @@ class RollbackRules:
         self.num_put_back = 0
         self.served: dict[str, Configuration] = {}
         self.changed_us: dict[str, int] = {}
+        self.history: dict[str, list[tuple[int, Configuration]]] = {}
         self.proved: dict[tuple[str, str], Configuration | None] = {}
 
     def take(self, event: MemoryEvent) -> Iterator[tuple[str, str]]:
@@ -120,14 +122,19 @@ class RollbackRules:
         if after.differences(before):
             self.changed_us[model] = event.time_us
         self.served[model] = after
+        self.history.setdefault(model, []).append((event.time_us, after))
 
     def marked(self, event: MemoryEvent, model: str) -> Iterator[tuple[str, str]]:
-        """What is noted as good was in force, and for as long as it is said to be."""
+        """What is noted as good is in force, and was when it is said to have begun to prove itself."""
         newest = from_json(KnownGood, event.body or "").versions[0]
         if newest.configuration is None:
             return
-        differing = newest.configuration.differences(self.served.get(model, Configuration()))
-        if differing or newest.since_us < self.changed_us.get(model, 0):
+        now = self.served.get(model, Configuration())
+        then = Configuration()
+        for time_us, served in self.history.get(model, ()):
+            then = served if time_us <= newest.since_us else then
+        differing = (*newest.configuration.differences(now), *newest.configuration.differences(then))
+        if differing:
             yield PUT_BACK, f"{event.key} notes {newest}, which was not in force: {differing}"
 
     def put_back(self, event: MemoryEvent, rollback: Rollback) -> Iterator[tuple[str, str]]:
