@@ -20,14 +20,13 @@ from streams.memory_log import LogRecord
 from streams.memory_view import model_version, ordered_models, plan
 from streams.run_window import UNFINISHED_WINDOWS
 from streams.terminals import SET, Terminals
-from streams.topics import full_name
 from tests.sim.breaker_invariants import BreakerInvariants
 from tests.sim.cache_invariants import CacheInvariants
 from tests.sim.canary_rules import CanaryInvariants
 from tests.sim.clients import Client
+from tests.sim.commit_invariants import CommitInvariants, Coordinate, coordinates, copy_of
 from tests.sim.control_invariants import FOLD as FOLD
 from tests.sim.control_invariants import ControlInvariants
-from tests.sim.group import Place
 from tests.sim.order_invariants import OrderInvariants
 from tests.sim.processes import Process
 from tests.sim.retry_invariants import RetryInvariants
@@ -39,8 +38,6 @@ from tests.sim.world import FOREVER_US, LANES, TOPIC_ID, Appended, World
 ONE_RESULT = "one result per request"
 ONE_WRITER = "one writer"
 CHECKPOINT = "checkpoint holds what stands in results"
-COMMIT = "committed offsets never pass unfinished work"
-DEAD_LETTER = "what cannot be read is kept before it is passed"
 PLANNED = "routed by the plan in memory"
 OUTPUTS = "a result is that of its request"
 ONE_INPUT = "one input per request id"
@@ -52,32 +49,12 @@ DEFECT = "no code fails"
 MAX_LINKED = 2_000
 REDIS_TROUBLE = ("redis away", "redis flushed", "redis answers lost", "redis answers late")
 
-Coordinate = tuple[int, int]
-AFTER = {
-    "edge": ("inference.admitted", "inference.executed"),
-    "router": ("inference.routed", "inference.executed"),
-    "executor": ("inference.executed", "inference.retries"),
-    "validator": ("inference.results",),
-}
-
-
-def coordinates(frame: InferenceFrame) -> list[Coordinate]:
-    """Partition and offset of each row; of a row's copy as ``copy_of`` has it."""
-    offsets = np.frombuffer(frame.offsets, "<i8").tolist()
-    rows = [(frame.partition, offset) for offset in offsets]
-    return [copy_of(row) if role == HEDGE else row for row, role in zip(rows, frame.roles, strict=True)]
-
 
 def _may_go(effective: Plan, ready: int | None, lane: int, *, elsewhere: bool) -> bool:
     """Whether a frame of a plan's rows may stand in a lane; ``elsewhere``: a copy, or another try."""
     if ready is None:
         return (home_lane(effective, LANES) != lane) == elsewhere
     return lane < max(1, ready) or (lane == home_lane(effective, LANES) and effective.lane >= 0)
-
-
-def copy_of(row: Coordinate) -> Coordinate:
-    """What the copy of a row goes by; it is its own copy's."""
-    return row[0], ~row[1]
 
 
 class Invariants:
@@ -94,10 +71,9 @@ class Invariants:
         self.cache = CacheInvariants(world, self.control.views, self.violated)
         self.canaries = CanaryInvariants(world, self.control.views, self.violated)
         self.seen: dict[str, set[Coordinate]] = {}
-        self.letters: set[bytes] = set()
+        self.commits = CommitInvariants(world, self.seen, self.control, self.retries, self.violated)
         self.results: dict[int, tuple[list[int], list[int]]] = {}
         self.answered: dict[int, dict[int, str]] = {}
-        self.checked: dict[tuple[str, Place], int] = {}
         self.inputs: dict[str, bytes] = {}
         self.num_reaped = 0
 
@@ -111,7 +87,7 @@ class Invariants:
         if world.commits:
             commits, world.commits = world.commits, []
             for group, place, offset in commits:
-                self.committed(group, place, offset)
+                self.commits.committed(group, place, offset)
         if world.looked_up:
             looked_up, world.looked_up = world.looked_up, []
             for view, found in looked_up:
@@ -154,7 +130,7 @@ class Invariants:
                 if frame is not None and frame.topic_id == TOPIC_ID:
                     self.frame(record.topic, record.partition, frame)
             case "inference.dlq":
-                self.letters.add(record.key or b"")
+                self.commits.letters.add(record.key or b"")
             case _:
                 self.control.appended(record)
 
@@ -237,48 +213,6 @@ class Invariants:
                 self.violated(PLANNED, f"{segment.model} went to lane {partition}, which is not the plan's")
             elif copies and not effective.hedge:
                 self.violated(PLANNED, f"a row of {segment.model} was copied, which no plan says")
-
-    # What was committed.
-
-    def committed(self, group: str, place: Place, offset: int) -> None:
-        first = self.checked.get((group, place), 0)
-        if offset <= first:
-            return
-        self.checked[group, place] = offset
-        for record in self.world.log.scan(*place, first):
-            if record.offset >= offset:
-                break
-            if group not in AFTER:
-                self.control.committed(group, record)
-            else:
-                self.unfinished(group, record, offset)
-
-    def unfinished(self, group: str, record: LogRecord, end: int) -> None:
-        """A committed record's rows stand on the next topic; one that cannot be read is a dead letter."""
-        content = self.world.readable(record.topic, record.value)
-        where = f"{group} committed {record.topic}-{record.partition}@{end}"
-        if content is None:
-            key = f"{full_name(record.topic)}/{record.partition}/{record.offset}"
-            if key.encode() not in self.letters:
-                self.violated(DEAD_LETTER, f"{where}, but no dead letter keeps {record.offset}", record.topic)
-        if group == "edge":
-            wanted = [(record.partition, record.offset)]
-        elif content is None or content.topic_id != TOPIC_ID:
-            wanted = []
-        else:
-            wanted = coordinates(content)
-            if group == "validator":  # nobody needs to hear of a copy
-                wanted = [(partition, offset) for partition, offset in wanted if offset >= 0]
-        if group == "validator" and self.world.profile.give_up_us != FOREVER_US:
-            return  # the reaper's own results hold no frame back: it would find the request again
-        for coordinate in wanted:
-            if not any(coordinate in self.seen.get(topic, ()) for topic in AFTER[group]):
-                name = f"{coordinate[0]}@{coordinate[1]}"
-                missing = f"request {name} of record {record.offset} stands on none of {', '.join(AFTER[group])}"
-                self.violated(COMMIT, f"{where}, but {missing}", name)
-            elif group in ("router", "executor") and not self.retries.stands(group, coordinate, content.attempt):
-                name = f"{coordinate[0]}@{coordinate[1]}"
-                self.violated(COMMIT, f"{where}, but try {content.attempt + 1} of request {name} went nowhere", name)
 
     # What was folded.
 

@@ -33,17 +33,9 @@ from streams.results import result_batches
 from streams.run_effects import RunEffects
 from streams.run_window import RunWindow
 from streams.terminals import OPEN, SET, Terminals
+from tests.sim.commit_invariants import COMMIT, DEAD_LETTER
 from tests.sim.control_invariants import CHAIN, COMMITTED, FOLD, JOURNALED
-from tests.sim.invariants import (
-    CHECKPOINT,
-    COMMIT,
-    DEAD_LETTER,
-    DEFECT,
-    DRAINED,
-    ONE_RESULT,
-    ONE_WRITER,
-    PLANNED,
-)
+from tests.sim.invariants import CHECKPOINT, DEFECT, DRAINED, ONE_RESULT, ONE_WRITER, PLANNED
 from tests.sim.planted_canary import CANARIES
 from tests.sim.planted_control import CONTROL
 from tests.sim.planted_rows import ROWS

@@ -28,7 +28,8 @@ from streams.edge.request_ids import Claim, RequestIds
 from streams.memory_view import MemoryView, cache_scope
 from tests.sim.breaker_invariants import KEPT
 from tests.sim.cache_invariants import CACHED
-from tests.sim.invariants import COMMIT, COPY, DEFECT, DRAINED, ONE_HOLDER, OUTPUTS
+from tests.sim.commit_invariants import COMMIT
+from tests.sim.invariants import COPY, DEFECT, DRAINED, ONE_HOLDER, OUTPUTS
 from tests.sim.order_invariants import ORDERED
 from tests.sim.planting import Planted
 from tests.sim.profile import FOREVER_US
