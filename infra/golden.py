@@ -62,6 +62,8 @@ class GoldenRows:
 
 def read_golden(path: Path, facts: ModelVersion, label_key: str = LABELS) -> GoldenRows:
     """Rows of a person's file for a version. Raises GoldenDataError, and OSError when it cannot be read."""
+    if path.suffix not in (".npz", ".jsonl"):
+        raise GoldenDataError(f"its name ends in {path.suffix or 'nothing'}, and only .npz and .jsonl are read")
     arrays = _from_npz(path) if path.suffix == ".npz" else _from_jsonl(path, facts, label_key)
     labels: Array | None = arrays.pop(label_key, None)
     outputs = {spec.name: arrays.pop(spec.name) for spec in facts.outputs if labels is None and spec.name in arrays}

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from executors.model_store import ModelStore
-from executors.reference import Batch, make_reference
+from executors.reference import Batch, ReferenceDataError, make_reference
 from executors.session import ModelSession
 from infra.memory_command import command_of
 from infra.memory_control import ChangeRefusedError, MemoryControl, require_model
-from infra.row_file import read_rows
+from infra.row_file import RowFileError, read_rows
 from schemas.model import ModelVersion
 from schemas.reference import Reference
 from streams.canonical import to_json
@@ -36,11 +36,14 @@ def facts_of(view: MemoryView, model: str, version: str = "") -> ModelVersion:
 def reference_of(facts: ModelVersion, store: ModelStore, path: Path) -> Reference:
     """The reference of a file's rows, which the version runs for here.
 
-    Raises RowFileError, ReferenceDataError, OSError, LoadError, ExecutionError and what the store raises.
+    Raises RowFileError, OSError, LoadError, ExecutionError and what the store raises.
     """
     batches = read_rows(path, facts.inputs)
     session = ModelSession.load(store.get(facts.digest), facts, "cpu", warm=False)
-    return make_reference(facts, [batch for inputs in batches for batch in answered(session, inputs)], path.name)
+    try:
+        return make_reference(facts, [batch for inputs in batches for batch in answered(session, inputs)], path.name)
+    except ReferenceDataError as error:
+        raise RowFileError(path, error.problem) from error
 
 
 def answered(session: ModelSession, inputs: dict[str, Array]) -> Iterator[Batch]:

@@ -32,7 +32,8 @@ class Slo:
         if not self.latency_ms and not self.error_ppm:
             return "an SLO needs a latency target, an error target, or both"
         if self.latency_ms and self.latency_ms not in LATENCY_BOUNDS_MS:
-            return f"a latency target is {_nearest(self.latency_ms)} ms, not {self.latency_ms}: times are counted so"
+            near = _nearest(self.latency_ms)
+            return f"times are not counted by {self.latency_ms} ms; the nearest latency target is {near} ms"
         if self.latency_ms and not LEAST_PPM <= self.late_ppm <= MOST_PPM:
             return f"the share of answers in time is 0.9 to 0.99999, not {1 - self.late_ppm / 1e6:g}"
         if self.error_ppm and not LEAST_PPM <= self.error_ppm <= MOST_PPM:

@@ -129,12 +129,12 @@ def set_(
     }  # fmt: skip
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if not changes:
-        raise typer.BadParameter("say what to change; `isos scaling show` shows what stands", param_hint="set")
+        raise typer.BadParameter("say what to change; `isos scaling show` shows what stands")
 
     def changed(now: ScalingPolicy) -> ScalingPolicy:
         wanted = replace(now, **changes)
         if wanted.problem:
-            raise typer.BadParameter(wanted.problem, param_hint="set")
+            raise typer.BadParameter(wanted.problem)
         return wanted
 
     from infra.scaling_control import ScalingControl

@@ -126,7 +126,7 @@ def set_(
     if no_slo:
         changes["slo"] = None
     if not changes and not has_slo:
-        raise typer.BadParameter("say what to change; `isos serving show MODEL` shows what stands", param_hint="set")
+        raise typer.BadParameter("say what to change; `isos serving show MODEL` shows what stands")
 
     def changed(now: ServingPolicy) -> ServingPolicy:
         wanted = replace(now, **changes)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 app = new_app(has_verbs=True)
 
-COLUMNS = ("time", "model", "version", "check", "outcome", "samples", "message")
+COLUMNS = ("validation_id", "time", "model", "version", "check", "outcome", "samples", "message")
 FAILED = 7
 NOT_RUN = 1
 REHEARSAL_S = 60.0
@@ -38,7 +38,8 @@ def list_(
     found = [each for each in _read(ctx) if model in ("", each.model) and (not failed or outcome_of(each) == "failed")]
     rows = [row_of(each) for each in found[-last:]]
     if not rows and output is Output.TABLE:
-        typer.echo("No check was run. `isos validations run --help` says how.", err=True)
+        what = f"No check{f' of {model}' if model else ''}{' failed' if failed else ' was run'}"
+        typer.echo(f"{what}. `isos validations run --help` says how one is run.", err=True)
         return
     write([_short(row) for row in rows] if output is Output.TABLE else rows, output)
 
@@ -46,13 +47,13 @@ def list_(
 @app.command(epilog=examples("isos validations show operator/3fe0a1b2c3d4/golden_set"))
 def show(
     ctx: typer.Context,
-    validation_id: Annotated[str, typer.Argument(help="Id of a check's run, as `list --output json` shows it.")],
+    validation_id: Annotated[str, typer.Argument(help="Id of a check's run, as `isos validations list` shows it.")],
     output: OutputOption = Output.YAML,
 ) -> None:
     """Show one check with its evidence. Exit code 3 when there is none."""
     rows = [row_of(each) for each in _read(ctx) if each.validation_id == validation_id]
     if not rows:
-        typer.echo(f"There is no check {validation_id}. `isos validations list --output jsonl` shows them.", err=True)
+        typer.echo(f"There is no check {validation_id}. `isos validations list` shows them.", err=True)
         raise typer.Exit(3)
     write(rows[-1:], output, rows[-1])
 

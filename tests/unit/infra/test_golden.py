@@ -190,3 +190,9 @@ def test_right_outputs() -> None:
     both = replace(ROWS, outputs={"scores": scores, "classes": LABELS[:, None]})
     wrong = {"scores": scores, "classes": np.array([[2], [9], [1]])}
     assert num_right(BY_OUTPUTS, both, 0, wrong) == 2
+
+
+def test_a_file_of_another_kind_is_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a,b\n")
+    with pytest.raises(GoldenDataError, match=r"its name ends in .csv, and only .npz and .jsonl are read"):
+        read_golden(tmp_path / "rows.csv", FACTS)

@@ -12,6 +12,7 @@ from executors.model_store import ModelStore
 from executors.session import ModelSession
 from infra.memory_control import ChangeRefusedError
 from infra.reference_control import answered, facts_of, reference_of
+from infra.row_file import RowFileError
 from schemas.model import TensorSpec
 from streams.memory_view import ActiveVersion
 from tests.support.frames import MODEL, memory
@@ -33,6 +34,15 @@ def test_the_reference_of_a_file_has_the_inputs_and_what_the_version_answers(tmp
     )
     (largest,) = [measure for measure in found.measures if measure.name == "y.largest"]
     assert (largest.low, largest.high) == (rows.max(axis=1).min(), rows.max(axis=1).max())
+
+
+def test_a_file_of_too_few_rows_is_named(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path)
+    store.put(BLOB)
+    np.savez(tmp_path / "rows.npz", x=np.ones((10, 4), np.float32))
+    with pytest.raises(RowFileError, match=r"rows.npz: 10 rows say too little, at least 50 are needed") as refused:
+        reference_of(FACTS, store, tmp_path / "rows.npz")
+    assert refused.value.exit_code == 2
 
 
 def test_a_version_runs_in_batches_of_its_size() -> None:

@@ -78,7 +78,7 @@ def test_an_slo_is_changed_in_what_is_named() -> None:
     [
         ((None, 0.99), "a share of answers in time needs a latency target"),
         ((0,), "an SLO needs a latency target, an error target, or both"),
-        ((90,), "a latency target is 80 or 100 ms, not 90"),
+        ((90,), "the nearest latency target is 80 or 100 ms"),
         ((250, 1.0), "the share of answers in time is 0.9 to 0.99999, not 1"),
         ((None, None, 1e-9), "the share of errors is 0.00001 to 0.1, not 1e-06"),
     ],

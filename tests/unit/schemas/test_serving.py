@@ -36,9 +36,9 @@ def test_an_slo_that_can_be_judged(slo: Slo, text: str) -> None:
     [
         (Slo(), "an SLO needs a latency target, an error target, or both"),
         (Slo(0, 10_000), "an SLO needs a latency target, an error target, or both"),
-        (Slo(170, 10_000), "a latency target is 150 or 200 ms, not 170: times are counted so"),
-        (Slo(-5, 10_000), "a latency target is 1 ms, not -5: times are counted so"),
-        (Slo(70_000, 10_000), "a latency target is 60000 ms, not 70000: times are counted so"),
+        (Slo(170, 10_000), "times are not counted by 170 ms; the nearest latency target is 150 or 200 ms"),
+        (Slo(-5, 10_000), "times are not counted by -5 ms; the nearest latency target is 1 ms"),
+        (Slo(70_000, 10_000), "times are not counted by 70000 ms; the nearest latency target is 60000 ms"),
         (Slo(250), "the share of answers in time is 0.9 to 0.99999, not 1"),
         (Slo(250, 200_000), "the share of answers in time is 0.9 to 0.99999, not 0.8"),
         (Slo(error_ppm=5), "the share of errors is 0.00001 to 0.1, not 5e-06"),
