@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tests.support.broker import free_ports
 from tests.support.leftovers import listening, processes_of
+from tests.support.stack import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+PATIENCE_S = 30.0
 
 
 @dataclass
@@ -79,19 +81,12 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         made.supervisor.wait()
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
-    give_up = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < give_up, "the condition did not come true in time"
-        time.sleep(0.02)
-
-
 def assert_gone(bench: Bench, timeout_s: float = 10.0) -> None:
-    wait_until(lambda: not bench.leftovers() and not bench.listening(), timeout_s)
+    wait_until(lambda: not bench.leftovers() and not bench.listening(), timeout_s, "the end of all processes")
 
 
 def started(bench: Bench, name: str, *phases: str) -> None:
-    wait_until(lambda: bench.phase(name) in phases)
+    wait_until(lambda: bench.phase(name) in phases, PATIENCE_S, f"{name} is {' or '.join(phases)}")
 
 
 @pytest.mark.parametrize("name", ["broker", "alpha"])
@@ -106,7 +101,7 @@ def test_ctrl_c_during_the_start_leaves_nothing(bench: Bench, name: str) -> None
 
 def test_ctrl_c_under_load_leaves_nothing(bench: Bench) -> None:
     supervisor = bench.start("busy")
-    wait_until(bench.is_ready)
+    wait_until(bench.is_ready, PATIENCE_S, "readiness")
     produced = asyncio.run(produce_until_interrupted(bench, supervisor))
     assert produced > 0
     assert supervisor.wait(25) == 0
@@ -141,9 +136,13 @@ async def produce_until_interrupted(bench: Bench, supervisor: subprocess.Popen[b
 
 def test_a_second_ctrl_c_during_the_stop_leaves_nothing(bench: Bench) -> None:
     supervisor = bench.start("slow")
-    wait_until(bench.is_ready)
+    wait_until(bench.is_ready, PATIENCE_S, "readiness")
     supervisor.send_signal(signal.SIGINT)
-    wait_until(lambda: "alpha" in bench.folder.joinpath("out.log").read_text() and bench.phase("alpha") == "ready")
+    wait_until(
+        lambda: "alpha" in bench.folder.joinpath("out.log").read_text() and bench.phase("alpha") == "ready",
+        PATIENCE_S,
+        "alpha runs",
+    )
     supervisor.send_signal(signal.SIGINT)
     assert supervisor.wait(5) == 0
     assert bench.leftovers() == []
@@ -152,11 +151,11 @@ def test_a_second_ctrl_c_during_the_stop_leaves_nothing(bench: Bench) -> None:
 
 def test_kill_9_of_the_supervisor_leaves_nothing_and_the_next_start_works(bench: Bench) -> None:
     supervisor = bench.start("ready")
-    wait_until(bench.is_ready)
+    wait_until(bench.is_ready, PATIENCE_S, "readiness")
     supervisor.kill()
     supervisor.wait()
     second = bench.start("ready")  # at once: the first one's children may still be letting go of their ports
-    wait_until(lambda: bench.state()["supervisor"]["pid"] == second.pid and bench.is_ready())
+    wait_until(lambda: bench.state()["supervisor"]["pid"] == second.pid and bench.is_ready(), PATIENCE_S, "the second")
     second.kill()
     second.wait()
     assert_gone(bench)
@@ -164,18 +163,20 @@ def test_kill_9_of_the_supervisor_leaves_nothing_and_the_next_start_works(bench:
 
 def test_a_killed_process_is_back_within_half_a_second(bench: Bench) -> None:
     bench.start("ready")
-    wait_until(bench.is_ready)
+    wait_until(bench.is_ready, PATIENCE_S, "readiness")
     before = next(row for row in bench.state()["processes"] if row["name"] == "alpha")
     os.kill(before["pid"], signal.SIGKILL)
     killed = time.time()
-    wait_until(lambda: bench.phase("alpha") == "ready" and row_of(bench, "alpha")["restarts"] == 1)
+    wait_until(
+        lambda: bench.phase("alpha") == "ready" and row_of(bench, "alpha")["restarts"] == 1, PATIENCE_S, "a restart"
+    )
     assert row_of(bench, "alpha")["started_us"] / 1e6 - killed < 0.5
     assert row_of(bench, "beta")["restarts"] == 0
 
 
 def test_a_stopped_process_is_left_alone_and_status_says_frozen(bench: Bench) -> None:
     bench.start("ready")
-    wait_until(bench.is_ready)
+    wait_until(bench.is_ready, PATIENCE_S, "readiness")
     pid = row_of(bench, "alpha")["pid"]
     os.kill(pid, signal.SIGSTOP)
     rows = json.loads(bench.isos("status", "--output", "json").stdout)["processes"]
@@ -190,7 +191,7 @@ def row_of(bench: Bench, name: str) -> dict[str, Any]:
 
 def test_a_second_start_on_the_same_data_is_refused(bench: Bench) -> None:
     bench.start("ready")
-    wait_until(bench.is_ready)
+    wait_until(bench.is_ready, PATIENCE_S, "readiness")
     refused = bench.isos("up")
     assert refused.returncode == 6
     assert "already running" in refused.stderr
