@@ -46,7 +46,7 @@ def rollback(
 
     restored, active, sequence, review = controlled(settings_of(ctx), RollbackControl, run)
     if output is Output.TABLE:
-        back = f"; back are {', '.join(restored)}" if review is None else ""
+        back = f"; put back: {', '.join(restored)}" if review is None else ""
         typer.echo(f"{name} is served by {active} (memory {sequence}){back}.")
         return
     document = {

@@ -40,7 +40,7 @@ def roll_back(
 def test_it_says_what_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
     done, asked = roll_back(monkeypatch, VIEW, "digits", "--no-wait")
     assert (done.exit_code, asked) == (0, [("digits", False)])
-    assert "; back are version, hedge." in done.stdout
+    assert "; put back: version, hedge." in done.stdout
     done, asked = roll_back(monkeypatch, VIEW, "digits", "--output", "json")
     said = json.loads(done.stdout)
     assert (said["restored"], said["waits_for_review"], asked) == (["version", "hedge"], None, [("digits", True)])
@@ -48,7 +48,7 @@ def test_it_says_what_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_that_waits_for_a_person_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     done, _ = roll_back(monkeypatch, VIEW, "digits", "--no-wait", waits=True)
-    assert (done.exit_code, "back are" in done.stdout) == (0, False)
+    assert (done.exit_code, "put back" in done.stdout) == (0, False)
     assert "isos reviews approve r9" in done.stderr
     done, _ = roll_back(monkeypatch, VIEW, "digits", waits=True)
     assert isinstance(done.exception, ReviewWaitsError)
