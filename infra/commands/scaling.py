@@ -37,6 +37,46 @@ class PoolName(StrEnum):
 PoolOption = Annotated[
     PoolName, typer.Option(help="Executors of fast models, or of slow ones (full batches over 5 ms).")
 ]
+MinReplicasOption = Annotated[
+    int | None, typer.Option(min=0, max=64, help="Fewest executors; 0 lets an idle pool sleep.")
+]
+MaxReplicasOption = Annotated[
+    int | None, typer.Option(min=1, max=64, help="Most executors (and max_executors, max_slow_executors).")
+]
+TargetUtilizationOption = Annotated[
+    int | None, typer.Option(min=10, max=95, help="Percent of its time that an executor is to be busy.")
+]
+TargetOngoingRequestsOption = Annotated[
+    int | None, typer.Option(min=0, help="Items under way per executor (0 = not looked at).")
+]
+LagThresholdOption = Annotated[
+    int | None, typer.Option(min=0, help="Items that wait per executor (0 = not looked at).")
+]
+DrainSOption = Annotated[int | None, typer.Option(min=1, max=86_400, help="In what time a backlog is to be gone.")]
+UpscaleDelaySOption = Annotated[
+    int | None, typer.Option(min=0, max=86_400, help="How long more must be needed without a break.")
+]
+DownscaleDelaySOption = Annotated[
+    int | None, typer.Option(min=0, max=86_400, help="How long fewer must be needed without a break.")
+]
+CooldownSOption = Annotated[
+    int | None, typer.Option(min=0, max=86_400, help="Least time from one step's end to the next.")
+]
+CostPerReplicaOption = Annotated[
+    float | None, typer.Option(min=0, max=1e9, help="Cost of an executor per hour, in any currency (0 = none).")
+]
+BudgetOption = Annotated[
+    float | None, typer.Option(min=0, max=1e9, help="Most that all executors may cost per hour (0 = any).")
+]
+IdleSOption = Annotated[
+    int | None, typer.Option(min=0, max=86_400, help="With a least of 0: time without a request, then sleep.")
+]
+ForecastSOption = Annotated[
+    int | None, typer.Option(min=0, max=86_400, help="How far ahead the load is foreseen (0 = not).")
+]
+ScaleAboveOption = Annotated[
+    int | None, typer.Option(min=0, help="Requests per second below which the fewest suffice.")
+]
 
 
 @app.command(epilog=examples("isos scaling show", "isos scaling show --pool slow", "isos scaling show --output json"))
@@ -70,48 +110,20 @@ def show(ctx: typer.Context, pool: PoolOption = PoolName.FAST, output: OutputOpt
 def set_(
     ctx: typer.Context,
     pool: PoolOption = PoolName.FAST,
-    min_replicas: Annotated[
-        int | None, typer.Option(min=0, max=64, help="Fewest executors; 0 lets an idle pool sleep.")
-    ] = None,
-    max_replicas: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Most executors (and max_executors, max_slow_executors).")
-    ] = None,
-    target_utilization: Annotated[
-        int | None, typer.Option(min=10, max=95, help="Percent of its time that an executor is to be busy.")
-    ] = None,
-    target_ongoing_requests: Annotated[
-        int | None, typer.Option(min=0, help="Items under way per executor (0 = not looked at).")
-    ] = None,
-    lag_threshold: Annotated[
-        int | None, typer.Option(min=0, help="Items that wait per executor (0 = not looked at).")
-    ] = None,
-    drain_s: Annotated[
-        int | None, typer.Option(min=1, max=86_400, help="In what time a backlog is to be gone.")
-    ] = None,
-    upscale_delay_s: Annotated[
-        int | None, typer.Option(min=0, max=86_400, help="How long more must be needed without a break.")
-    ] = None,
-    downscale_delay_s: Annotated[
-        int | None, typer.Option(min=0, max=86_400, help="How long fewer must be needed without a break.")
-    ] = None,
-    cooldown_s: Annotated[
-        int | None, typer.Option(min=0, max=86_400, help="Least time from one step's end to the next.")
-    ] = None,
-    cost_per_replica: Annotated[
-        float | None, typer.Option(min=0, max=1e9, help="Cost of an executor per hour, in any currency (0 = none).")
-    ] = None,
-    budget: Annotated[
-        float | None, typer.Option(min=0, max=1e9, help="Most that all executors may cost per hour (0 = any).")
-    ] = None,
-    idle_s: Annotated[
-        int | None, typer.Option(min=0, max=86_400, help="With a least of 0: time without a request, then sleep.")
-    ] = None,
-    forecast_s: Annotated[
-        int | None, typer.Option(min=0, max=86_400, help="How far ahead the load is foreseen (0 = not).")
-    ] = None,
-    scale_above: Annotated[
-        int | None, typer.Option(min=0, help="Requests per second below which the fewest suffice.")
-    ] = None,
+    min_replicas: MinReplicasOption = None,
+    max_replicas: MaxReplicasOption = None,
+    target_utilization: TargetUtilizationOption = None,
+    target_ongoing_requests: TargetOngoingRequestsOption = None,
+    lag_threshold: LagThresholdOption = None,
+    drain_s: DrainSOption = None,
+    upscale_delay_s: UpscaleDelaySOption = None,
+    downscale_delay_s: DownscaleDelaySOption = None,
+    cooldown_s: CooldownSOption = None,
+    cost_per_replica: CostPerReplicaOption = None,
+    budget: BudgetOption = None,
+    idle_s: IdleSOption = None,
+    forecast_s: ForecastSOption = None,
+    scale_above: ScaleAboveOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Change what is named and leave the rest.
