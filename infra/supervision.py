@@ -22,14 +22,14 @@ from infra.settings import Settings
 from infra.supervisor import RefusedError, Supervisor
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryCommand
-from schemas.scaling import Replicas, ScaleConfirmation
+from schemas.scaling import Replicas, ScaleConfirmation, ScalingPolicy
 from streams.audit_operation import Audited, unaudited
 from streams.canonical import to_json
 from streams.codec import Codec
 from streams.connection import Connection, UnreachableError, bounded, producer, start, stop_quietly
 from streams.errors import PoisonRecordError, RetriableError
 from streams.lane_class import POOL
-from streams.memory_view import rejection, replicas
+from streams.memory_view import rejection, replicas, scaling_policy
 from streams.partition_log import KafkaLog, LogRecord
 from streams.registry.schema_watch import SchemaWatch
 from streams.topics import full_name
@@ -136,9 +136,9 @@ class NotedReplicas:
         found = replicas(self._memory.view, self._pool)
         return None if found is None else found.replicas
 
-    def has_policy(self) -> bool:
-        """Whether the pool is scaled by a policy."""
-        return f"scaling/{self._pool}" in self._memory.view.entries
+    def policy(self) -> ScalingPolicy | None:
+        """The policy by which the pool is scaled, or None."""
+        return scaling_policy(self._memory.view, self._pool)
 
     async def note(self, noted: Replicas, reason: str, causes: tuple[RecordCoordinate, ...]) -> None:
         """Propose it and wait until it stands in memory. Raises RefusedError and RetriableError."""

@@ -21,8 +21,9 @@ from typing import Final, Protocol
 
 from infra.launcher import Launcher, LauncherAwayError, PoolState
 from infra.pools import FAST, Pool
+from infra.scale_gate import outside
 from schemas.coordinate import RecordCoordinate
-from schemas.scaling import Replicas, ScaleAction, ScaleConfirmation
+from schemas.scaling import Replicas, ScaleAction, ScaleConfirmation, ScalingPolicy
 from streams.audit_operation import FAILED, REFUSED, Audited, Facts, unaudited
 from streams.errors import IsosError
 from streams.lane_class import POOL, SLOW_POOL
@@ -34,6 +35,8 @@ START_S: Final = 45.0
 STOP_S: Final = 12.0
 LOOK_S: Final = 0.05
 LAUNCHER_LOOK_S: Final = 1.0
+POLICY_S: Final = 2.0
+"""By then memory was read as far as the Scaler had read it."""
 MAX_AGE_US: Final = 60_000_000
 """An action that was decided on longer ago is not begun: its Scaler has given it up, and will say what it wants."""
 
@@ -55,8 +58,8 @@ class ReplicaMemory(Protocol):
     def noted(self) -> int | None:
         """How many replicas Routers count on; None where nobody said."""
 
-    def has_policy(self) -> bool:
-        """Whether the pool is scaled by a policy."""
+    def policy(self) -> ScalingPolicy | None:
+        """The policy by which the pool is scaled, or None."""
 
     async def note(self, noted: Replicas, reason: str, causes: tuple[RecordCoordinate, ...]) -> None:
         """Have it stand in memory. Raises RefusedError, or RetriableError when nobody answers."""
@@ -178,10 +181,21 @@ class Supervisor:
             setting = "max_slow_executors" if self._pool.name == SLOW_POOL else "max_executors"
             sentence = f"There may be 0 to {state.most} executors (setting {setting}), not {target}."
             return self._said(action, state.num_ready, "held", sentence)
+        if sentence := await self._refused(asked, state.most):
+            return self._said(action, state.num_ready, "held", sentence)
         begun = action.decision == "scale_down" and target == state.wanted
         if begun or target < max(state.wanted, len(state.running)):
             return await self._down(asked, state, target)
         return await self._up(asked, state, target)
+
+    async def _refused(self, asked: Asked, most: int) -> str:
+        """Why the policy does not allow it, or ""; a policy that the Scaler knows already is on its way here."""
+        give_up = time.monotonic() + POLICY_S
+        while (sentence := outside(asked.action, self._memory.policy(), most)) and time.monotonic() < give_up:
+            if self._asked is not asked:
+                raise _SupersededError
+            await asyncio.sleep(LOOK_S)
+        return sentence
 
     async def _present(self, asked: Asked) -> PoolState:
         """What runs now; a stack that is still starting, this process with it, is waited for. LauncherAwayError."""
@@ -247,7 +261,7 @@ class Supervisor:
             noted = self._memory.noted()
             if noted is None:
                 return True
-            wanted = min(noted, state.most) if self._memory.has_policy() else state.wanted
+            wanted = min(noted, state.most) if self._memory.policy() is not None else state.wanted
             if wanted != state.wanted:
                 log.info("%d executors were ready before, %d were started: %d again", noted, state.wanted, wanted)
                 self._launcher.set(wanted)

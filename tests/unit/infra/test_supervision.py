@@ -82,12 +82,12 @@ async def test_a_refusal_is_said() -> None:
 
 def test_a_policy_is_a_value_of_memory() -> None:
     port, _ = noted()
-    assert not port.has_policy()
+    assert port.policy() is None
     key = "scaling/executors"
     port._memory.view = MemoryView(
         1, entries={**memory().entries, key: MemoryEntry(key, 1, 1, to_json(ScalingPolicy("executors")), 0)}
     )
-    assert port.has_policy()
+    assert port.policy() == ScalingPolicy("executors")
 
 
 async def test_confirmations_go_under_their_pool_and_errors_can_be_tried_again() -> None:

@@ -13,11 +13,14 @@ from infra.launcher import LauncherAwayError, PoolState
 from infra.pools import Pool, executor_names
 from infra.supervisor import MAX_AGE_US, RefusedError, Supervisor
 from schemas.coordinate import RecordCoordinate
-from schemas.scaling import Replicas, ScaleAction, ScaleConfirmation
+from schemas.scaling import Replicas, ScaleAction, ScaleConfirmation, ScalingPolicy
 from streams.errors import RetriableError
 from tests.support.audit import Recorder
 
 T = 1_700_000_000_000_000
+
+
+ANY_NUMBER = ScalingPolicy("executors", 0, 64)
 
 
 @dataclass
@@ -59,7 +62,7 @@ class FakeMemory:
 
     log: list[str]
     standing: int | None = None
-    policy: bool = True
+    limits: ScalingPolicy | None = ANY_NUMBER
     refuses: bool = False
     silent: bool = False
     causes: list[RecordCoordinate] = field(default_factory=list)
@@ -67,8 +70,8 @@ class FakeMemory:
     def noted(self) -> int | None:
         return self.standing
 
-    def has_policy(self) -> bool:
-        return self.policy
+    def policy(self) -> ScalingPolicy | None:
+        return self.limits
 
     async def note(self, noted: Replicas, reason: str, causes: tuple[RecordCoordinate, ...]) -> None:
         if self.silent:
@@ -296,11 +299,33 @@ async def test_holds_other_pools_and_what_is_confirmed_or_old_are_passed_over() 
 async def test_after_a_restart_of_the_stack_the_noted_number_comes_back(
     wanted: int, noted: int | None, policy: bool, log: list[str]
 ) -> None:
-    world = World(FakeLauncher(wanted), standing=noted, policy=policy)
+    limits = ANY_NUMBER if policy else None
+    world = World(FakeLauncher(wanted), standing=noted, limits=limits)
     async with world.running():
         await until(lambda: world.launcher.log == log)
         await until(lambda: noted is None or world.memory.standing == world.launcher.wanted)
     assert world.launcher.log == log
+
+
+@pytest.mark.parametrize("target", [0, 1, 4])
+async def test_what_the_policy_does_not_allow_is_held_whoever_wrote_it(
+    monkeypatch: pytest.MonkeyPatch, target: int
+) -> None:
+    monkeypatch.setattr("infra.supervisor.POLICY_S", 0.02)
+    world = World(FakeLauncher(2), standing=2, limits=ScalingPolicy("executors", 2, 3))
+    held, allowed = await world.after(action(target, current=2), action(3, current=2))
+    sentence = f"The policy of executors is 2 to 3 replicas (`isos scaling show`), not {target}."
+    assert (held.outcome, held.replicas, held.reason) == ("held", 2, sentence)
+    assert (allowed, world.launcher.log) == (done(3), ["set 3", "note 3 a3"])
+
+
+async def test_a_policy_that_the_scaler_knows_first_is_waited_for() -> None:
+    world = World(FakeLauncher(1), standing=1, limits=ScalingPolicy("executors", 1, 1))
+    async with world.running():
+        world.supervisor.ask(action(2), 0)
+        await asyncio.sleep(0)
+        world.memory.limits = ScalingPolicy("executors", 2, 3)
+        await until(lambda: world.confirmations == [done(2)])
 
 
 async def test_a_stack_that_starts_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
