@@ -250,7 +250,9 @@ def _vote(settings: Settings, review_id: str, decision: str, reason: str, output
     if output is Output.TABLE:
         what = f"{review_id} is {decision} by {done.vote.signer}"
         end = f"{subject} is done" if decision == "approved" else f"{subject} is dropped"
-        typer.echo(f"{what}; {done.refusal or end} (memory {done.memory_sequence}).", err=bool(done.refusal))
+        typer.echo(
+            f"{what}; {done.refusal.rstrip('.') or end} (memory {done.memory_sequence}).", err=bool(done.refusal)
+        )
     else:
         row = {
             "review_id": review_id, "decision": decision, "signer": done.vote.signer, "subject": subject,

@@ -64,6 +64,8 @@ def test_a_vote_that_holds_and_one_whose_command_is_refused(monkeypatch: pytest.
     done = CliRunner().invoke(app, ["reject", *flags])
     assert done.stdout == "r7 is rejected by bob; plan/x is dropped (memory 12).\n"
     controlled(monkeypatch, VoteOutcome(OPEN, outcome.vote, 12, "version_mismatch: It has changed."))
+    done = CliRunner().invoke(app, ["approve", *flags])
+    assert done.stderr == "r7 is approved by bob; version_mismatch: It has changed (memory 12).\n"
     done = CliRunner().invoke(app, ["approve", *flags, "--output", "json"])
     assert (done.exit_code, json.loads(done.stdout)["refused"]) == (4, "version_mismatch: It has changed.")
 
