@@ -264,8 +264,7 @@ def delete(bootstrap):
     return "Topics are missing: inference.dlq."
 
 
-@pytest.mark.parametrize("damage", [shrink, delete])
-def test_nothing_passes_a_letter_that_cannot_be_written(stack, bootstrap, schema_id, damage):
+def nothing_passes(stack, bootstrap, schema_id, damage):
     """The process starts anew until it can; the doctor says what is wrong and `--repair` puts it right."""
     (first,) = send(bootstrap, (b"first", request_value(schema_id), None), partition=1)
     wait_until(lambda: committed(bootstrap, 1) == first + 1, 60, "the commit of the request before")
@@ -291,6 +290,10 @@ def test_nothing_passes_a_letter_that_cannot_be_written(stack, bootstrap, schema
     (letter,) = letters_of(bootstrap, garbage, 1)
     assert (letter.key, letter.headers) == (b"big", (("a", b"1"),))
     stack.isos("ledger", "--drained")
+
+
+def test_nothing_passes_a_letter_that_its_topic_does_not_take(stack, bootstrap, schema_id):
+    nothing_passes(stack, bootstrap, schema_id, shrink)
 
 
 @pytest.mark.parametrize("max_bytes", [20_000, 1_000])
@@ -399,3 +402,8 @@ def test_two_percent_dead_letters_under_load_redriven_afterwards(stack, bootstra
         for each in left["letters"]
         if each["id"].partition("@")[0] in expected
     } == {True}
+
+
+def test_nothing_passes_a_letter_without_a_topic(stack, bootstrap, schema_id):
+    """Long after the other one, or the supervisor would wait ten seconds before each start."""
+    nothing_passes(stack, bootstrap, schema_id, delete)
