@@ -20,7 +20,7 @@ from infra.json_lines import json_lines
 from schemas.check import MAX_GOLDEN_BYTES, MAX_GOLDEN_ROWS, GoldenSet
 from schemas.model import ModelVersion, TensorSpec
 from streams.errors import IsosError
-from streams.tensors import DTYPES, Array
+from streams.tensors import BF16, BF16_ARRAY, BYTES, DTYPES, Array, to_bf16
 
 LABELS: Final = "labels"
 INPUT: Final = "input."
@@ -187,12 +187,23 @@ def _inputs(arrays: dict[str, Array], specs: tuple[TensorSpec, ...]) -> dict[str
     if missing:
         raise GoldenDataError(f"the input {missing[0]} is missing; it holds {', '.join(sorted(arrays)) or 'nothing'}")
     for spec in specs:
-        array = arrays[spec.name]
+        arrays[spec.name] = array = _sendable(arrays[spec.name], spec.datatype)
         shape = array.shape[1:]
         fits = len(shape) == len(spec.item_shape) and all(
             wanted in (-1, found) for wanted, found in zip(spec.item_shape, shape, strict=True)
         )
-        if DTYPES.get(spec.datatype) != array.dtype or array.ndim == 0 or not fits:
+        if not _is_of(array, spec.datatype) or array.ndim == 0 or not fits:
             wanted = f"{spec.datatype} {[-1, *spec.item_shape]}"
             raise GoldenDataError(f"{spec.name} is {array.dtype} {list(array.shape)}, the model takes {wanted}")
     return {spec.name: arrays[spec.name] for spec in specs}
+
+
+def _sendable(array: Array, datatype: str) -> Array:
+    """Numbers for BF16 in the form in which a client sends them; anything else as it is."""
+    return to_bf16(array) if datatype == BF16 and array.dtype.kind in "iuf" else array
+
+
+def _is_of(array: Array, datatype: str) -> bool:
+    if datatype == BYTES:
+        return array.dtype.kind in "SU"
+    return array.dtype == (BF16_ARRAY if datatype == BF16 else DTYPES.get(datatype))

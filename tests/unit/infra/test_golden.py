@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from infra.golden import GoldenDataError, GoldenRows, classes_of, label_output, num_right, pack, read_golden, unpack
 from schemas.check import GoldenSet
 from schemas.model import ModelVersion, TensorSpec
+from streams.tensors import to_array, to_tensor
 
 FACTS = ModelVersion(
     "digits", "v1.0.0", "ab" * 32, 10,
@@ -196,3 +197,22 @@ def test_a_file_of_another_kind_is_named_as_such(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("a,b\n")
     with pytest.raises(GoldenDataError, match=r"its name ends in .csv, and only .npz and .jsonl are read"):
         read_golden(tmp_path / "rows.csv", FACTS)
+
+
+def test_texts_and_bf16_are_rows_like_others(tmp_path: Path) -> None:
+    specs = (TensorSpec("word", "BYTES", (2,)), TensorSpec("x", "BF16", (1,)))
+    facts = replace(FACTS, inputs=specs)
+    lines = [{"word": ["ü", "b"], "x": [1.5], "labels": 1}, {"word": ["", "dd"], "x": [-2], "labels": 0}]
+    words = np.array([line["word"] for line in lines])
+    for rows in (
+        read_golden(jsonl(tmp_path, *lines), facts),
+        read_golden(npz(tmp_path, word=words, x=np.array([[1.5], [-2]]), labels=np.array([1, 0])), facts),
+    ):
+        kept = unpack(pack(rows))
+        sent = {name: to_tensor(name, array) for name, array in kept.slice(0, 2).items()}
+        assert (sent["word"].datatype, sent["word"].shape) == ("BYTES", (2, 2))
+        assert to_array(sent["word"]).tolist() == [["ü".encode(), b"b"], [b"", b"dd"]]
+        assert sent["x"].datatype == "BF16"
+        assert to_array(sent["x"]).tolist() == [[1.5], [-2.0]]
+    with pytest.raises(GoldenDataError, match=r"word is int64 \[2, 2\], the model takes BYTES \[-1, 2\]"):
+        read_golden(npz(tmp_path, word=np.ones((2, 2), np.int64), x=np.ones((2, 1)), labels=np.ones(2, int)), facts)
