@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from agents.constraint import KIND, Constraint
 from agents.orchestrator import ORCHESTRATOR
 from agents.planner import PLANNER, wanted_plan
+from schemas.canary import Canary
 from schemas.memory import MemoryCommand
 from schemas.plan import Plan, VersionWeight
 from schemas.review import ContextSignal
@@ -22,6 +23,7 @@ from schemas.serving import ServingPolicy
 from schemas.telemetry import Heartbeat, LoadedModel
 from streams.canonical import from_json, to_json
 from streams.memory_view import ActiveVersion, model_version, plan
+from tests.sim.canary_rules import CanaryRules
 from tests.support.agent_bench import AgentBench
 from tests.support.control import model_version as registered_version
 
@@ -42,6 +44,8 @@ class PlanMachine(RuleBasedStateMachine):
         super().__init__()
         self.bench = AgentBench((ORCHESTRATOR, PLANNER))
         self.number = 0
+        self.law = CanaryRules()
+        self.judged = 0
 
     def ask(self, kind: str, key: str, body: str, agent: str = "cli") -> None:
         self.number += 1
@@ -75,6 +79,20 @@ class PlanMachine(RuleBasedStateMachine):
         loaded = LoadedModel(model, version, "ab" * 32, "simulated", 9_000.0 if slow else 100.0, 1.0)
         beat = Heartbeat("executor", 0, 1, 1, self.bench.now_us, 0, (loaded,))
         self.bench.put("control.heartbeats", "executor-0", beat)
+
+    @rule(
+        model=st.sampled_from(MODELS), version=st.sampled_from(VERSIONS), percent=st.sampled_from((0, 1, 20, 99, 100))
+    )
+    def try_out(self, model: str, version: str, percent: int) -> None:
+        self.ask("SetCanary", f"canary/{model}", to_json(Canary(model, version, percent)))
+
+    @rule(seconds=st.integers(0, 3), held=st.sets(st.sampled_from(VERSIONS)), instance=st.integers(0, 1))
+    def hold(self, seconds: int, held: set[str], instance: int) -> None:
+        """An executor says which versions it holds, of all models."""
+        self.bench.now_us += seconds * SECOND
+        loaded = [LoadedModel(model, each, "ab", "simulated", 100.0, 1.0) for model in MODELS for each in sorted(held)]
+        beat = Heartbeat("executor", instance, 1, 1, self.bench.now_us, 0, tuple(loaded))
+        self.bench.put("control.heartbeats", f"executor-{instance}", beat)
 
     @rule(model=st.sampled_from(MODELS))
     def somebody_else_plans(self, model: str) -> None:
@@ -136,6 +154,13 @@ class PlanMachine(RuleBasedStateMachine):
             for version in (*[share.version for share in effective.versions], *effective.fallbacks):
                 assert model_version(view, model, version) is not None
             assert effective.max_batch_size >= 1
+
+    @invariant()
+    def rows_are_split_as_memory_says(self) -> None:
+        stored = self.bench.stored()
+        for each in stored[self.judged :]:
+            assert list(self.law.take(each.event)) == []
+        self.judged = len(stored)
 
     @invariant()
     def a_plan_is_replaced_only_by_one_that_saw_it(self) -> None:

@@ -13,7 +13,8 @@ from schemas.plan import Plan, PlanProposal, VersionWeight
 from schemas.serving import ServingPolicy
 from streams.canonical import from_json, to_json
 from streams.memory_view import Incident
-from tests.unit.agents.test_rollback import CAUSE, HERE, World, alert, validation
+from tests.support.control import HERE
+from tests.unit.agents.test_rollback import CAUSE, World, alert, validation
 
 SHARES = (VersionWeight("v1.0.0", 80), VersionWeight("v2.0.0", 20))
 

@@ -31,8 +31,8 @@ def told(split: Split, *beats: Heartbeat, now_us: int = START_US) -> Split:
     return split
 
 
-def warm(split: Split, now_us: int = START_US + SETTLE_US, **given: int) -> bool:
-    return settled(split, now_us, **given).is_warm
+def warm(split: Split, now_us: int = START_US + SETTLE_US) -> bool:
+    return settled(split, now_us).is_warm
 
 
 def test_it_is_warm_once_each_executor_holds_it_and_all_had_time_to_say_so() -> None:
