@@ -2,7 +2,7 @@ STARTED_AT := $(shell date +%s.%N)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down fmt check test bench profile scenario-day sim integration chaos lock image image-test test-gpu bench-gpu
+.PHONY: help setup demo up down fmt check unit-streams unit-others test bench profile scenario-day sim integration chaos lock image image-test test-gpu bench-gpu
 
 # That of .venv, else the first suitable one on PATH, unless another is much faster; `make PYTHON=... target` names one.
 ifeq ($(origin PYTHON),undefined)
@@ -46,7 +46,13 @@ check: setup ## Format, lint, types, import contracts, unit and contract tests; 
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(PYTEST) -m "not broker" tests/unit $(wildcard tests/contract)
+	@$(BIN)/python -m tests.support.beside unit-streams unit-others
+
+unit-streams:
+	@$(PYTEST) -m "not broker" tests/unit/streams $(wildcard tests/contract)
+
+unit-others:
+	@$(PYTEST) -m "not broker" tests/unit --ignore=tests/unit/streams
 
 sim: setup ## All agents' real loops in simulated worlds: tests, then a million steps (STEPS=N SEED=N)
 	@$(PYTEST) -s tests/sim
