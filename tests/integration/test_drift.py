@@ -135,6 +135,21 @@ async def test_rotated_digits_are_drift_and_upright_ones_are_not(stack: RunningS
     assert [each["differences"] for each in replayed] == [0, 0]
 
 
+async def test_rows_that_the_cache_answers_are_counted_by_the_router(stack: RunningStack, digits: Digits) -> None:
+    images, _ = digits.read_heldout()
+    await asyncio.to_thread(stack.isos, "cache", "enable", "digits")
+    async with Client(stack.settings.bootstrap) as client:
+        traffic = Traffic(stack, client)
+
+        async def counted() -> int:
+            told = [each for each in await traffic.records("control.statistics") if each.executor == "router-0"]
+            assert all(sum(each.measures[0].bins) + each.measures[0].num_missing == each.num_sampled for each in told)
+            return sum(each.num_sampled for each in told)
+
+        await traffic.ask_until(images[:20], counted, "counting rows that the cache answered")
+    await asyncio.to_thread(stack.isos, "cache", "disable", "digits")
+
+
 def test_a_file_that_does_not_fit_is_refused(stack: RunningStack, digits: Digits, tmp_path: Path) -> None:
     assert digits.heldout.is_file()
     wrong = tmp_path / "wrong.csv"

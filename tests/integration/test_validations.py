@@ -27,7 +27,8 @@ from schemas.known_good import GoodVersion, KnownGood
 from schemas.model import ModelVersion, TensorSpec
 from schemas.review import Validation
 from streams.canonical import to_json
-from streams.client.client import Client
+from streams.check_id import TENANT
+from streams.client.client import Client, RequestRejectedError
 from streams.connection import Connection
 from streams.memory_view import active_version
 from tests.support import models
@@ -79,6 +80,23 @@ async def validations(stack: RunningStack, model: str, count: int, kind: str) ->
         await asyncio.sleep(0.2)
 
 
+async def no_traffic(stack: RunningStack, model: str, num_rows: int) -> None:
+    """Checks were answered, and nobody counts them; who passes requests off as checks is refused."""
+    reader = await LogReader.connect(Connection(stack.settings.bootstrap))
+    results = [each.record for each in await reader.read("inference.results")]
+    mine = [each for each in results if each.model == model and each.tenant == TENANT]
+    assert {each.status for each in mine} == {"OK"}
+    assert len(mine) > num_rows // 16
+    windows = [each.record for each in await reader.read("control.telemetry")]
+    assert model not in {part.model for window in windows for part in window.models}
+    loads = [each.record for each in await reader.read("control.load") if each.record.model == model]
+    assert max(each.rows_per_s for each in loads) <= 1.5  # one row a window, to wake who sleeps
+    async with Client(stack.settings.bootstrap, tenant=TENANT) as client:
+        with pytest.raises(RequestRejectedError) as refused:
+            await client.infer(model, {"x": np.ones((1, 4), np.float32)})
+    assert refused.value.code == "reserved_tenant"
+
+
 async def mark_good(stack: RunningStack, model: str, version: str) -> None:
     """Speak as the Monitor, which would need a minute of traffic to say so."""
     async with ServingControl(Connection(stack.settings.bootstrap), PATIENCE_S) as control:
@@ -112,6 +130,7 @@ async def test_a_golden_set_tells_a_good_version_from_a_bad_one(whole_stack: Run
     shown = await asyncio.to_thread(whole_stack.isos_json, "validations", "show", rows[0]["validation_id"])
     assert shown == rows[0]
 
+    await no_traffic(whole_stack, model, golden["samples"])
     done = await asyncio.to_thread(isos, "models", "activate", model, BAD, "--rehearse", check=False)
     assert (done.returncode, done.stdout, "golden_set failed: 25 % of 120 rows" in done.stderr) == (7, "", True)
 
