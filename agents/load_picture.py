@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from agents.capacity import item_us, work_of
+from schemas.coordinate import RecordCoordinate
 from schemas.load import ExecutorLoad
 from schemas.plan import SLOW, Plan
 from schemas.telemetry import Heartbeat, RouterLoad
@@ -40,7 +41,7 @@ class PictureParams:
 class Load:
     """Newest load of a model at a Router: rows and items per second, rows held without a plan, sent at ``sent_us``.
 
-    ``is_refused``: it was refused at an edge, since executors would be too late with it.
+    ``is_refused``: it was refused at an edge, since executors would be too late with it. ``told``: where it stands.
     """
 
     rows_per_s: float
@@ -48,6 +49,7 @@ class Load:
     num_held: int
     sent_us: int
     is_refused: bool = False
+    told: RecordCoordinate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,15 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What a model's plan says: shares of versions in percent, largest batch, whether it goes to the slow lanes."""
+    """What a model's plan says: shares of versions in percent, largest batch, whether it goes to the slow lanes.
+
+    ``latency_us``: what its SLO promises; 0: nothing.
+    """
 
     shares: Mapping[str, int]
     max_batch_size: int
     is_slow: bool
+    latency_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,8 @@ class Picture:
     """``heard_us`` by ``role-instance``; ``loads`` by ``model/source-instance``; ``waiting`` by executor.
 
     ``times``: fixed and per-item microseconds by ``model/version``; ``plans`` by model. ``busy_us``: when a row was
-    seen last, ``busy_slow_us``: one of a slow model.
+    seen last, ``busy_slow_us``: one of a slow model. ``caps``: items of the largest batch that executors make, by
+    ``model/version``; ``raised``: where memory bounds it, by model.
     """
 
     heard_us: Mapping[str, int] = field(default_factory=dict)
@@ -82,6 +89,8 @@ class Picture:
     plans: Mapping[str, Planned] = field(default_factory=dict)
     busy_us: int = 0
     busy_slow_us: int = 0
+    caps: Mapping[str, int] = field(default_factory=dict)
+    raised: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +129,11 @@ def hear(picture: Picture, heartbeat: Heartbeat, now_us: int) -> Picture:
     return replace(picture, heard_us={**picture.heard_us, name: heard}, times=times)
 
 
-def route(picture: Picture, load: RouterLoad, now_us: int) -> Picture:
+def route(picture: Picture, load: RouterLoad, now_us: int, told: RecordCoordinate | None = None) -> Picture:
     """Note what a Router gives to lanes, or an edge refuses."""
     is_refused = load.source != "router"
     rows = load.refused_per_s if is_refused else load.rows_per_s
-    newest = Load(rows, load.items_per_s or rows, load.num_held, min(load.sent_us, now_us), is_refused)
+    newest = Load(rows, load.items_per_s or rows, load.num_held, min(load.sent_us, now_us), is_refused, told)
     loads = {**picture.loads, f"{load.model}/{load.source}-{load.instance}": newest}
     return _busy(replace(picture, loads=loads), [load.model] if rows or load.num_held else [], now_us)
 
@@ -136,6 +145,8 @@ def queue(picture: Picture, load: ExecutorLoad, now_us: int) -> Picture:
         if num := sum(version.waiting_items):
             items[version.model] = items.get(version.model, 0) + num
     newest = Waiting(items, min(load.sent_us, now_us))
+    caps = {**picture.caps, **{f"{each.model}/{each.version}": each.max_batch_size for each in load.versions}}
+    picture = picture if caps == picture.caps else replace(picture, caps=caps)
     return _busy(replace(picture, waiting={**picture.waiting, load.executor: newest}), items, now_us)
 
 
@@ -150,7 +161,8 @@ def _busy(picture: Picture, models: Collection[str], now_us: int) -> Picture:
 def plan_of(plan: Plan) -> Planned:
     """What counts of a plan."""
     shares = {share.version: share.weight_percent for share in plan.versions}
-    return Planned(shares, plan.max_batch_size, plan.lane == SLOW)
+    latency_us = 0 if plan.slo is None else plan.slo.latency_ms * 1_000
+    return Planned(shares, plan.max_batch_size, plan.lane == SLOW, latency_us)
 
 
 def tells_nothing(picture: Picture, record: Any, params: PictureParams, *, slow: bool = False) -> bool:
@@ -199,7 +211,7 @@ def demand_of(picture: Picture, now_us: int, params: PictureParams, *, slow: boo
     gaps: list[str] = []
     for key, load in sorted(picture.loads.items()):
         model = key.rpartition("/")[0]
-        if _goes_slow(picture, model, params) != slow:
+        if goes_slow(picture, model, params) != slow:
             continue
         if now_us - load.sent_us > params.silent_us and (load.rows_per_s or load.num_held):
             gaps.append(f"the load of {model} is {(now_us - load.sent_us) // 1_000_000} s old")
@@ -211,7 +223,7 @@ def demand_of(picture: Picture, now_us: int, params: PictureParams, *, slow: boo
         else:
             ongoing += load.items_per_s * batch_us / 1e6
     for name, waiting in sorted(picture.waiting.items()):
-        mine = {model: num for model, num in waiting.items.items() if _goes_slow(picture, model, params) == slow}
+        mine = {model: num for model, num in waiting.items.items() if goes_slow(picture, model, params) == slow}
         if mine and now_us - waiting.sent_us > params.silent_us:
             gaps.append(f"what waits in {name} was said {(now_us - waiting.sent_us) // 1_000_000} s ago")
         for model, num in sorted(mine.items()):
@@ -221,6 +233,17 @@ def demand_of(picture: Picture, now_us: int, params: PictureParams, *, slow: boo
         round(rows, 3), round(items, 3), round(work, 6), held, num_waiting, round(backlog, 6),
         round(ongoing + num_waiting, 3), tuple(gaps), round(refused, 3),
     )  # fmt: skip
+
+
+def work_by_model(picture: Picture, params: PictureParams, *, slow: bool = False) -> dict[str, float]:
+    """Executors that the rate of each model of a pool keeps busy."""
+    work: dict[str, float] = {}
+    for key, load in sorted(picture.loads.items()):
+        model = key.rpartition("/")[0]
+        if goes_slow(picture, model, params) == slow:
+            mine = work_of(load.rows_per_s, load.items_per_s, _times(picture, model)[0])
+            work[model] = work.get(model, 0.0) + mine
+    return work
 
 
 def _live(picture: Picture, now_us: int, params: PictureParams) -> list[str]:
@@ -233,7 +256,7 @@ def _is_slow(executor: str, params: PictureParams) -> bool:
     return number.isdecimal() and int(number) >= params.first_slow
 
 
-def _goes_slow(picture: Picture, model: str, params: PictureParams) -> bool:
+def goes_slow(picture: Picture, model: str, params: PictureParams) -> bool:
     """Whether a model goes to the slow lanes."""
     planned = picture.plans.get(model)
     return params.has_slow and planned is not None and planned.is_slow

@@ -35,6 +35,7 @@ from agents.serving_rules import (
     set_serving_policy,
 )
 from agents.verdict import ANY_VERSION, Change, Refusal, State, Value, Verdict
+from agents.vertical_rules import bound_batches
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.plan import PlanProposal
@@ -197,6 +198,7 @@ COMMANDS: Final[Mapping[str, tuple[frozenset[str], Callable[[State, MemoryComman
     "SetReference": (frozenset({"cli", "operator"}), set_reference),
     "RemoveReference": (frozenset({"cli", "operator"}), remove_reference),
     "NoteReplicas": (frozenset({"supervisor"}), note_replicas),
+    "BoundBatches": (frozenset({"scaler"}), bound_batches),
 }
 
 

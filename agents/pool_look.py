@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from agents import load_picture
+from agents import load_picture, vertical
 from agents.forecast_rate import forecast, observed
 from agents.load_picture import Demand, Picture, PictureParams
 from agents.pool_state import UNKNOWN, PoolState, Standing
@@ -102,10 +102,39 @@ def look_at(look: Look) -> Said:
     after = pressed(before, need, current, now_us, complete=not demand.gaps)
     look = look.after(pressure=after)
     target = step_of(before, after, need, policy, current, now_us, look.pool.ended_us)
+    look, step = _vertical(look, demand, policy, current, target)
+    if step is not None:
+        return _propose(look, step)
     if target != current and now_us >= look.pool.rest_until_us:
         return _scale(look, current, target, _sentence(need, demand, target))
     about = f"{need.up}/{need.down}/{need.short}/{bool(demand.gaps)}"
     return _hold(look, current, about, _sentence(need, demand, current))
+
+
+def _vertical(
+    look: Look, demand: Demand, policy: ScalingPolicy, current: int, target: int
+) -> tuple[Look, vertical.Step | None]:
+    """A vertical step in place of one more replica, or back; None while an earlier one is not confirmed."""
+    calm = vertical.is_calm(demand.work, policy, current) and not demand.gaps
+    since = (look.pool.calm_us or look.now_us) if calm else 0
+    if since != look.pool.calm_us:
+        look = look.after(calm_us=since)
+    if look.pool.vertical_us and look.now_us - look.pool.vertical_us < look.params.retry_us:
+        return look, None
+    about = look.picture, policy, look.params.picture
+    if target > current > 0:
+        return look, vertical.raised(*about, slow=look.slow)
+    calm = calm and look.now_us - since >= policy.downscale_delay_s * SECOND_US
+    return look, vertical.lowered(*about, slow=look.slow, calm=calm)
+
+
+def _propose(look: Look, step: vertical.Step) -> Said:
+    """Ask the Orchestrator for a vertical step; one up has a cooldown as every step."""
+    command = step.command(look.now_us)
+    look = look.after(vertical_us=look.now_us)
+    if step.max_items:
+        look = look.after(pressure=REST, ended_us=look.now_us)
+    return look.pool, (Publish("memory.commands", command.key.encode(), command),)
 
 
 def _blind(look: Look, live: int, current: int) -> str:

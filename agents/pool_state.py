@@ -30,7 +30,8 @@ class Standing:
 class PoolState:
     """``replicas`` as the supervisor said last (-1: never). ``ended_us``: when the last action ended.
 
-    ``said``: what the last hold was about, at ``published_us``. ``work``: the work in executors, while a policy
+    ``said``: what the last hold was about, at ``published_us``. ``vertical_us``: when a vertical step was proposed that
+    memory has not confirmed; ``calm_us``: since when none is needed. ``work``: the work in executors, while a policy
     foresees. ``rest_until_us``: no action before, after one that failed.
     """
 
@@ -43,6 +44,8 @@ class PoolState:
     rest_until_us: int = 0
     said: str = ""
     published_us: int = 0
+    vertical_us: int = 0
+    calm_us: int = 0
 
 
 _FIELDS: Final = tuple(each.name for each in fields(PoolState))

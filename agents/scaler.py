@@ -1,9 +1,10 @@
 """Scaler: says how many executors there should be in each pool, and why.
 
 Consumes ``control.heartbeats``, ``control.load``, ``control.executor-load``, ``control.scale-confirmations``; watches
-``memory.events`` (plans, pools' policies, their ready replicas); emits ``control.scale-actions`` (key = pool). State: a
-picture of the load (``agents.load_picture``), and of each pool (``agents.pool_state``) the policy, the replicas, the
-action that stands, how long a need lasts. Pools are the fast executors and, where there are slow lanes, theirs.
+``memory.events`` (plans, pools' policies, their ready replicas); emits ``control.scale-actions`` (key = pool) and, for
+vertical steps (``agents.vertical``), ``memory.commands``. State: a picture of the load (``agents.load_picture``), of
+each pool (``agents.pool_state``) the policy, the replicas, the action that stands, how long a need lasts. Pools are the
+fast executors and, where there are slow lanes, theirs.
 
 Rules (``agents.pool_look``): a pool without a policy in memory (``scaling/<pool>``) is held, and loads are not even
 journaled. With one, the need (``agents.replica_need``) becomes an action once it lasts; one action stands at a time,
@@ -27,7 +28,7 @@ from agents.replica_need import REST, Pressure
 from schemas.load import ExecutorLoad
 from schemas.memory import MemoryEvent
 from schemas.plan import Plan
-from schemas.scaling import Replicas, ScaleConfirmation, ScalingPolicy
+from schemas.scaling import BatchBound, Replicas, ScaleConfirmation, ScalingPolicy
 from schemas.telemetry import Heartbeat, RouterLoad
 from streams.agent import NO_EFFECTS, AgentSpec, Effects, Event, Publish, Tick
 from streams.canonical import from_json
@@ -60,6 +61,8 @@ class State:
     last_us: int = 0
     blind_until_us: int = 0
     slow: PoolState = field(default_factory=PoolState)
+    vertical_us: int = 0
+    calm_us: int = 0
 
 
 def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
@@ -69,7 +72,9 @@ def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
         case Heartbeat() as heartbeat:
             return replace(state, picture=load_picture.hear(state.picture, heartbeat, event.now_us)), NO_EFFECTS
         case RouterLoad() as load:
-            return replace(state, picture=load_picture.route(state.picture, load, event.now_us)), NO_EFFECTS
+            return replace(
+                state, picture=load_picture.route(state.picture, load, event.now_us, event.coordinate)
+            ), NO_EFFECTS
         case ExecutorLoad() as load:
             return replace(state, picture=load_picture.queue(state.picture, load, event.now_us)), NO_EFFECTS
         case ScaleConfirmation() as confirmation:
@@ -103,6 +108,8 @@ def _listen(state: State, now_us: int, params: Params, *, is_tick: bool) -> Stat
 
 
 def _learn(state: State, change: MemoryEvent, now_us: int, params: Params) -> State:
+    if change.key.startswith("vertical/"):
+        return _bound(state, change)
     if change.body is None:
         return state
     try:
@@ -123,6 +130,16 @@ def _learn(state: State, change: MemoryEvent, now_us: int, params: Params) -> St
     except PoisonRecordError:
         return state  # the Orchestrator writes no such body
     return state
+
+
+def _bound(state: State, change: MemoryEvent) -> State:
+    """A bound of a model's batches that stands now, or none any more."""
+    model = change.key.partition("/")[2]
+    raised = {name: bound for name, bound in state.picture.raised.items() if name != model}
+    if change.body is not None:
+        raised[model] = from_json(BatchBound, change.body, newer=True).max_items
+    state = replace(state, picture=replace(state.picture, raised=raised), vertical_us=0)
+    return replace(state, slow=replace(state.slow, vertical_us=0))
 
 
 def _act(state: State, now_us: int, params: Params) -> tuple[State, Effects]:
@@ -150,7 +167,7 @@ def scaler(params: Params) -> AgentSpec:
         name="scaler",
         consumes=("control.heartbeats", "control.load", "control.executor-load", "control.scale-confirmations"),
         watches=("memory.events",),
-        emits=("control.scale-actions",),
+        emits=("control.scale-actions", "memory.commands"),
         tick_ms=1_000,
         initial=lambda params: State(),
         decide=decide,

@@ -268,7 +268,8 @@ class Execution:
 
     def _correct(self, version: Version, corrected: Profile | None) -> None:
         if corrected is not None:
-            self._loaded.profiles[version] = corrected
+            before = self._loaded.profiles.get(version, corrected)
+            self._loaded.profiles[version] = corrected.bounded(before.bound)
 
 
 def _whole(work: Work, number: int, now_us: int) -> RowSlice:

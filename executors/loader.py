@@ -24,7 +24,7 @@ from executors.stand_by import stand_by
 from schemas.model import ModelVersion
 from schemas.telemetry import LoadedModel
 from streams.blobs.content_store import StoreUnreadableError
-from streams.memory_view import MemoryView, model_version, models, plan
+from streams.memory_view import MemoryView, batch_bound, model_version, models, plan
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,11 @@ class ModelLoader:
                 serving = [share.version for share in effective.versions]
                 for version in (*serving, *effective.fallbacks, *stand_by(memory, name, serving)):
                     self.want(name, version)
+
+    def bound(self, memory: MemoryView) -> None:
+        """Make batches as large as memory says, where it does."""
+        for key, profile in list(self.profiles.items()):
+            self.profiles[key] = profile.bounded(batch_bound(memory, key[0]))
 
     def take_failed(self) -> list[tuple[Version, str]]:
         """Versions whose load failed within the last seconds, with the reason; rows for them cannot be served now."""
@@ -123,7 +128,7 @@ class ModelLoader:
             return
         log.info("loaded %s %s on %s in %.0f ms", *key, session.provider, (time.perf_counter() - started) * 1e3)
         self.sessions[key] = session
-        self.profiles[key] = session.profile
+        self.profiles[key] = session.profile.bounded(batch_bound(self._memory(), key[0]))
         self._failed.pop(key, None)
 
     def _session(self, key: Version, blob: bytes, version: ModelVersion) -> Session:

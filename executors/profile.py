@@ -8,7 +8,7 @@ shorter than what the work around it (a thread, a turn of the loop) is small aga
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Final
 
@@ -29,8 +29,9 @@ Version = tuple[str, str]
 class Profile:
     """Service time of a session, t(n) = fixed_us + per_item_us * n, and its limits; ``weight`` is its share.
 
-    ``cap``: items of the largest batch to make, at most ``max_batch_size``: the fewest of which the fixed part is at
-    most ``FIXED_SHARE`` (``LONG_SHARE`` of a long batch) and that take at least ``MIN_BATCH_US``. ``ride_cap``: up to
+    ``cap``: items of the largest batch to make, at most ``max_batch_size``: ``bound`` where memory has one, else the
+    fewest of which the fixed part is at most ``FIXED_SHARE`` (``LONG_SHARE`` of a long batch) and that take at least
+    ``MIN_BATCH_US``. ``ride_cap``: up to
     so many items a batch takes less urgent rows along, which cost its urgent ones next to nothing: by ``RIDE_SHARE``
     and ``MIN_RIDE_US``.
     """
@@ -39,12 +40,14 @@ class Profile:
     per_item_us: float
     max_batch_size: int
     weight: float = 1.0
+    bound: int = 0
     cap: int = field(init=False, compare=False)
     ride_cap: int = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         """Derive the caps once: they are asked for with every batch."""
-        object.__setattr__(self, "cap", self._fewest(self._worth_us))
+        cap = min(self.bound, self.max_batch_size) if self.bound else self._fewest(self._worth_us)
+        object.__setattr__(self, "cap", cap)
         object.__setattr__(self, "ride_cap", self._fewest(max(self.fixed_us / RIDE_SHARE, MIN_RIDE_US)))
 
     @property
@@ -61,6 +64,10 @@ class Profile:
     def time_us(self, num_items: int) -> float:
         """Time of a batch of ``num_items``."""
         return self.fixed_us + self.per_item_us * num_items
+
+    def bounded(self, bound: int) -> Profile:
+        """The same with another bound of its batches, 0 for none."""
+        return self if bound == self.bound else replace(self, bound=bound)
 
     @property
     def full_batch_us(self) -> float:

@@ -29,7 +29,10 @@ LOOK_S: Final = 0.02
 
 
 class PlannedModels:
-    """Has the versions loaded that plans send to the lanes of one class, of now and of each change of memory."""
+    """Has the versions loaded that plans send to the lanes of one class, of now and of each change of memory.
+
+    Their batches are as large as memory says, where it does.
+    """
 
     def __init__(self, num_lanes: int, num_slow: int, *, slow: bool) -> None:
         self._lanes = num_lanes, num_slow
@@ -46,6 +49,7 @@ class PlannedModels:
         if self._loader is not None:
             for version in planned_versions(view, *self._lanes, slow=self._slow):
                 self._loader.want(*version)
+            self._loader.bound(view)
 
 
 @dataclass(frozen=True, slots=True)

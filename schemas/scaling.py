@@ -7,6 +7,9 @@ from typing import Final
 
 MOST_REPLICAS: Final = 64
 LONGEST_S: Final = 86_400
+BATCH: Final = "batch"
+VERTICAL: Final = (BATCH,)
+"""Vertical steps that a policy may allow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ class ScalingPolicy:
     the least time from one action's end to the next, upwards excepted where ``drain_s`` is exceeded already.
     ``cost_per_replica_milli`` and ``budget_milli``: thousandths of a unit of money per hour. ``idle_s``: with
     ``min_replicas`` 0, how long no row may have come before the last replica goes. ``forecast_s``: how far ahead the
-    rate is foreseen. ``scale_above_rows_per_s``: below this rate the pool stays at its least.
+    rate is foreseen. ``scale_above_rows_per_s``: below this rate the pool stays at its least. ``vertical``: what is
+    tried before another replica (``batch``: larger batches), if it carries ``vertical_gain_percent`` more.
     """
 
     pool: str
@@ -68,6 +72,8 @@ class ScalingPolicy:
     idle_s: int = 300
     forecast_s: int = 0
     scale_above_rows_per_s: int = 0
+    vertical: tuple[str, ...] = ()
+    vertical_gain_percent: int = 5
 
     def within(self, most: int) -> ScalingPolicy:
         """The policy where there can be no more than ``most``."""
@@ -102,6 +108,10 @@ class ScalingPolicy:
         counts = (self.target_ongoing_requests, self.lag_threshold, self.scale_above_rows_per_s)
         if min(*counts, self.cost_per_replica_milli, self.budget_milli) < 0:
             return "targets, thresholds and money are not negative"
+        if not set(self.vertical) <= set(VERTICAL) or len(set(self.vertical)) < len(self.vertical):
+            return f"vertical steps are {', '.join(VERTICAL)}, each once, not {', '.join(self.vertical)}"
+        if not 1 <= self.vertical_gain_percent <= 100:
+            return f"the least gain of a vertical step is 1 to 100 percent, not {self.vertical_gain_percent}"
         return ""
 
 
@@ -112,3 +122,11 @@ class Replicas:
     pool: str
     replicas: int
     action_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchBound:
+    """Body of ``vertical/<model>``: items of the largest batch that executors make of it; 0 in a command: their own."""
+
+    model: str
+    max_items: int

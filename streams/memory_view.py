@@ -4,8 +4,8 @@ Keys: ``model/<name>/<version>`` (ModelVersion), ``active/<name>`` (ActiveVersio
 ``canary/<name>`` (Canary), ``cache/<name>`` (CachePolicy), ``serving/<name>`` (ServingPolicy),
 ``breaker/<name>/<version>`` (Breaker), ``golden/<name>`` (GoldenSet), ``good/<name>`` (KnownGood), ``rollback/<name>``
 (Rollback), ``incident/<id>`` (Incident), ``context/<id>`` (ContextSignal), ``rejections/<command id>`` (Rejection),
-``replicas/<pool>`` (Replicas), ``scaling/<pool>`` (ScalingPolicy), ``reference/<name>/<version>`` (Reference, see
-``streams.references``). Those of approvals: ``streams.review_view``.
+``replicas/<pool>`` (Replicas), ``scaling/<pool>`` (ScalingPolicy), ``vertical/<model>`` (BatchBound),
+``reference/<name>/<version>`` (Reference, see ``streams.references``). Those of approvals: ``streams.review_view``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from schemas.known_good import KnownGood, Rollback
 from schemas.memory import MemoryEntry
 from schemas.model import ModelVersion
 from schemas.plan import Plan
-from schemas.scaling import Replicas, ScalingPolicy
+from schemas.scaling import BatchBound, Replicas, ScalingPolicy
 from schemas.serving import Breaker, ServingPolicy
 from streams.cache.keys import CacheScope, scope_of
 from streams.canonical import from_json
@@ -176,6 +176,12 @@ def rejection(view: MemoryView, command_id: str) -> Rejection | None:
 def scaling_policy(view: MemoryView, pool: str) -> ScalingPolicy | None:
     """Within what the Scaler moves a pool, or None: it is held."""
     return _typed(view, f"scaling/{pool}", ScalingPolicy)
+
+
+def batch_bound(view: MemoryView, model: str) -> int:
+    """Items of the largest batch of a model, or 0: as executors make them."""
+    found = _typed(view, f"vertical/{model}", BatchBound)
+    return 0 if found is None else found.max_items
 
 
 def replicas(view: MemoryView, pool: str) -> Replicas | None:

@@ -77,6 +77,12 @@ ForecastSOption = Annotated[
 ScaleAboveOption = Annotated[
     int | None, typer.Option(min=0, help="Requests per second below which the fewest suffice.")
 ]
+VerticalOption = Annotated[
+    str | None, typer.Option(help="What is tried before another executor: batch (larger batches), or none.")
+]
+VerticalGainOption = Annotated[
+    int | None, typer.Option(min=1, max=100, help="Percent more that such a step must carry.")
+]
 
 
 @app.command(epilog=examples("isos scaling show", "isos scaling show --pool slow", "isos scaling show --output json"))
@@ -105,6 +111,7 @@ def show(ctx: typer.Context, pool: PoolOption = PoolName.FAST, output: OutputOpt
         "isos scaling set --min-replicas 0 --idle-s 600",
         "isos scaling set --cost-per-replica 0.35 --budget 1.5",
         "isos scaling set --pool slow --max-replicas 3",
+        "isos scaling set --vertical batch --vertical-gain 10",
     ),
 )
 def set_(
@@ -124,6 +131,8 @@ def set_(
     idle_s: IdleSOption = None,
     forecast_s: ForecastSOption = None,
     scale_above: ScaleAboveOption = None,
+    vertical: VerticalOption = None,
+    vertical_gain: VerticalGainOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Change what is named and leave the rest.
@@ -138,6 +147,7 @@ def set_(
         "upscale_delay_s": upscale_delay_s, "downscale_delay_s": downscale_delay_s, "cooldown_s": cooldown_s,
         "cost_per_replica_milli": milli(cost_per_replica), "budget_milli": milli(budget), "idle_s": idle_s,
         "forecast_s": forecast_s, "scale_above_rows_per_s": scale_above,
+        "vertical": None if vertical is None else steps(vertical), "vertical_gain_percent": vertical_gain,
     }  # fmt: skip
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if not changes:
@@ -161,6 +171,11 @@ def set_(
     write([table_row(row)], output, row)
     if hint := too_many(policy, settings):
         typer.echo(hint, err=True)
+
+
+def steps(text: str) -> tuple[str, ...]:
+    """Names with commas between them; ``none`` for none."""
+    return () if text.strip() == "none" else tuple([each.strip() for each in text.split(",")])
 
 
 def milli(money: float | None) -> int | None:
@@ -203,4 +218,8 @@ def table_row(row: dict[str, Any]) -> dict[str, Any]:
     """What a line of a terminal has room for: the rest that is set follows as one text."""
     head = ("pool", "replicas", "min_replicas", "max_replicas")
     rest = {name: value for name, value in row.items() if name not in (*head, "is_set") and value}
+    if "vertical" in rest:
+        rest["vertical"] = ", ".join(rest["vertical"])
+    else:
+        rest.pop("vertical_gain_percent")
     return {**{name: row[name] for name in head}, "rules": ", ".join(f"{name} {value}" for name, value in rest.items())}

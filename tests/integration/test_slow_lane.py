@@ -24,7 +24,8 @@ FAST, SLOW_MODEL = "bench-00", "slow-one"
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    settings = stack_settings(tmp_path_factory.mktemp("slow-lane"), partitions=1, slow_executors=1)
+    folder = tmp_path_factory.mktemp("slow-lane")
+    settings = stack_settings(folder, partitions=1, slow_executors=1, max_slow_executors=2)
     with RunningStack(settings) as running:
         running.wait_ready()
         asyncio.run(_register(running))
@@ -90,3 +91,23 @@ def test_a_roll_waits_for_each_class_of_lanes(stack: RunningStack) -> None:
     rows = stack.isos_json("restart", "executor")
     assert [row["process"] for row in rows] == ["executor-0", "executor-1"]
     assert all(row["caught_up_s"] is not None for row in rows)
+
+
+def test_slow_executors_scale_by_a_policy_of_their_own(stack: RunningStack) -> None:
+    quick = ("--pool", "slow", "--upscale-delay-s", "0", "--downscale-delay-s", "1", "--cooldown-s", "0")
+    stack.isos("scaling", "set", "--min-replicas", "2", "--max-replicas", "2", *quick)
+    wait_until(lambda: stack.isos_json("scaling", "show", "--pool", "slow")["replicas"] == 2, 60, "a second one")
+    assert asyncio.run(_served_by(stack)) == {"executor-1", "executor-2"}
+    pools = {row["pool"]: row["ready"] for row in stack.isos_json("status")["pools"]}
+    assert pools == {"executors": 1, "executors-slow": 2}
+    stack.isos("scaling", "set", "--pool", "slow", "--min-replicas", "1")
+    wait_until(lambda: "executor-2" not in stack.processes(), 60, "one slow executor again")
+    assert asyncio.run(_served_by(stack)) == {"executor-1"}
+    assert stack.isos_json("scaling", "show")["is_set"] is False, "the fast pool has no policy"
+
+
+async def _served_by(stack: RunningStack) -> set[str]:
+    async with Client(stack.settings.bootstrap) as client:
+        calls = [client.infer(SLOW_MODEL, inputs(SLOW_MODEL), timeout_ms=60_000) for _ in range(6)]
+        found = [(await call).result.provenance.executor for call in calls]
+    return set(found)

@@ -12,15 +12,16 @@ from typing import Any, Final
 from agents.pool_look import Params
 from schemas.journal import JournalEntry
 from schemas.load import ExecutorLoad
-from schemas.memory import MemoryEvent
+from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.plan import SLOW, Plan
-from schemas.scaling import ScaleAction, ScaleConfirmation, ScalingPolicy
+from schemas.scaling import BatchBound, ScaleAction, ScaleConfirmation, ScalingPolicy
 from schemas.telemetry import Heartbeat, RouterLoad
 from streams.canonical import from_json
 
 SEEN: Final = "replicas are lowered only by what is seen"
 BOUNDED: Final = "replicas stay within the policy"
 SINGLE: Final = "one scale action stands at a time"
+GROWN: Final = "batches grow only as policy, plan and SLO allow"
 POOL: Final = "executors"
 
 Decode = Callable[[str, bytes | None], Any]
@@ -37,6 +38,7 @@ class ScaleRules:
         self.loads: dict[tuple[str, int], tuple[float, int]] = {}
         self.waiting: dict[tuple[str, str], tuple[int, int]] = {}
         self.slow: set[str] = set()
+        self.plans: dict[str, Plan] = {}
         self.policy: ScalingPolicy | None = None
         self.standing: ScaleAction | None = None
         self.ended_us = 0
@@ -54,8 +56,11 @@ class ScaleRules:
         if entry.kind == "record":
             self.hear(entry.time_us, self.decode(entry.input_topic, entry.input_value))
         for effect in entry.effects:
-            if effect.topic == "control.scale-actions":
-                yield from self.judge(entry.time_us, self.decode(effect.topic, effect.value))
+            record = self.decode(effect.topic, effect.value)
+            if isinstance(record, ScaleAction):
+                yield from self.judge(entry.time_us, record)
+            elif isinstance(record, MemoryCommand):
+                yield from self.judge_bound(record)
 
     def hear(self, now_us: int, record: Any) -> None:
         match record:
@@ -80,6 +85,19 @@ class ScaleRules:
             case MemoryEvent(body=str(body)) if record.key.startswith("plan/"):
                 plan = from_json(Plan, body)
                 (self.slow.add if plan.lane == SLOW else self.slow.discard)(plan.model)
+                self.plans[plan.model] = plan
+
+    def judge_bound(self, command: MemoryCommand) -> Iterator[tuple[str, str]]:
+        """The rules that a proposal of larger batches breaks; back it may always go."""
+        self.count(command.kind)
+        asked = from_json(BatchBound, command.body)
+        if not asked.max_items:
+            return
+        plan = self.plans.get(asked.model)
+        if self.policy is None or "batch" not in self.policy.vertical:
+            yield GROWN, f"{command.command_id} without a policy that wants it"
+        if plan is None or plan.slo is None or not 1 <= asked.max_items <= plan.max_batch_size:
+            yield GROWN, f"{command.command_id}: {asked.max_items} items by the plan {plan}"
 
     def judge(self, now_us: int, action: ScaleAction) -> Iterator[tuple[str, str]]:
         """The rules that an action breaks."""

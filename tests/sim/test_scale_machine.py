@@ -14,11 +14,12 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from agents.scaler import SCALER
 from schemas.journal import JournalEntry
 from schemas.load import ExecutorLoad, VersionLoad
-from schemas.memory import MemoryEvent
+from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.plan import Plan, VersionWeight
-from schemas.scaling import Replicas, ScaleAction, ScaleConfirmation, ScalingPolicy
+from schemas.scaling import BatchBound, Replicas, ScaleAction, ScaleConfirmation, ScalingPolicy
+from schemas.serving import Slo
 from schemas.telemetry import Heartbeat, LoadedModel, RouterLoad
-from streams.canonical import to_json
+from streams.canonical import from_json, to_json
 from streams.memory_view import ZERO_HASH
 from tests.sim.scale_rules import ScaleRules
 from tests.support.agent_bench import CODEC, AgentBench
@@ -40,11 +41,12 @@ class ScaleMachine(RuleBasedStateMachine):
         self.judged = 0
         self.ready = 1
         for model in ("alpha", "beta"):
-            self.memory(f"plan/{model}", to_json(Plan(model, (VersionWeight("v1.0.0", 100),), 8, 30_000)))
+            slo = Slo(latency_ms=500, late_ppm=10_000) if model == "alpha" else None
+            self.memory(f"plan/{model}", to_json(Plan(model, (VersionWeight("v1.0.0", 100),), 64, 30_000, slo=slo)))
 
     # Who tells what.
 
-    def memory(self, key: str, body: str) -> None:
+    def memory(self, key: str, body: str | None) -> None:
         """An event of memory, as the Orchestrator writes it."""
         number = self.bench.head.sequence + 1
         self.bench.write(
@@ -52,12 +54,14 @@ class ScaleMachine(RuleBasedStateMachine):
         )
 
     @rule(
-        least=st.integers(0, 2), more=st.integers(0, 4), budget=st.sampled_from((0, 3)), idle_s=st.sampled_from((5, 60))
-    )
-    def policy(self, least: int, more: int, budget: int, idle_s: int) -> None:
+        least=st.integers(0, 2), more=st.integers(0, 4), budget=st.sampled_from((0, 3)),
+        idle_s=st.sampled_from((5, 60)), vertical=st.sampled_from(((), ("batch",))),
+    )  # fmt: skip
+    def policy(self, least: int, more: int, budget: int, idle_s: int, vertical: tuple[str, ...]) -> None:
         wanted = ScalingPolicy(
             "executors", least, max(1, least + more), upscale_delay_s=1, downscale_delay_s=6, cooldown_s=4,
             cost_per_replica_milli=1 if budget else 0, budget_milli=budget, idle_s=idle_s,
+            vertical=vertical, vertical_gain_percent=1,
         )  # fmt: skip
         if not wanted.problem:
             self.memory("scaling/executors", to_json(wanted))
@@ -99,6 +103,15 @@ class ScaleMachine(RuleBasedStateMachine):
         told = ScaleConfirmation(action.action_id, "executors", self.ready, outcome, self.bench.now_us)
         self.bench.put("control.scale-confirmations", "executors", told)
         self.give()
+
+    @rule()
+    def confirm_vertical(self) -> None:
+        """The Orchestrator has taken up what was proposed last."""
+        asked = self.proposals()
+        if asked:
+            bound = from_json(BatchBound, asked[-1].body)
+            self.memory(asked[-1].key, to_json(bound) if bound.max_items else None)
+            self.give()
 
     # What happens to it.
 
@@ -146,6 +159,9 @@ class ScaleMachine(RuleBasedStateMachine):
 
     def steps(self) -> list[ScaleAction]:
         return [each for each in self.bench.records("control.scale-actions") if each.decision != "hold"]
+
+    def proposals(self) -> list[MemoryCommand]:
+        return self.bench.records("memory.commands")
 
     def give(self) -> None:
         """Deliver everything that was said."""

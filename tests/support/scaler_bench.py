@@ -10,7 +10,7 @@ from typing import Any
 from agents.pool_look import Params
 from agents.scaler import State, decide
 from schemas.load import ExecutorLoad, VersionLoad
-from schemas.memory import MemoryEvent
+from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.plan import Plan, VersionWeight
 from schemas.scaling import Replicas, ScaleAction, ScaleConfirmation, ScalingPolicy
 from schemas.telemetry import Heartbeat, LoadedModel, RouterLoad
@@ -28,7 +28,10 @@ ITEMS_PER_S = 1_000
 
 @dataclass
 class Bench:
-    """A Scaler in a small stack: ``second`` runs one, with what is heard in it; ``said``: its actions."""
+    """A Scaler in a small stack: ``second`` runs one, with what is heard in it; ``said``: its actions.
+
+    ``times`` and ``cap``: of the executors' batches; ``proposed`` gets commands to the Orchestrator.
+    """
 
     params: Params = field(default_factory=Params)
     state: State = field(default_factory=State)
@@ -39,6 +42,9 @@ class Bench:
     waiting: int = 0
     said: list[ScaleAction] = field(default_factory=list)
     events: list[StoredEvent] = field(default_factory=list)
+    times: tuple[LoadedModel, ...] = TIMES
+    cap: int = 10
+    proposed: Callable[[MemoryCommand], None] | None = None
 
     def give(self, record: Any, answers: Any = None) -> None:
         """Have it hear a record; nothing but ticks makes it act."""
@@ -49,7 +55,8 @@ class Bench:
         """A fact of memory."""
         sequence = len(self.events) + 1
         before = self.events[-1].value_hash if self.events else bytes(32)
-        event = MemoryEvent(sequence, before, "c", "cli", "Noted", key, 1, to_json(body), "", (), sequence)
+        written = None if body is None else to_json(body)
+        event = MemoryEvent(sequence, before, "c", "cli", "Noted", key, 1, written, "", (), sequence)
         self.events.append(StoredEvent.of(event, to_json(event).encode()))
         self.give(event, self.events[-1].value_hash)
 
@@ -61,9 +68,9 @@ class Bench:
             share = self.rate / self.routers
             self.give(RouterLoad("digits", share, 0, now, instance, share))
         for instance in range(self.executors):
-            self.give(Heartbeat("executor", instance, 1, 1, now, 0, TIMES))
+            self.give(Heartbeat("executor", instance, 1, 1, now, 0, self.times))
         items = (0, self.waiting) if self.waiting else ()
-        load = VersionLoad("digits", "v1.0.0", 80.0, 980.0, 10, False, 0.0, 0, 0, items)
+        load = VersionLoad("digits", "v1.0.0", 80.0, 980.0, self.cap, False, 0.0, 0, 0, items)
         self.give(ExecutorLoad("executor-0", now, 0, 2, (load,)))
 
     def second(self, num: int = 1, *, hears: bool = True) -> list[ScaleAction]:
@@ -73,6 +80,10 @@ class Bench:
             if hears:
                 self.hear()
             self.state, effects = decide(self.state, tick(self.now_s * S), self.params)
+            for effect in effects:
+                if effect.topic == "memory.commands" and self.proposed is not None:
+                    self.proposed(effect.record)
+            effects = tuple([each for each in effects if self.proposed is None or each.topic != "memory.commands"])
             assert all(effect.topic == "control.scale-actions" for effect in effects)
             assert from_json(State, to_json(self.state)) == self.state  # a snapshot holds it all
             self.said += [effect.record for effect in effects]

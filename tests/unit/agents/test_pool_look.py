@@ -9,9 +9,12 @@ from agents.load_picture import PictureParams
 from agents.pool_look import Params
 from agents.scaler import scaler
 from schemas.load import ExecutorLoad, VersionLoad
+from schemas.memory import MemoryCommand
 from schemas.plan import SLOW, Plan, VersionWeight
-from schemas.scaling import Replicas, ScaleConfirmation, ScalingPolicy
+from schemas.scaling import BatchBound, Replicas, ScaleConfirmation, ScalingPolicy
+from schemas.serving import Slo
 from schemas.telemetry import Heartbeat, LoadedModel, RouterLoad
+from streams.canonical import from_json
 from tests.support.scaler_bench import Bench, S, listening
 
 PARAMS = Params(PictureParams(first_slow=4), most_replicas=4, most_slow=3)
@@ -105,3 +108,43 @@ def test_without_a_policy_or_slow_lanes_nobody_listens_to_slow_executors() -> No
 def test_no_more_slow_replicas_than_there_are_lanes() -> None:
     made = bench(replace(POLICY, max_replicas=64))
     assert told(made, 5, rate=500.0) == [("executors-slow", 1, 3)]
+
+
+def test_larger_batches_come_before_another_replica_and_go_when_the_load_is_gone() -> None:
+    policy = replace(FAST, vertical=("batch",))
+    made = listening(policy, params=PARAMS)
+    slo = Slo(latency_ms=500, late_ppm=10_000)
+    made.note("plan/digits", Plan("digits", (VersionWeight("v1.0.0", 100),), 128, 30_000, slo=slo))
+    made.times = (LoadedModel("digits", "v1.0.0", "ab", "CPU", 9_000.0, 988.0),)
+    made.rate, made.waiting = 700.0, 50
+    asked: list[MemoryCommand] = []
+    made.proposed = asked.append
+    made.second(4)
+    (first,) = asked
+    assert (first.key, from_json(BatchBound, first.body)) == ("vertical/digits", BatchBound("digits", 128))
+    assert [each for each in made.said if each.decision != "hold"] == []
+    made.note("vertical/digits", BatchBound("digits", 128))
+    made.cap = 128
+    assert made.steps(8) == [(1, 2)], "what is still too much takes another replica"
+    made.confirm()
+    made.rate, made.waiting = 10.0, 0
+    assert made.steps(16) == [(2, 1)]
+    assert len(asked) == 1, "replicas go first"
+    made.confirm()
+    made.second(14)
+    assert from_json(BatchBound, asked[1].body) == BatchBound("digits", 0)
+    made.note("vertical/digits", None)
+    made.second(20)
+    assert len(asked) == 2
+
+
+def test_a_vertical_step_that_nobody_confirms_holds_no_replica_up() -> None:
+    made = listening(replace(FAST, vertical=("batch",)), params=PARAMS)
+    slo = Slo(latency_ms=500, late_ppm=10_000)
+    made.note("plan/digits", Plan("digits", (VersionWeight("v1.0.0", 100),), 128, 30_000, slo=slo))
+    made.times = (LoadedModel("digits", "v1.0.0", "ab", "CPU", 9_000.0, 988.0),)
+    made.rate, made.waiting = 700.0, 50
+    asked: list[MemoryCommand] = []
+    made.proposed = asked.append
+    assert made.steps(10) == [(1, 2)]
+    assert len(asked) == 1

@@ -186,11 +186,13 @@ def test_what_takes_longer_than_profiled_is_corrected() -> None:
     session = Session(fixed_us=0.001)
     session.profile = Profile(0.001, 0.0, 8)
     loaded = Loaded(**{"v1.0.0": session})
+    loaded.profiles["digits", "v1.0.0"] = session.profile.bounded(3)
     execution = execution_of(loaded)
     for at in range(40):
         execution.add(work_of(frame([row(at, version="v1.0.0", deadline_us=FAR)])), T)
         run_all(execution)
     assert loaded.profiles["digits", "v1.0.0"].fixed_us > 0.001
+    assert loaded.profiles["digits", "v1.0.0"].cap == 3, "memory's bound stays"
 
 
 def test_what_was_measured_too_slow_for_its_deadlines_is_tried_again() -> None:

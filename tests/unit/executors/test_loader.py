@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +17,9 @@ from executors.model_store import BlobMissingError
 from executors.profile import Profile
 from executors.session import ModelSession
 from schemas.known_good import GoodVersion, KnownGood
+from schemas.memory import MemoryEntry
+from schemas.scaling import BatchBound
+from streams.canonical import to_json
 from streams.memory_view import MemoryView
 from tests.support.fake_kafka import until
 from tests.support.frames import MODEL, memory, plan
@@ -194,3 +197,18 @@ async def test_without_a_crash_log_nothing_is_loaded_anew() -> None:
         await until(lambda: loader.is_settled)
         loader.renew()
         assert KEY in loader.sessions
+
+
+async def test_batches_are_bounded_by_memory_of_now_and_of_each_change() -> None:
+    planned = memory(MODEL, plan("digits", ("v1.0.0", 100)))
+    body = to_json(BatchBound("digits", 3))
+    entries = {**planned.entries, "vertical/digits": MemoryEntry("vertical/digits", 1, 9, body, 0)}
+    view = [replace(planned, entries=MappingProxyType(entries))]
+    async with running(Store(), view) as loader:
+        loader.want_planned(view[0])
+        await until(lambda: loader.is_settled)
+        assert loader.profiles[KEY] == PROFILE.bounded(3)
+        loader.bound(planned)
+        assert loader.profiles[KEY] == PROFILE
+        loader.bound(view[0])
+        assert loader.profiles[KEY].cap == 3

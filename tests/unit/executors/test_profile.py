@@ -36,3 +36,11 @@ def test_a_batch_below_the_models_own_limit_is_worth_its_time(fixed: float, per_
         assert profile.full_batch_us >= MIN_BATCH_US * (1 - 1e-9)
         share = FIXED_SHARE if profile.full_batch_us < LONG_BATCH_US else LONG_SHARE
         assert fixed <= share * profile.full_batch_us * (1 + 1e-9)
+
+
+def test_memory_may_bound_batches_within_the_models_limit() -> None:
+    profile = Profile(1_000.0, 1_000.0, 64)
+    assert (profile.bounded(32).cap, profile.bounded(1).cap, profile.bounded(200).cap) == (32, 1, 64)
+    assert profile.bounded(32).bounded(0) == profile
+    assert profile.bounded(0) is profile
+    assert profile.bounded(32).ride_cap == profile.ride_cap

@@ -17,6 +17,7 @@ from schemas.plan import SLOW
 from streams.codec import Codec, SchemaIds
 from streams.connection import Connection, UnreachableError, consumer
 from streams.letters.deadletter import DeadLetters
+from streams.memory_view import MemoryView, batch_bound
 from tests.support.broker import free_ports
 from tests.support.fake_kafka import FakeProducer
 from tests.support.frames import MODEL, memory, plan
@@ -44,6 +45,10 @@ class Loader:
 
     def __init__(self) -> None:
         self.wanted: list[tuple[str, str]] = []
+        self.bounds: list[int] = []
+
+    def bound(self, view: MemoryView) -> None:
+        self.bounds.append(batch_bound(view, "digits"))
 
     def want(self, model: str, version: str) -> None:
         self.wanted.append((model, version))
@@ -75,6 +80,7 @@ def test_what_plans_send_to_its_lanes_is_loaded_as_soon_as_somebody_can() -> Non
     here.changed(memory(MODEL, plan("digits", ("v2.0.0", 100))))
     here.changed(memory(MODEL, plan("digits", ("v3.0.0", 100), lane=SLOW)))
     assert loader.wanted == [("digits", "v1.0.0"), ("digits", "v2.0.0")]
+    assert loader.bounds == [0, 0, 0], "of each change of memory"
 
 
 async def test_settings_reach_the_parts_and_lanes_are_taken_when_models_are_settled(

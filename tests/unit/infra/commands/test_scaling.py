@@ -9,7 +9,7 @@ from types import MappingProxyType
 import pytest
 from typer.testing import CliRunner
 
-from infra.commands.scaling import PoolName, app, milli, policy_row, table_row, too_many
+from infra.commands.scaling import PoolName, app, milli, policy_row, steps, table_row, too_many
 from infra.settings import load_settings
 from schemas.memory import MemoryEntry
 from schemas.scaling import Replicas, ScalingPolicy
@@ -77,6 +77,16 @@ def test_pools_are_told_of_apart() -> None:
     assert [PoolName("slow").key, PoolName("fast").key] == ["executors-slow", "executors"]
     done = CliRunner().invoke(app, ["show", "--pool", "gpu"])
     assert done.exit_code == 2
+
+
+def test_vertical_steps_are_named() -> None:
+    assert (steps("batch"), steps(" none "), steps("batch, variant")) == (("batch",), (), ("batch", "variant"))
+    row = policy_row(replace(POLICY, vertical=("batch",)), memory(MODEL))
+    assert table_row(row)["rules"].endswith(
+        "vertical batch, vertical_gain_percent 5, cost_per_replica 0.35, budget 1.5"
+    )
+    assert replace(POLICY, vertical=("variant",)).problem.startswith("vertical steps are batch, each once")
+    assert replace(POLICY, vertical_gain_percent=0).problem.startswith("the least gain")
 
 
 def test_money_is_kept_in_thousandths() -> None:
