@@ -110,4 +110,5 @@ def make_loop(context: RoleContext, spec: AgentSpec, schemas: SchemaWatch) -> Co
         session_timeout_s=settings.session_timeout_s,
         memory=EventStore(partitions, codec) if spec is ORCHESTRATOR else None,
         schemas=schemas,
+        note=context.member_of(spec.name),
     )

@@ -64,6 +64,15 @@ class RoleContext:
         """Where the process notes who it is in its consumer group."""
         return MemberNote(self.settings.run_dir / f"{self.name}.member")
 
+    def member_of(self, agent: str) -> MemberNote:
+        """Where the process notes who it is in the consumer group of one of its agents."""
+        return MemberNote(self.settings.run_dir / f"{self.name}.{agent}.member")
+
+    @property
+    def predecessors(self) -> list[MemberNote]:
+        """What the process before this one noted of itself, in whichever groups it was."""
+        return [self.member, *map(MemberNote, sorted(self.settings.run_dir.glob(f"{self.name}.*.member")))]
+
 
 Role = Callable[[RoleContext], Awaitable[None]]
 
@@ -143,7 +152,7 @@ async def _run(context: RoleContext) -> None:
         from executors.crash_log import CrashLog
 
         CrashLog(context.settings.run_dir, context.name).close()
-    await context.member.leave(context.connection)
+    await asyncio.gather(*(note.leave(context.connection) for note in context.predecessors))
     await role_of(context.role)(context)
 
 

@@ -30,8 +30,10 @@ from streams.control.journal import TICK_INPUT, Input, RecordCodec
 from streams.control.tenure import MAX_ROUND, JournalPlace, Tenure
 from streams.errors import FencedError, InvariantError, RetriableError
 from streams.faust_app import create_app
+from streams.faust_transport import member_of
 from streams.memory_view import MemoryHead
 from streams.partition_log import LogRecord, PartitionLog
+from streams.predecessor import MemberNote
 from streams.registry.schema_watch import SchemaWatch
 from streams.silence import FedPartition, watch_for_silence
 from streams.topics import full_name
@@ -76,7 +78,10 @@ class _ClaimAgedError(RetriableError):
 
 
 class ControlLoop:
-    """Runs one journaled agent. ``role`` is standby, taking-over or active; ``on_defect`` hears of bugs of ours."""
+    """Runs one journaled agent. ``role`` is standby, taking-over or active; ``on_defect`` hears of bugs of ours.
+
+    ``note``: where it says who it is in its group, for whoever is started in its place.
+    """
 
     def __init__(
         self,
@@ -91,6 +96,7 @@ class ControlLoop:
         memory: MemoryStore | None = None,
         place: JournalPlace | None = None,
         schemas: SchemaWatch | None = None,
+        note: MemberNote | None = None,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1_000,
     ) -> None:
         if not spec.journaled or not spec.consumes:
@@ -103,6 +109,7 @@ class ControlLoop:
         self._connection = connection
         self._memory = memory
         self._schemas = schemas
+        self._note = note
         self._clock_us = clock_us
         self._on_defect = on_defect
         self._session_timeout_s = session_timeout_s
@@ -178,6 +185,8 @@ class ControlLoop:
 
     async def _assigned(self, _app: Any, *given: Any, **_: Any) -> None:
         self._end_generation()
+        if self._note is not None:
+            self._note.write(self._app.conf.id, member_of(self._app))
         anchor = full_name(self.spec.consumes[0])
         if not any(place.topic == anchor for place in given[0]):
             self._settled.set()

@@ -173,6 +173,7 @@ async def test_a_version_that_cannot_be_loaded_is_replaced_also_when_the_control
         away.rename(blob)
         for name in ("control", "orchestrator"):
             await asyncio.to_thread(whole_stack.wait_restarted, name, whole_stack.kill(name))
+            assert "took the predecessor out of isos-" in whole_stack.log(name)  # no session time-out was waited for
         await until(client, model, 1.0, ("OK", "", "v2.0.0"))
     kinds = [each["kind"] for each in await moved(whole_stack, model, "v2.0.0", 3)]
     assert (kinds[0], kinds[1], kinds[-1]) == ("BreakerOpened", "BreakerHalfOpened", "BreakerClosed")

@@ -18,7 +18,9 @@ from infra import roles
 from infra.health import unhealthy_because
 from infra.roles import ROLES, TRY_AGAIN, Role, RoleContext, announce_ready, role_of
 from infra.settings import Settings, load_settings
+from streams.connection import Connection
 from streams.errors import InvariantError, RetriableError
+from streams.predecessor import MemberNote
 from tests.support.fake_kafka import until
 
 
@@ -145,6 +147,28 @@ async def test_a_signal_lets_it_finish_its_work_for_a_while(
     assert seen == ["started", "draining", "cancelled"]
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().remove_signal_handler(each)
+
+
+async def test_goodbye_is_said_in_every_group_before_the_role_begins(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    async def leave(note: MemberNote, _connection: Connection) -> bool:
+        told.append(str(note.read()))
+        return True
+
+    async def role(context: RoleContext) -> None:
+        told.append("begun")
+
+    play(monkeypatch, role)
+    monkeypatch.setattr(MemberNote, "leave", leave)
+    settings.run_dir.mkdir(parents=True)
+    for name in ("control-0.planner", "control-0.monitor", "control-1.monitor", "control-0"):
+        MemberNote(settings.run_dir / f"{name}.member").write("isos-group", name)
+    await roles._main("control", 0, settings)
+    mine = ("control-0", "control-0.monitor", "control-0.planner")
+    assert told == [*(str(("isos-group", name)) for name in mine), "begun"]
 
 
 async def test_the_supervisors_name_wins(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

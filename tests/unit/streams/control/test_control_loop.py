@@ -12,9 +12,11 @@ import pytest
 
 from agents.researcher import RESEARCHER
 from streams.connection import Connection
+from streams.control import control_loop
 from streams.control.control_loop import ControlLoop, _Generation, _Waiting
 from streams.control.journal import Input
 from streams.errors import InvariantError
+from streams.predecessor import MemberNote
 from tests.support.event_store_contract import CODEC
 from tests.support.partitions import MemoryPartitions
 
@@ -94,3 +96,21 @@ async def test_a_round_takes_what_comes_while_its_agent_gathers(tmp_path: Path) 
     serving.cancel()
     assert rounds == [[1, 2], [3]]
     assert acks[:2] == [1, 2]
+
+
+async def test_who_it_is_in_its_group_is_noted_also_by_a_standby(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = MemberNote(tmp_path / "control-0.researcher.member")
+    loop = ControlLoop(
+        RESEARCHER,
+        Connection("127.0.0.1:1"),
+        CODEC,
+        MemoryPartitions(),
+        data_dir=str(tmp_path),
+        on_defect=lambda error: None,
+        note=note,
+    )
+    monkeypatch.setattr(control_loop, "member_of", lambda _app: "member-7")
+    await loop._assigned(None, [])
+    assert (note.read(), loop.role) == (("isos-researcher", "member-7"), "standby")
