@@ -50,6 +50,8 @@ CONTROLLED = (
     "alert clock_skew",
     "alert forged_memory",
     "alert forged_memory resolved",
+    "alert memory_silent",
+    "alert memory_silent resolved",
     "alert process_silent",
     "memory CanarySet",
     "memory CanaryTakenBack by itself",
@@ -92,7 +94,7 @@ def test_worlds_of_the_control_plane_hold_and_cover_what_it_does() -> None:
     counts = Counter[str]()
     for seed in islice(seeds, 4):
         counts.update(simulate(seed).counts)
-    for focus, seed in product(FOCUSES, (3, 4)):
+    for focus, seed in (*product(FOCUSES, (3, 4)), *(("roll-backs", seed) for seed in range(5, 10))):
         calm = {**CALM, "focus": focus, "production": focus == "reviews"}
         report = Simulation(seed, replace(Profile.drawn(random.Random(seed)), **calm)).run(WORLD_STEPS)
         assert report.violation is None, report.text()
