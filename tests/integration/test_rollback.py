@@ -10,19 +10,25 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+import numpy as np
 import pytest
 
+from infra.canary_control import CanaryControl, split_of
 from infra.log_reader import LogReader
 from infra.serving_control import ServingControl
+from schemas.canary import Canary
 from schemas.serving import Slo
 from streams.client.client import Client
+from streams.client.request import Request
 from streams.connection import Connection
-from streams.memory_view import active_version, known_good
+from streams.memory_view import active_version, canary, known_good
 from tests.support import models
 from tests.support.rollback import PATIENCE_S, Traffic, proving_settings, registered, rolled_back
 from tests.support.stack import RunningStack, wait_until
 
 pytestmark = pytest.mark.timeout(240)
+
+KEYS = 200
 
 
 @dataclass
@@ -131,11 +137,78 @@ async def escalated(connection: Connection, model: str) -> str:
             await asyncio.sleep(0.1)
 
 
+async def versions_by_key(client: Client, model: str) -> dict[str, str]:
+    """The version that answered the rows of each of ``KEYS`` keys, two rows of each: it is one."""
+    keys = [f"customer-{number % KEYS}" for number in range(2 * KEYS)]
+    rows = [Request(model, {"x": np.ones((1, 4), np.float32)}, routing_key=key) for key in keys]
+    found: dict[str, set[str]] = {}
+    for key, answer in zip(keys, await asyncio.gather(*(client.submit(row) for row in rows)), strict=True):
+        assert answer.result.status == "OK"
+        found.setdefault(key, set()).add(answer.result.model_version)
+    assert {len(versions) for versions in found.values()} == {1}
+    return {key: versions.pop() for key, versions in found.items()}
+
+
+def tried(served: dict[str, str]) -> set[str]:
+    """The keys that the canary served."""
+    return {key for key, version in served.items() if version == "v2.0.0"}
+
+
+async def test_a_canary_has_its_share_of_the_keys_and_a_larger_one_keeps_them(stack: RunningStack) -> None:
+    model = await registered(stack, models.identity(), models.identity())
+    wanted = ("models", "activate", model, "v2.0.0", "--weight", "50")
+    by_weight = {}
+    connection = Connection(stack.settings.bootstrap)
+    async with Client(stack.settings.bootstrap) as client, CanaryControl(connection, PATIENCE_S) as control:
+        assert tried(await versions_by_key(client, model)) == set()
+        done = await asyncio.to_thread(stack.isos_json, *wanted)
+        assert (done["serves_percent"], done["active_version"]) == ({"v1.0.0": 50, "v2.0.0": 50}, "v1.0.0")
+        by_weight[50] = tried(await versions_by_key(client, model))
+        for percent in (80, 0):
+            await control.set_share(Canary(model, "v2.0.0", percent))
+            by_weight[percent] = tried(await versions_by_key(client, model))
+    for percent, keys in by_weight.items():
+        deviation = (KEYS * percent / 100 * (1 - percent / 100)) ** 0.5
+        assert abs(len(keys) - KEYS * percent / 100) <= 4 * deviation
+    assert by_weight[50] < by_weight[80]
+    shown = await asyncio.to_thread(stack.isos_json, "models", "canary", model)
+    assert (shown["canary"], shown["serves_percent"]) == (None, {"v1.0.0": 100})
+
+
+async def test_a_bad_canary_is_taken_back_and_the_active_version_serves_on(stack: RunningStack) -> None:
+    connection = Connection(stack.settings.bootstrap)
+    model = await registered(stack, models.identity(), models.nan(), slo=Slo(0, 0, 1_000))
+    async with Client(stack.settings.bootstrap) as client, CanaryControl(connection, PATIENCE_S) as control:
+        traffic = Traffic(client, model)
+        sending = asyncio.create_task(traffic.run())
+        await control.set_share(Canary(model, "v2.0.0", 30))
+        await control.wait_for(lambda view: canary(view, model) is None, f"the canary of {model} taken back")
+        await control.wait_for(lambda view: len(split_of(view, model).shares) == 1, f"the plan of {model} without it")
+        sequence = control.view.entries[f"plan/{model}"].sequence
+        answers = await traffic.end()
+        await sending
+        late = await asyncio.gather(*(client.submit(row(model)) for _ in range(50)))
+        assert active_version(control.view, model) == "v1.0.0"
+    results = [answer.result for answer in (*answers, *late)]
+    assert {each.model_version for each in results} == {"v1.0.0", "v2.0.0"}
+    assert {each.model_version for each in results if each.status != "OK"} == {"v2.0.0"}
+    assert {each.model_version for each in results if each.provenance.memory_sequence >= sequence} == {"v1.0.0"}
+    listed = await asyncio.to_thread(stack.isos_json, "incidents", "list", "--all", "--about", model)
+    (incident,) = [each for each in listed if each["kind"] == "canary"]
+    assert incident["state"] == "resolved"
+
+
+def row(model: str) -> Request:
+    """One that every version can answer."""
+    return Request(model, {"x": np.ones((1, 4), np.float32)})
+
+
 def test_commands_refuse_in_sentences(stack: RunningStack) -> None:
     for arguments, said in (
         (("incidents", "show", "nothing"), "There is no incident nothing"),
         (("incidents", "close", "nothing", "--reason", "none"), "No incident nothing is open"),
         (("escalations", "show", "nothing"), "There is no escalation nothing"),
+        (("models", "canary", "nothing"), "No model nothing is registered"),
     ):
         done = stack.isos(*arguments, check=False)
         assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (3, True, False)
