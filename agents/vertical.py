@@ -60,7 +60,8 @@ def raised(picture: Picture, policy: ScalingPolicy, params: PictureParams, *, sl
         found = more
     now_us, then_us = (item_us(fixed_us, per_item_us, size) for size in (cap, found))
     gain = round((now_us / then_us - 1) * 100, 3) if then_us > 0 else 0.0
-    if found == cap or gain < policy.vertical_gain_percent:
+    is_asked = picture.raised.get(model, 0) >= found  # executors may follow late, or not at all
+    if found == cap or is_asked or gain < policy.vertical_gain_percent:
         return None
     why = (
         f"Batches of {model} up to {found} items instead of {cap} carry {gain:.0f} % more and take "

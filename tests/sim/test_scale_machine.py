@@ -137,10 +137,11 @@ class ScaleMachine(RuleBasedStateMachine):
     def all_is_told(self, rate: float, least: int) -> None:
         """Everybody says the same for long enough: it ends where the policy wants it."""
         wanted = ScalingPolicy(
-            "executors", least, 4, upscale_delay_s=1, downscale_delay_s=3, cooldown_s=1, idle_s=5
+            "executors", least, 4, upscale_delay_s=1, downscale_delay_s=3, cooldown_s=1, idle_s=5,
+            vertical=("batch",), vertical_gain_percent=1,
         )  # fmt: skip
         self.memory("scaling/executors", to_json(wanted))
-        for _ in range(110):  # an action that failed before is over, and its rest
+        for second in range(110):  # an action that failed before is over, and its rest
             self.bench.now_us += SECOND
             for role in ("router", "executor"):
                 self.beat(role, 0, 0)
@@ -148,9 +149,10 @@ class ScaleMachine(RuleBasedStateMachine):
                 for instance in (0, 1):
                     self.load(model, instance, rate / 2 if model == "alpha" else 0.0)
                 for executor in (0, 1):
-                    self.wait_in_executor(model, executor, 0)
+                    self.wait_in_executor(model, executor, 40 if rate and second < 20 else 0)
             self.judge(self.bench.tick("scaler"))
             self.confirm("done")
+            self.confirm_vertical()
         expected = 4 if rate else least
         last = self.bench.records("control.scale-actions")[-1]
         assert last.target_replicas == expected, last

@@ -62,6 +62,8 @@ def test_the_busiest_model_gets_larger_batches_up_to_its_limit() -> None:
         (planned(is_slow=True), POLICY, 0),  # the other pool's
         (PICTURE, replace(POLICY, vertical=()), 0),
         (PICTURE, replace(POLICY, vertical_gain_percent=80), 0),
+        (replace(PICTURE, raised={"digits": 128}), POLICY, 0),  # it was asked for, whatever executors make of it
+        (replace(PICTURE, raised={"digits": 64}), POLICY, 128),
         (replace(PICTURE, caps={}), POLICY, 0),  # no executor said how large its batches are
         (replace(PICTURE, times={}), POLICY, 0),
         (replace(PICTURE, loads={}), POLICY, 0),
