@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,13 +16,22 @@ import pytest
 
 from infra.canary_control import CanaryControl, split_of
 from infra.log_reader import LogReader
+from infra.rollback_control import RollbackControl
 from infra.serving_control import ServingControl
 from schemas.canary import Canary
 from schemas.serving import Slo
 from streams.client.client import Client
 from streams.client.request import Request
 from streams.connection import Connection
-from streams.memory_view import active_version, canary, known_good
+from streams.memory_view import (
+    MemoryView,
+    active_version,
+    canary,
+    known_good,
+    last_rollback,
+    plan,
+    serving_policy,
+)
 from tests.support import models
 from tests.support.rollback import PATIENCE_S, Traffic, proving_settings, registered, rolled_back
 from tests.support.stack import RunningStack, wait_until
@@ -29,6 +39,9 @@ from tests.support.stack import RunningStack, wait_until
 pytestmark = pytest.mark.timeout(240)
 
 KEYS = 200
+TOO_MUCH = 1e13
+"""As many floats of memory as nobody has: a row of it fails ``models.hungry``."""
+BOUND_S = 10
 
 
 @dataclass
@@ -66,7 +79,7 @@ def chat() -> Iterator[Chat]:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, chat: Chat) -> Iterator[RunningStack]:
     """A stack on which versions prove themselves within seconds, and that tells the chat of alerts."""
-    settings = proving_settings(tmp_path_factory.mktemp("proving"), alert_webhook_url=chat.url)
+    settings = proving_settings(tmp_path_factory.mktemp("proving"), alert_webhook_url=chat.url, memory_bound_s=BOUND_S)
     with RunningStack(settings) as running:
         running.wait_ready()
         yield running
@@ -123,6 +136,42 @@ async def test_where_it_is_left_to_people_the_version_stays_and_they_are_told(st
         await traffic.end()
         await sending
     assert told.startswith(f"{model} v2.0.0 is not rolled back by itself: its serving policy leaves that to people.")
+
+
+async def test_a_policy_that_breaks_the_promise_is_put_back_and_the_version_stays(stack: RunningStack) -> None:
+    """One row in ten fails on its version and is answered by the fallback, until somebody takes that away."""
+    connection = Connection(stack.settings.bootstrap)
+    model = await registered(stack, models.hungry(), models.identity(), slo=Slo(0, 0, 1_000))
+
+    def has_fallback(view: MemoryView) -> bool:
+        policy, effective = serving_policy(view, model), plan(view, model)
+        return policy is not None and effective is not None and policy.fallbacks == effective.fallbacks != ()
+
+    async with Client(stack.settings.bootstrap) as client, RollbackControl(connection, PATIENCE_S) as control:
+        good = await control.set_policy(
+            model, lambda policy: replace(policy, fallbacks=("v2.0.0",), max_attempts=2, breaker=False)
+        )
+        await control.wait_for(has_fallback, f"the fallback of {model} in its plan")
+        traffic = Traffic(client, model, TOO_MUCH, 1)
+        sending = asyncio.create_task(traffic.run())
+        await control.wait_for(lambda view: known_good(view, model) is not None, f"{model} v1.0.0 known as good")
+        worse = await control.set_policy(model, lambda policy: replace(policy, fallbacks=(), slo=Slo(0, 0, 900)))
+        await control.wait_for(has_fallback, f"the fallback of {model} is back")
+        rollback = last_rollback(control.view, model)
+        assert rollback is not None
+        assert (rollback.from_version, rollback.to_version, rollback.restored) == ("v1.0.0", "v1.0.0", ("fallbacks",))
+        assert serving_policy(control.view, model) == replace(good, slo=worse.slo)
+        assert active_version(control.view, model) == "v1.0.0"
+        told = await escalated(connection, model)
+        await control.set_policy(model, lambda policy: replace(policy, fallbacks=()))
+        assert await control.go_back(model) == ("fallbacks",)  # a person needs no breach
+        assert serving_policy(control.view, model) == replace(good, slo=worse.slo)
+        answers = await traffic.end()
+        await sending
+    assert told.startswith(f"{model} v1.0.0 is served as when it proved itself (fallbacks). ")
+    assert {answer.result.model_version for answer in answers} == {"v1.0.0", "v2.0.0"}
+    ledger = await asyncio.to_thread(stack.isos_json, "ledger", "--drained")
+    assert (ledger["missing"], ledger["duplicated"]) == (0, 0)
 
 
 async def escalated(connection: Connection, model: str) -> str:
@@ -201,6 +250,41 @@ async def test_a_bad_canary_is_taken_back_and_the_active_version_serves_on(stack
 def row(model: str) -> Request:
     """One that every version can answer."""
     return Request(model, {"x": np.ones((1, 4), np.float32)})
+
+
+async def test_routers_serve_on_without_memory_up_to_the_bound_and_again_when_it_is_heard(stack: RunningStack) -> None:
+    """The Orchestrator stands still: nobody writes memory, and nobody says that it lives."""
+    model = await registered(stack, models.identity())
+    async with Client(stack.settings.bootstrap) as client:
+        assert (await client.submit(row(model))).result.status == "OK"
+        pid, frozen_s, served_s = stack.freeze("orchestrator"), time.monotonic(), 0.0
+        try:
+            while (result := (await client.submit(row(model))).result).error is None:
+                served_s = time.monotonic() - frozen_s
+                assert served_s < 3 * BOUND_S, "Routers serve on"
+            assert (result.status, result.error.code) == ("REJECTED", "memory_silent")
+            assert result.error.retry_after_ms == 5_000
+            assert served_s > BOUND_S - 3
+            assert await silence_told(stack, resolved=False) == ["warning", "critical"]
+        finally:
+            stack.thaw(pid)
+        async with asyncio.timeout(PATIENCE_S):
+            while (await client.submit(row(model))).result.status != "OK":
+                await asyncio.sleep(0.1)
+    assert await silence_told(stack, resolved=True) == ["warning", "critical"]
+
+
+async def silence_told(stack: RunningStack, *, resolved: bool) -> list[str]:
+    """How severe the alerts of silent memory are that stand on their topic, once the critical one does."""
+    reader = await LogReader.connect(Connection(stack.settings.bootstrap))
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            records = [each.record for each in await reader.read("control.alerts")]
+            found = [each for each in records if each.kind == "memory_silent" and each.resolved == resolved]
+            severities = list(dict.fromkeys(each.severity for each in found))
+            if "critical" in severities:
+                return severities
+            await asyncio.sleep(0.1)
 
 
 def test_commands_refuse_in_sentences(stack: RunningStack) -> None:
