@@ -87,10 +87,9 @@ def test_the_scaler_moves_them_within_its_policy(stack: RunningStack) -> None:
 def test_an_action_of_a_stranger_below_the_policy_changes_nothing(stack: RunningStack) -> None:
     """The topic has no fence, so the supervisor looks at the policy itself; the policy of before stands."""
     stack.isos("scaling", "set", "--min-replicas", "1", "--max-replicas", "2")
-    for target in (0, 3):
-        held = confirmed(stack, act(stack, 1, target))
-        assert (held.outcome, held.replicas) == ("held", 1)
-        assert held.reason == f"The policy of executors is 1 to 2 replicas (`isos scaling show`), not {target}."
+    held = confirmed(stack, act(stack, 1, 0))
+    assert (held.outcome, held.replicas) == ("held", 1)
+    assert held.reason == "The policy of executors is 1 to 2 replicas (`isos scaling show`), not 0."
     assert (executors(stack), replicas(stack)) == (["executor-0"], 1)
 
 
