@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from infra.bench.phase import Measured
+from infra.bench.processes import Sample, cpu_percent
 from infra.bench.timeline import OK, scheduled_between
 from schemas.load import ExecutorLoad
 from schemas.result import InferenceResult
@@ -38,7 +39,8 @@ def obstacles(
     """A row for each ``SLICE_S`` of a phase, in seconds since it began to send.
 
     ``codes``: how many ended so, by code; ``waits_ms``: the longest queue of each executor, in time of its batches;
-    ``processors_percent``: of all ``cores``, by all processes, and ``executors_percent`` by executors.
+    ``machine_percent``: how busy all ``cores`` were with whatever it was, ``processors_percent`` with the stack and the
+    generator, ``executors_percent`` with executors.
     """
     begun_us = int(measured.sent.scheduled_us[0]) if len(measured.sent.scheduled_us) else 0
     rows = []
@@ -48,7 +50,8 @@ def obstacles(
         first_us, last_us = begun_us + int(start * 1e6), begun_us + int(stop * 1e6)
         mask = scheduled_between(measured.sent, start, stop)
         latency = measured.matched.latency_us[mask & (measured.matched.status == OK)]
-        cpu = measured.cpu_between(start, stop)
+        looks = measured.around(start, stop)
+        cpu = cpu_percent(looks)
         rows.append(
             {
                 "t_s": round(start, 2),
@@ -57,6 +60,7 @@ def obstacles(
                 "p99_ms": round(float(np.percentile(latency, 99)) / 1e3, 1) if len(latency) else None,
                 "codes": dict(Counter(each.code for each in failures if first_us <= each.received_us < last_us)),
                 "waits_ms": longest_waits(loads, first_us, last_us),
+                "machine_percent": _of_cores([machine_percent(looks)], cores),
                 "processors_percent": _of_cores(cpu.values(), cores),
                 "executors_percent": _of_cores([cpu[name] for name in cpu if name.startswith(EXECUTOR)], cores),
             }
@@ -86,7 +90,8 @@ def sentence(row: Mapping[str, Any]) -> str:
     latency = "" if row["p99_ms"] is None else f" (p99 {row['p99_ms']:.0f} ms)"
     return (
         f"{row['t_s']:6.1f} s  {row['ok']} of {row['offered']} OK{latency}{codes}; waits in ms: {waits or 'none'}; "
-        f"processors busy {row['processors_percent']:.0f} %, with executors {row['executors_percent']:.0f} %"
+        f"processors busy {row['machine_percent']:.0f} %, with the stack {row['processors_percent']:.0f} %, "
+        f"with its executors {row['executors_percent']:.0f} %"
     )
 
 
@@ -95,6 +100,12 @@ def settled_sentence(settled: float | None, limit_ms: float, limit_s: float) -> 
     if settled is None:
         return f"the SLO (all OK, p99 under {limit_ms:g} ms) did not hold again in the {limit_s:g} s of the step"
     return f"the SLO (all OK, p99 under {limit_ms:g} ms) held again {settled:g} s after the step"
+
+
+def machine_percent(looks: Sequence[Sample]) -> float:
+    """Percent of one core that the whole machine was busy over some looks."""
+    elapsed = looks[-1].at_s - looks[0].at_s if looks else 0.0
+    return 100 * (looks[-1].machine_s - looks[0].machine_s) / elapsed if elapsed > 0 else 0.0
 
 
 def _of_cores(percents: Iterable[float], cores: int) -> float:

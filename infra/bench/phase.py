@@ -99,12 +99,12 @@ class Measured:
         """Percent of a core over the measured stretch, of each process that lived in it."""
         return cpu_percent(self.inside())
 
-    def cpu_between(self, first_s: float, last_s: float) -> dict[str, float]:
-        """Percent of a core per process over a stretch, in seconds since it began to send; a look more on each side."""
+    def around(self, first_s: float, last_s: float) -> Sequence[Sample]:
+        """The looks of a stretch, in seconds since it began to send, and one more on each side."""
         since = [look.at_s - self.begun_s for look in self.looks]
         first = max([at for at, s in enumerate(since) if s <= first_s], default=0)
         last = min([at for at, s in enumerate(since) if s >= last_s], default=len(since) - 1)
-        return cpu_percent(self.looks[first : last + 1])
+        return self.looks[first : last + 1]
 
     def cpu_us_per_request(self) -> float | None:
         """CPU time of all processes, the generator included, per request offered in the measured stretch."""

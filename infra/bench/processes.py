@@ -22,13 +22,15 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 class Sample:
     """One look: when (monotonic seconds), CPU seconds and resident bytes per process name; the gone ones are absent.
 
-    ``system_s`` is the part of ``cpu_s`` that the kernel spent.
+    ``system_s`` is the part of ``cpu_s`` that the kernel spent; ``machine_s``: what all processes of the machine used,
+    and others of its host, since its start.
     """
 
     at_s: float
     cpu_s: Mapping[str, float]
     rss_bytes: Mapping[str, int]
     system_s: Mapping[str, float] = field(default_factory=dict)
+    machine_s: float = 0.0
 
 
 def sample(pids: Mapping[str, int], proc: Path = Path("/proc")) -> Sample:
@@ -44,7 +46,16 @@ def sample(pids: Mapping[str, int], proc: Path = Path("/proc")) -> Sample:
             continue
         cpu[name] = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
         system[name] = int(fields[12]) / _TICKS_PER_S
-    return Sample(time.monotonic(), cpu, rss, system)
+    return Sample(time.monotonic(), cpu, rss, system, machine_s(proc))
+
+
+def machine_s(proc: Path = Path("/proc")) -> float:
+    """Processor seconds of the machine that were not idle (``/proc/stat``: user, nice, system, irq, softirq, steal)."""
+    try:
+        fields = (proc / "stat").read_text().partition("\n")[0].split()
+    except OSError:
+        return 0.0
+    return sum(int(each) for each in (*fields[1:4], *fields[6:9])) / _TICKS_PER_S
 
 
 def used_s(looks: Sequence[Sample]) -> dict[str, float]:

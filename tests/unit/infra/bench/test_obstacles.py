@@ -1,5 +1,7 @@
 """What a run's log says of why a goal was not reached."""
 
+from dataclasses import replace
+
 import pytest
 
 from infra.bench.models import mlps
@@ -30,6 +32,8 @@ def test_each_stretch_has_its_codes_queues_and_processors():
     failures = [Ended(BEGUN_US + 1, "overloaded"), Ended(BEGUN_US + 6_000_000, "deadline_exceeded")]
     run = measured(phase, 5.0)
     run.looks[8].cpu_s["executor-1"] = 1.0
+    looks = [replace(look, machine_s=0.5 * look.at_s) for look in run.looks]
+    run = replace(run, looks=looks)
     rows = obstacles(run, failures, [waits("executor-0", 7.0, 1)], 0.0, 12.0, 2)
     assert [(row["t_s"], row["offered"], row["ok"], row["p99_ms"]) for row in rows] == [
         (0.0, 50, 50, 5.0), (5.0, 50, 50, 5.0), (10.0, 20, 20, 5.0),
@@ -40,7 +44,7 @@ def test_each_stretch_has_its_codes_queues_and_processors():
     assert [row["executors_percent"] for row in rows] == [0.0, 10.0, 0.0]
     assert sentence(rows[1]) == (
         "   5.0 s  50 of 50 OK (p99 5 ms), 1 deadline_exceeded; waits in ms: executor-0 2; "
-        "processors busy 18 %, with executors 10 %"
+        "processors busy 25 %, with the stack 18 %, with its executors 10 %"
     )
     assert "waits in ms: none" in sentence(rows[0])
 

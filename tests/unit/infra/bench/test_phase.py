@@ -36,8 +36,9 @@ def test_processes_that_came_or_went_meanwhile_count():
     assert run.cpu() == {"edge-0": 10.0, "generator": 5.0, "executor-1": 5.0}
     assert run.cpu_us_per_request() == pytest.approx(0.2 * 1e6 / 100)
     assert run.last_rss_mb() == {"edge-0": 50.0, "executor-1": 30.0}
-    assert run.cpu_between(3.2, 4.0) == {"edge-0": 10.0, "generator": 5.0, "executor-1": 20.0}
-    assert run.cpu_between(0.5, 2.0) == {"edge-0": 10.0, "generator": 5.0}
+    assert [look.at_s for look in run.around(3.2, 4.0)] == [3.0, 4.0]
+    assert [look.at_s for look in run.around(0.5, 2.2)] == [0.0, 1.0, 2.0, 3.0]
+    assert [look.at_s for look in run.around(-1.0, 99.0)] == [look.at_s for look in run.looks]
 
 
 def test_one_look_in_a_short_measured_stretch_is_no_division_by_zero():

@@ -14,7 +14,9 @@ def test_figures_of_a_process_whose_name_has_spaces_and_brackets(tmp_path):
     fields = ["S", *(str(n) for n in range(1, 11)), str(3 * TICKS), str(2 * TICKS), "0"]
     (folder / "stat").write_text(f"42 (a) b (c) {' '.join(fields)}\n")
     (folder / "statm").write_text("900 7 1 1 0 1 0\n")
+    (tmp_path / "stat").write_text(f"cpu {' '.join(str(n * TICKS) for n in (1, 2, 3, 1000, 5000, 4, 5, 6, 7, 8))}\n")
     look = sample({"edge": 42, "gone": 43}, tmp_path)
+    assert look.machine_s == 21.0, "neither idle nor waiting for a disk nor twice what guests used"
     assert (look.cpu_s, look.rss_bytes, look.system_s) == ({"edge": 5.0}, {"edge": 7 * PAGE}, {"edge": 2.0})
 
 
