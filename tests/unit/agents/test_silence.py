@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from agents.monitor import Params, State, decide
 from agents.presence import ProcessStatus
-from agents.silence import Silence, judge
-from schemas.telemetry import Alert
-from tests.support.control import HERE, SECOND
+from agents.silence import KIND, Silence, judge
+from schemas.telemetry import Alert, Heartbeat
+from tests.support.control import HERE, SECOND, at, tick
 
 BOUND_US = 100 * SECOND
 
@@ -89,3 +90,20 @@ def test_where_no_orchestrator_was_ever_heard_nothing_is_said() -> None:
     world = World()
     world.processes = {"router-0": status("router-0", 1)}
     assert world.at(900) == []
+
+
+def test_the_monitor_tells_of_it_by_its_own_bound_and_ends_it_with_the_next_heartbeat() -> None:
+    params, state, told = Params(bound_us=20 * SECOND), State(), []
+    for second in range(100, 160):
+        events = [tick(second * SECOND)]
+        if second == 100 or second >= 150:
+            beat = Heartbeat("orchestrator", 0, 7, 1, second * SECOND, 41)
+            events.insert(0, at(beat, second * SECOND))
+        for event in events:
+            state, effects = decide(state, event, params)
+            alerts = [each.record for each in effects if each.topic == "control.alerts"]
+            told += [(second, each.severity, each.resolved) for each in alerts if each.kind == KIND]
+    assert told == [
+        *((110, "warning", False), (120, "critical", False)),
+        *((150, "warning", True), (150, "critical", True)),
+    ]
