@@ -79,7 +79,7 @@ class Reports:
         """A process that is not frozen says that it lives; now and then it is read late."""
         rng = self.world.rng
         told_of: Sequence[Any] = [*running, *self.imagined]
-        if rng.random() < 0.03:
+        if told_of and rng.random() < 0.03:
             self.mute = rng.choice(told_of).name
         awake = [process for process in told_of if not process.frozen and process.name != self.mute]
         if not awake:

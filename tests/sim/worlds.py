@@ -18,7 +18,11 @@ def run_world(seed: int) -> Report:
     logging.getLogger("streams").setLevel(logging.CRITICAL)  # it warns of what is simulated here
     logging.getLogger("executors").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    return Simulation(seed).run(WORLD_STEPS)
+    try:
+        return Simulation(seed).run(WORLD_STEPS)
+    except Exception as error:
+        error.add_note(f"again: python -m tests.sim --steps 1 --seed {seed}")
+        raise
 
 
 def reports(seed: int, jobs: int) -> Iterator[Report]:
