@@ -77,6 +77,13 @@ def active_version(state: Goods, model: str) -> str:
     return "" if known is None else known.version
 
 
+def is_served_otherwise(before: Goods, after: Goods, change: MemoryEvent) -> bool:
+    """Whether a change had a model's rows served otherwise, by the same version."""
+    model = change.key.partition("/")[2]
+    was, now = before.get(model), after.get(model)
+    return was is not None and now is not None and was.version == now.version and now.since_us > was.since_us
+
+
 def learn(state: Goods, change: MemoryEvent) -> Goods:
     """Follow memory: which version serves by which plan, and what is known as good."""
     space, _, model = change.key.partition("/")

@@ -198,6 +198,8 @@ def _learn(state: State, change: MemoryEvent, event: Event, params: Params) -> t
     slos, ended = slo.learn(state.slos, change, event, params.slo, active)
     canaries, slos, freed = canary_watch.learn(state.canaries, state.slos, slos, change, params.slo)
     goods = known_good.learn(state.goods, change)
+    if known_good.is_served_otherwise(state.goods, goods, change):
+        slos = slo.served_otherwise(slos, change.key.partition("/")[2], change.time_us)
     drifts, settled = drift.learn(state.drifts, change, event, params.drift)
     alert = alert_of(state.breakers, breakers, change, event.coordinate)
     effects = NO_EFFECTS if alert is None else (Publish("control.alerts", alert.subject.encode(), alert),)

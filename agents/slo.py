@@ -12,7 +12,8 @@ resolved when the rate is below the threshold in both windows, or when another S
 window it stays as it is.
 
 A version that became active in place of another is judged by itself, too, for as long as the fast speed's long window:
-there the good rows before it would hide its own. Its windows begin with its activation. An alert names the version to
+there the good rows before it would hide its own. Its windows begin with its activation. So is one that is served
+otherwise since a policy was set, by the slots that began after that. An alert names the version to
 blame: this one, or the only one that burns by itself. A version that was rolled back from takes its rows with it. How
 long the first rows of a new one took counts nowhere: they waited while executors loaded it.
 
@@ -80,6 +81,12 @@ def _activated(state: Slos, change: MemoryEvent) -> Slos:
     kept = {name: slots for name, slots in known.versions.items() if name not in (active.version, left)}
     after = replace(known, versions=kept, active=active.version, active_us=change.time_us, left=left)
     return {**state, active.model: after}
+
+
+def served_otherwise(state: Slos, model: str, now_us: int) -> Slos:
+    """A policy has the rows of a model served otherwise: they are judged by themselves from now on, too."""
+    known = state.get(model)
+    return state if known is None else {**state, model: replace(known, served_us=now_us)}
 
 
 def hear(state: Slos, window: Telemetry, event: Event, params: SloParams) -> Slos:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from agents.slo_counts import Count, Objective, Share, Versions, shares, total
@@ -54,7 +54,8 @@ class Judged:
     """A model with its SLO. ``raised``: when the alert of ``<objective>/<speed>`` was raised that stands.
 
     ``active``: the version that serves, empty while that is not known; ``active_us``: when it took the place of another
-    since the SLO is known, else 0; ``left``: the one that was rolled back from then.
+    since the SLO is known, else 0; ``left``: the one that was rolled back from then. ``served_us``: when a policy had
+    its rows served otherwise than before, else 0.
     """
 
     slo: Slo
@@ -64,6 +65,7 @@ class Judged:
     active: str = ""
     active_us: int = 0
     left: str = ""
+    served_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class SloCase:
-    """One objective of a model at one speed, now; ``alone``: only by the rows of this version, counted ``since``."""
+    """One objective of a model at one speed, now; ``alone``: only by the rows of this version, counted ``since``.
+
+    ``from_us``: rows before count nowhere.
+    """
 
     model: str
     judged: Judged
@@ -106,6 +111,7 @@ class SloCase:
     params: SloParams
     alone: str = ""
     since: str = "since it is active"
+    from_us: int = 0
 
     @property
     def key(self) -> str:
@@ -118,14 +124,21 @@ class SloCase:
         return any(f"{self.objective}/{each.name}" in raised for each in faster)
 
     def due(self) -> SloCase | None:
-        """What is to be complained of: this case, the new version's alone, or nothing."""
+        """What is to be complained of: this case, what is new alone (a version, or how it is served), or nothing."""
         if self._is_due():
             return self
-        is_new = self.now_us - self.judged.active_us < self.speed.long_us
-        if self.speed is not self.params.speeds[0] or not is_new:
+        if self.speed is not self.params.speeds[0]:
             return None
-        trial = replace(self, alone=self.judged.active)
-        return trial if trial._is_due() else None
+        return next((each for each in self._trials() if each._is_due()), None)
+
+    def _trials(self) -> Iterator[SloCase]:
+        """The active version by itself, for as long as the rows of what was before could hide its own."""
+        judged, slot_us = self.judged, self.params.slot_us
+        if self.now_us - judged.active_us < self.speed.long_us:
+            yield replace(self, alone=judged.active)
+        if judged.active and self.now_us - judged.served_us < self.speed.long_us:
+            first_us = -(-judged.served_us // slot_us) * slot_us  # the slot before holds rows of both ways
+            yield replace(self, alone=judged.active, since="since it is served otherwise", from_us=first_us)
 
     def blamed(self) -> str:
         """The version that alone is judged, or the only one that burns in the long window; empty for several."""
@@ -186,7 +199,8 @@ class SloCase:
         return Evidence(*at, self._burn(short), self._burn(long), self._shares(long), self.alone)
 
     def _shares(self, span_us: int) -> tuple[Share, ...]:
-        found = shares(self.judged.versions, self.objective, self.params.first_us(self.now_us, span_us))
+        first_us = max(self.from_us, self.params.first_us(self.now_us, span_us))
+        found = shares(self.judged.versions, self.objective, first_us)
         return tuple(each for each in found if each.version == self.alone) if self.alone else found
 
     def _burns(self, span_us: int) -> bool:

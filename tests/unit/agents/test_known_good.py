@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.known_good import GoodParams, Goods, Proving, active_version, hear, judge, learn
+from agents.known_good import (
+    GoodParams,
+    Goods,
+    Proving,
+    active_version,
+    hear,
+    is_served_otherwise,
+    judge,
+    learn,
+)
 from schemas.cache import CachePolicy
 from schemas.known_good import Configuration, GoodVersion, KnownGood
 from schemas.memory import MemoryCommand, MemoryEvent
@@ -126,7 +135,10 @@ def test_what_is_served_otherwise_proves_itself_anew(key: str, body: object) -> 
     world = World()
     world.run(10, ok=20)
     world.note()
-    world.state = learn(world.state, change("Set", key, body, world.second))
+    before, event = world.state, change("Set", key, body, world.second)
+    world.state = learn(world.state, event)
+    assert is_served_otherwise(before, world.state, event)
+    assert not is_served_otherwise(world.state, world.state, event)
     assert not world.state["digits"].is_marked
     world.run(9, ok=20)
     assert len(world.commands) == 1

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.slo import Slos, hear, judge, learn
+from agents.slo import Slos, hear, judge, learn, served_otherwise
 from agents.slo_case import Judged, SloParams
 from schemas.memory import MemoryEvent
 from schemas.serving import ServingPolicy, Slo
@@ -370,6 +370,30 @@ def test_what_was_rolled_back_from_takes_its_rows_with_it() -> None:
     assert len(world.alerts) == 2
     world.run(30, bad=100, version="v2.0.0")  # pinned by clients, much later
     assert world.alerts[2].version == "v2.0.0"
+
+
+@pytest.mark.parametrize("otherwise", [True, False])
+def test_rows_that_are_served_otherwise_are_not_hidden_by_those_before(otherwise: bool) -> None:
+    """30 % errors after two minutes without any: 14.4 times too fast for the whole window only after 58 s."""
+    world = World(Slo(error_ppm=10_000))
+    world.activate("v1.0.0")
+    world.run(135, good=100)
+    if otherwise:
+        world.state = served_otherwise(world.state, "digits", world.second * SECOND)
+    since_s = world.second
+    world.run(100, good=70, bad=30)
+    (alert,) = [each for each in world.alerts if each.severity == "critical"]
+    took_s = alert.time_us // SECOND - since_s
+    assert took_s <= 2 * PARAMS.slot_us // SECOND if otherwise else took_s >= 50
+    assert alert.version == "v1.0.0"
+    said = "rows of digits v1.0.0 ended as ERROR or EXPIRED since it is served otherwise"
+    assert (said in alert.message) == otherwise
+    world.run(200, good=100)
+    assert [resolved for name, resolved in world.heads if name == "errors/fast"] == [False, True]
+
+
+def test_what_is_not_judged_is_served_as_it_may() -> None:
+    assert served_otherwise({}, "digits", SECOND) == {}
 
 
 def test_who_is_to_blame_is_said_only_where_one_burns_alone() -> None:
