@@ -130,10 +130,10 @@ class Execution:
         if run.places is not None:
             counts.num_coalesced += run.num_items - distinct_items(run)
         outputs = outputs_of(run)
-        rows = [_whole(work, run.number, now_us)] if has_checks(work.frame) else None
+        checked = [_whole(work, run.number, now_us)] if has_checks(work.frame) else None
         watched = self.statistics.watched
         if watched and version in watched:
-            items = None if rows is None else client_items(rows)
+            items = None if checked is None else client_items(checked)
             watched[version].note(run.inputs, outputs, run.places, run.num_items, run.started_us, items)
         facts = BatchFacts(counts.num_batches, run.num_items, run.started_us, run.run_us)
         if not self.outbox.finish_segment(work, run.number, run.session, outputs, facts, now_us):

@@ -17,7 +17,8 @@ from schemas.load import ExecutorLoad
 from schemas.scaling import ScaleConfirmation
 from schemas.telemetry import Heartbeat, Telemetry
 from streams.connection import Connection
-from streams.edge.forecast import FORGET_US, Forecast
+from streams.edge.forecast import Forecast
+from streams.edge.service import FORGET_US
 from streams.errors import RetriableError
 from streams.memory_fold import extend
 from streams.memory_view import MemoryView, all_breakers, incidents

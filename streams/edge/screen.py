@@ -13,8 +13,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.edge.forecast import SURE_US, Forecast, Service
+from streams.edge.forecast import Forecast
 from streams.edge.request_batch import RequestBatch
+from streams.edge.service import SURE_US, Service
 from streams.frame_builder import Row
 
 MIN_RETRY_MS: Final = 50

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from schemas.load import ExecutorLoad, VersionLoad
-from streams.edge.forecast import FORGET_US, MAX_DRAIN_US, MAX_LAG_US
+from streams.edge.forecast import MAX_LAG_US
+from streams.edge.service import FORGET_US, MAX_DRAIN_US
 from streams.lane_class import lane_of_frame, lanes_in_use, lanes_of, pool_of
 from streams.memory_view import MemoryView, derived, ordered_models, plan, replicas
 

@@ -22,9 +22,9 @@ from schemas.model import ModelVersion
 from streams.cache.keys import CacheScope, scope_of
 from streams.cache.values import TAG_BYTES, Seal
 from streams.columns import take
-from streams.edge.forecast import _Executor
 from streams.edge.key_lines import KeyLines
 from streams.edge.request_ids import Claim, RequestIds
+from streams.edge.service import NewestReport
 from streams.memory_view import MemoryView, cache_scope
 from tests.sim.breaker_invariants import KEPT
 from tests.sim.cache_invariants import CACHED
@@ -38,7 +38,7 @@ from tests.sim.retry_invariants import RETRIED
 _retried = agents.retry.retried
 _retry_frame = executors.retry.retry_frame
 _init_retries = Retries.__init__
-_drained_us = _Executor.drained_us
+_drained_us = NewestReport.drained_us
 _claim = RequestIds.claim
 _gate = agents.validator._gate
 _feed = Lines.feed
@@ -66,7 +66,7 @@ async def _refuses_the_holder_too(self: RequestIds, claims: Any, spans: Any) -> 
     return met
 
 
-def _work_comes_with_time(self: _Executor, now_us: int) -> float:
+def _work_comes_with_time(self: NewestReport, now_us: int) -> float:
     return -1e6 * _drained_us(self, now_us)
 
 
@@ -138,7 +138,7 @@ ROWS: Final[dict[str, Planted]] = {
     ),
     "a redelivered request is a duplicate of itself": Planted(RequestIds, "claim", _is_its_own_duplicate, (OUTPUTS,)),
     "the edge's forecast takes time that passed for work": Planted(
-        _Executor, "drained_us", _work_comes_with_time, (OUTPUTS,)
+        NewestReport, "drained_us", _work_comes_with_time, (OUTPUTS,)
     ),
     "an id's holder is refused for its own repetition": Planted(
         RequestIds,

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from agents.admission import AdmissionPolicy, admit
 from schemas.request import InferenceRequest, Tensor
 from streams.codec import Codec, SchemaIds
-from streams.edge.forecast import FORGET_US, Forecast
+from streams.edge.forecast import Forecast
 from streams.edge.request_batch import RequestBatch
 from streams.edge.request_reader import RequestReader
 from streams.edge.screen import MIN_RETRY_MS, TooLate, too_late
+from streams.edge.service import FORGET_US
 from streams.frame_builder import Row
 from streams.record_columns import RecordColumns
 from tests.support.fake_kafka import record

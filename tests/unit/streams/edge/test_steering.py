@@ -18,7 +18,8 @@ from schemas.model import ModelVersion
 from schemas.plan import SLOW, Plan, VersionWeight
 from schemas.scaling import Replicas
 from streams.canonical import to_json
-from streams.edge.forecast import FORGET_US, Forecast
+from streams.edge.forecast import Forecast
+from streams.edge.service import FORGET_US
 from streams.edge.steering import REST_US, SILENT_US, UNEVEN_US, Steering, alone, ways_of
 from streams.lane_class import lane_of_frame
 from streams.memory_view import MemoryView
