@@ -138,7 +138,7 @@ class Execution:
         facts = BatchFacts(counts.num_batches, run.num_items, run.started_us, run.run_us)
         if not self.outbox.finish_segment(work, run.number, run.session, outputs, facts, now_us):
             self.outbox.finish([_whole(work, run.number, now_us)], run.session, outputs, facts)
-        self.attempts.passed(version, run.segment.num_rows if rows is None else num_client_rows(rows))
+        self.attempts.passed(version, run.segment.num_rows if checked is None else num_client_rows(checked))
 
     def next(self, now_us: int, max_time_us: float = inf) -> Run | None:
         """The next batch to run, of at most ``max_time_us``; rows that come too late end on the way.
