@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agents.check_triggers import OF_ACTIVATION, OF_ALERT, OF_ROLLBACK
 from agents.validations import MAX_OPEN, Params, State, decide, ignores
+from schemas.canary import Canary
 from schemas.check import CHECKS, INTEGRITY, SERVING, CheckRequest, GoldenSet, Observation
 from schemas.environment import OpenReview
 from schemas.figures import HeldArtefact, IntegrityFigures
@@ -216,6 +217,16 @@ def test_another_active_version_is_checked_where_there_is_a_golden_set() -> None
         agent.memory("VersionActivated", "active/digits", ActiveVersion("digits", "v1.0.0"))
         asked = agent.give(tick(NOW + 2 * SECOND))
         assert [each.check for each in asked] == (list(OF_ACTIVATION) if golden else [])
+
+
+def test_a_canary_is_checked_and_the_active_version_is_not() -> None:
+    for golden in (True, False):
+        agent = made(golden=golden)
+        agent.give(tick(NOW))
+        agent.memory("CanarySet", "canary/digits", Canary("digits", "v1.0.0", 5))
+        asked = agent.give(tick(NOW + 2 * SECOND))
+        wanted = [(check, "v1.0.0") for check in OF_ACTIVATION] if golden else []
+        assert [(each.check, each.version) for each in asked] == wanted
 
 
 def opened(kind: str = "ActivateVersion", policy: str = "people", model: str = "digits") -> OpenReview:
