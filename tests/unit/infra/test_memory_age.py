@@ -17,7 +17,6 @@ from streams.frame_effects import MemorySilent
 from streams.memory_view import MemoryView
 from streams.partition_log import LogRecord
 from streams.takeover import HeldPartition
-from streams.topics import full_name
 from tests.support.control import SECOND
 
 CODEC = Codec(SchemaIds.local())
