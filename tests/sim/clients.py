@@ -16,18 +16,22 @@ from schemas.review import ContextSignal
 from schemas.serving import ServingPolicy
 from schemas.telemetry import Alert
 from streams.canonical import to_json
+from streams.check_id import TENANT, check_id
 from streams.memory_view import MemoryView, models, plan
 from tests.sim.breaker_invariants import stir
 from tests.sim.canary_rules import share
 from tests.sim.order_invariants import Line, asked, ordered_model
 from tests.sim.processes import Process
 from tests.sim.retry_invariants import FAILING, FOR_EVER, RECOVERS
-from tests.sim.roles import FAILS, NOT_FINITE
+from tests.sim.roles import CHECK_KEY, FAILS, NOT_FINITE
 from tests.sim.world import REQUEST_PARTITIONS, World
 
 MODEL_NAMES: Final = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta")
 WIDTH: Final = 2
 REPEATED: Final = ("OK", "duplicate_in_flight", "id_conflict")
+CHECKS: Final = 53
+"""Each so many-th request is one of a check; each ``PRETENDERS``-th says that it is, and is none."""
+PRETENDERS: Final = 41
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +136,20 @@ class Client:
             key = f"k{rng.randint(0, 30)}"
         if model == self.in_order:
             key, version = asked(rng, model, registered)
-        tensor = Tensor("x", "FP32", (items, WIDTH), data.tobytes())
+        tensor, tenant = Tensor("x", "FP32", (items, WIDTH), data.tobytes()), "default"
+        if not number % CHECKS:
+            name, tenant = check_id(CHECK_KEY, f"{number:016x}", model, version or "", (tensor,)), TENANT
+        elif not number % PRETENDERS:
+            tenant = TENANT
         self.uses[name] = self.uses.get(name, 0) + 1
         self.expected_of[name] = (*self.expected_of.get(name, ()), *codes)
         request = InferenceRequest(
-            name, model, (tensor,), priority=rng.randint(0, 9), timeout_ms=timeout_ms,
-            routing_key=key, version=version,
+            name, model, (tensor,), tenant, version, priority=rng.randint(0, 9), timeout_ms=timeout_ms,
+            routing_key=key,
         )  # fmt: skip
         self.sent.append(request)
+        if not number % PRETENDERS and number % CHECKS:
+            codes = ("reserved_tenant",)
         return request, Expected(codes, (data * 2 + 1).tobytes(), name)
 
     def codes_of(self, model: str, processes: list[Process], memory: MemoryView) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+import agents.admission
 import agents.retry
 import agents.route
 import agents.router
@@ -135,6 +136,9 @@ ROWS: Final[dict[str, Planted]] = {
     ),
     "a copy that went badly ends its request": Planted(
         agents.validator, "_gate", _counts_every_copy, (COPY, OUTPUTS), _HEDGED
+    ),
+    "whoever says so is a check": Planted(
+        agents.admission, "is_check", lambda *_: True, (OUTPUTS,), {"request": 0.1, "give_up_us": FOREVER_US}
     ),
     "a redelivered request is a duplicate of itself": Planted(RequestIds, "claim", _is_its_own_duplicate, (OUTPUTS,)),
     "the edge's forecast takes time that passed for work": Planted(

@@ -45,7 +45,8 @@ from tests.sim.processes import Process
 from tests.sim.retry_invariants import fail_in_passing
 from tests.sim.world import LANES, TOPIC_ID, World
 
-POLICY = AdmissionPolicy(default_timeout_ms=5_000_000, max_timeout_ms=10_000_000)
+CHECK_KEY = b"known to edges and checks"
+POLICY = AdmissionPolicy(default_timeout_ms=5_000_000, max_timeout_ms=10_000_000, check_key=CHECK_KEY)
 TICK_MS = 20
 BURST = 10
 SETTINGS = Settings.model_construct(tick_ms=TICK_MS, request_id_window_s=1_000_000)
