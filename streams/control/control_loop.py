@@ -16,23 +16,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, cast
 
 from streams.agent import AgentSpec
 from streams.connection import Connection, bounded
-from streams.control.control_input import input_of_event, input_of_record
+from streams.control.control_input import input_of_event
 from streams.control.effect_outlet import KafkaOutlet, MemoryStore
+from streams.control.generation import INBOX, Generation, Waiting
 from streams.control.journal import TICK_INPUT, Input, RecordCodec
 from streams.control.tenure import MAX_ROUND, JournalPlace, Tenure
 from streams.errors import FencedError, InvariantError, RetriableError
 from streams.faust_app import create_app
 from streams.faust_transport import member_of
 from streams.memory_view import MemoryHead
-from streams.partition_log import LogRecord, PartitionLog
+from streams.partition_log import PartitionLog
 from streams.predecessor import MemberNote
 from streams.registry.schema_watch import SchemaWatch
 from streams.silence import FedPartition, watch_for_silence
@@ -41,33 +40,12 @@ from streams.watch import PartitionWatch
 
 log = logging.getLogger(__name__)
 
-INBOX: Final = 4_096
 LOOK_S: Final = 5.0
 RENEW_CLAIM_S: Final = 86_400.0
 HEALTHY_S: Final = 30.0
 FETCH_MAX_WAIT_MS: Final = 500
 """Longest idle fetch: six agents that ask ten times a second cost a broker more than all that they decide."""
 BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """An input with the Faust event to acknowledge (None for a watched record)."""
-
-    given: Input
-    event: Any = None
-
-
-@dataclass(slots=True, eq=False)
-class _Generation:
-    """One assignment under which this instance holds the agent: what waits, and the task that works on it."""
-
-    inbox: deque[_Waiting] = field(default_factory=deque)
-    watched: deque[_Waiting] = field(default_factory=deque)
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    room: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
-    fed: dict[str, FedPartition] = field(default_factory=dict)
 
 
 class _ClaimAgedError(RetriableError):
@@ -113,7 +91,7 @@ class ControlLoop:
         self._clock_us = clock_us
         self._on_defect = on_defect
         self._session_timeout_s = session_timeout_s
-        self._generation: _Generation | None = None
+        self._generation: Generation | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._settled = asyncio.Event()
         outlet = KafkaOutlet(spec.name, connection, codec, memory)
@@ -155,8 +133,7 @@ class ControlLoop:
 
     def _awaited(self) -> list[FedPartition]:
         """The partitions that Faust can hand events to: none while the inbox is full."""
-        generation = self._generation
-        return [] if generation is None or len(generation.inbox) >= INBOX else list(generation.fed.values())
+        return [] if self._generation is None else self._generation.awaited
 
     async def stop(self) -> None:
         """Give the agent up and leave the group."""
@@ -177,7 +154,7 @@ class ControlLoop:
             if len(generation.inbox) < INBOX:
                 if (fed := generation.fed.get(event.message.topic)) is not None:
                     fed.fed_offset = event.message.offset
-                generation.inbox.append(_Waiting(input_of_event(event.message), event))
+                generation.inbox.append(Waiting(input_of_event(event.message), event))
                 generation.wake.set()
                 return
             generation.room.clear()
@@ -191,7 +168,7 @@ class ControlLoop:
         if not any(place.topic == anchor for place in given[0]):
             self._settled.set()
             return
-        generation = self._generation = _Generation()
+        generation = self._generation = Generation()
         generation.fed = {place.topic: FedPartition(place.topic, place.partition) for place in given[0]}
         generation.task = asyncio.create_task(self._lead(generation), name=f"{self.spec.name} in charge")
 
@@ -216,7 +193,7 @@ class ControlLoop:
 
     # The agent's side: tenure after tenure while the assignment lasts.
 
-    async def _lead(self, generation: _Generation) -> None:
+    async def _lead(self, generation: Generation) -> None:
         failures = 0
         await self._ended()
         while generation is self._generation:
@@ -236,11 +213,11 @@ class ControlLoop:
                 self._on_defect(error)
                 return
 
-    def _set_role(self, generation: _Generation, role: str) -> None:
+    def _set_role(self, generation: Generation, role: str) -> None:
         if generation is self._generation:
             self.role = role
 
-    async def _serve(self, generation: _Generation) -> None:
+    async def _serve(self, generation: Generation) -> None:
         self._set_role(generation, "taking-over")
         tenure = self._new_tenure()
         watches: list[PartitionWatch] = []
@@ -259,18 +236,14 @@ class ControlLoop:
         finally:
             await asyncio.shield(asyncio.ensure_future(_release(tenure, watches)))
 
-    async def _watch(self, tenure: Tenure, generation: _Generation, watches: list[PartitionWatch]) -> None:
+    async def _watch(self, tenure: Tenure, generation: Generation, watches: list[PartitionWatch]) -> None:
         for name in self.spec.watches:
-
-            def hand_over(batch: Sequence[LogRecord], name: str = name) -> None:
-                generation.watched.extend(_Waiting(input_of_record(name, record)) for record in batch)
-                generation.wake.set()
-
             first = tenure.agent.cursors.get(f"{name}/0", -1) + 1
-            watches.append(PartitionWatch(self._connection, full_name(name), hand_over, first=first))
+            hear = partial(generation.hear, name)
+            watches.append(PartitionWatch(self._connection, full_name(name), hear, first=first))
             await watches[-1].start()
 
-    async def _rounds(self, tenure: Tenure, generation: _Generation) -> None:
+    async def _rounds(self, tenure: Tenure, generation: Generation) -> None:
         inbox, watched = generation.inbox, generation.watched
         tick_s = self.spec.tick_ms / 1_000
         next_tick = time.monotonic()

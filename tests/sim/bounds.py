@@ -10,5 +10,6 @@ BOUNDS: Final[dict[str, tuple[str, Any]]] = {
     "executors.worker": ("MAX_QUEUED_ITEMS", 40),
     "executors.load_report": ("INTERVAL_S", 5.0),
     "streams.edge.forecast": ("FORGET_US", 60_000_000),
+    "streams.edge.service": ("FORGET_US", 60_000_000),
     "agents.rollback": ("COOLDOWN_US", 5_000_000),
 }

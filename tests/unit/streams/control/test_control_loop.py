@@ -13,7 +13,8 @@ import pytest
 from agents.researcher import RESEARCHER
 from streams.connection import Connection
 from streams.control import control_loop
-from streams.control.control_loop import ControlLoop, _Generation, _Waiting
+from streams.control.control_loop import ControlLoop
+from streams.control.generation import Generation, Waiting
 from streams.control.journal import Input
 from streams.errors import InvariantError
 from streams.predecessor import MemberNote
@@ -76,11 +77,11 @@ async def test_a_round_takes_what_comes_while_its_agent_gathers(tmp_path: Path) 
         data_dir=str(tmp_path),
         on_defect=lambda error: None,
     )
-    generation = _Generation()
+    generation = Generation()
 
     def arrive(offset: int) -> None:
         event = SimpleNamespace(ack=lambda: acks.append(offset))
-        generation.inbox.append(_Waiting(Input("memory.events", 0, offset), event))
+        generation.inbox.append(Waiting(Input("memory.events", 0, offset), event))
         generation.wake.set()
 
     tenure: Any = Tenure()
