@@ -22,6 +22,7 @@ from tests.sim.breaker_invariants import stir
 from tests.sim.canary_rules import share
 from tests.sim.order_invariants import Line, asked, ordered_model
 from tests.sim.processes import Process
+from tests.sim.profile import FOREVER_US
 from tests.sim.retry_invariants import FAILING, FOR_EVER, RECOVERS
 from tests.sim.roles import CHECK_KEY, FAILS, NOT_FINITE
 from tests.sim.world import REQUEST_PARTITIONS, World
@@ -76,6 +77,8 @@ class Client:
         if self.in_order in registered and rng.random() < 0.5:
             model = self.in_order
         codes = self.codes_of(model, processes, memory)
+        if self.world.profile.bound_us < FOREVER_US:  # in most worlds nobody says that memory's writer lives
+            codes = (*codes, "memory_silent")
         request, expected = self.request(model, codes, registered)
         value = self.world.codec.encode("inference.requests", request)
         offset = self.world.append("inference.requests", partition, request.request_id.encode(), value)

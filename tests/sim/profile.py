@@ -55,7 +55,8 @@ class Profile:
     ``hear``: chance that a member hears of a new generation; the others go on meanwhile.
     ``warm_up``: most steps before the first request and fault, until there is a plan.
     ``max_skew_us``: how far a clock may be off.
-    ``hold_us`` and ``give_up_us``: the Router's and the reaper's patience. ``rate_per_s``: of a tenant.
+    ``hold_us`` and ``give_up_us``: the Router's and the reaper's patience. ``bound_us``: for how long the Router trusts
+    memory that it hears nothing of. ``rate_per_s``: of a tenant.
     ``blob_bytes``: above which an input goes to the blob store. ``cached``: answers of models may be cached, and inputs
     come again. ``passing``: share of requests that fail some times by themselves; ``poor``: few may be tried again.
     ``hedged``: rows that take long go to another lane too.
@@ -82,6 +83,7 @@ class Profile:
     max_skew_us: int = 5_000_000
     hold_us: int = FOREVER_US
     give_up_us: int = FOREVER_US
+    bound_us: int = FOREVER_US
     rate_per_s: float = 1e6
     blob_bytes: int = 1 << 20
     cached: bool = False
@@ -130,6 +132,7 @@ class Profile:
             ordered=rng.getstate()[1][9] % 3 == 0,
             breakers=rng.getstate()[1][10] % 3 == 0 or control,
             canaries=rng.getstate()[1][16] % 3 == 0 and not control,
+            bound_us=4_000_000 if rng.getstate()[1][17] % 8 == 0 else FOREVER_US,
             control=control,
             production=control and rng.getstate()[1][13] % 2 == 0,
         )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from agents.admission import AdmissionPolicy, admit
+from agents.freshness import FreshnessParams
 from agents.router import ROUTER, RouterParams
 from agents.validator import VALIDATOR, ValidatorParams, ValidatorState
 from executors.load_report import send_reports
@@ -21,6 +22,7 @@ from executors.session import ExecutionError
 from executors.worker import Worker
 from infra.edge import EdgeInputs, open_edge
 from infra.hedging import router_news
+from infra.memory_age import MemoryAge
 from infra.roles import together
 from infra.settings import Settings
 from schemas.model import ModelVersion
@@ -42,6 +44,7 @@ from tests.sim.broker_clients import SimConsumer
 from tests.sim.broker_senders import SimProducer
 from tests.sim.faust_app import SimApp
 from tests.sim.processes import Process
+from tests.sim.profile import FOREVER_US
 from tests.sim.retry_invariants import fail_in_passing
 from tests.sim.world import LANES, TOPIC_ID, World
 
@@ -241,7 +244,14 @@ class RouterProcess(FrameProcess):
     async def beside(self, interpreter: FrameInterpreter, memory: MemoryWatch) -> None:
         given: Any = self
         news = router_news(given, self.world.codec, None, interpreter.takeover, memory, LANES, 0)
-        await news.run()
+        if self.world.profile.bound_us == FOREVER_US:
+            await news.run()
+            return
+        age = MemoryAge(
+            given, self.world.codec, None, memory, lambda: interpreter.takeover.held.values(),
+            FreshnessParams(self.world.profile.bound_us), clock_us=lambda: self.world.now_us + self.skew_us,
+        )  # fmt: skip
+        await together(news.run(), age.run())
 
 
 class ValidatorProcess(FrameProcess):
