@@ -42,6 +42,7 @@ COVERED = (
     "result garbage",
     "result id_conflict",
     "result null_value",
+    "result memory_silent",
     "result output_invalid",
     "result quota_exceeded",
 )
