@@ -79,7 +79,8 @@ class Picture:
 
     ``times``: fixed and per-item microseconds by ``model/version``; ``plans`` by model. ``busy_us``: when a row was
     seen last, ``busy_slow_us``: one of a slow model. ``caps``: items of the largest batch that executors make, by
-    ``model/version``; ``raised``: where memory bounds it, by model.
+    ``model/version``; ``raised``: where memory bounds it, by model. ``variants``: the cheaper form of a version, by
+    ``model/version``; ``in_use``: the one that the Scaler had put in use, by model.
     """
 
     heard_us: Mapping[str, int] = field(default_factory=dict)
@@ -91,6 +92,8 @@ class Picture:
     busy_slow_us: int = 0
     caps: Mapping[str, int] = field(default_factory=dict)
     raised: Mapping[str, int] = field(default_factory=dict)
+    variants: Mapping[str, str] = field(default_factory=dict)
+    in_use: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Final
 from agents.authorship import environment_of
 from agents.canary import may_serve, refused_plan, settled
 from agents.verdict import Change, Refusal, State, Verdict, keys_below
+from agents.vertical_rules import refused_variant
 from schemas.cache import CachePolicy
 from schemas.memory import MemoryCommand
 from schemas.model import ModelVersion
@@ -30,6 +31,9 @@ def register_model(state: State, command: MemoryCommand) -> Verdict:
         return Refusal("invalid_body", f"Digest or key of {model.model} {model.version} does not fit.")
     if command.key in state.values:
         return Refusal("already_registered", f"{model.model} {model.version} is registered with another content.")
+    refusal = refused_variant(state, model)
+    if refusal is not None:
+        return refusal
     changes = (Change("ModelRegistered", command.key, to_json(model)),)
     active = f"active/{model.model}"
     if active in state.values:

@@ -35,7 +35,7 @@ from agents.serving_rules import (
     set_serving_policy,
 )
 from agents.verdict import ANY_VERSION, Change, Refusal, State, Value, Verdict
-from agents.vertical_rules import bound_batches
+from agents.vertical_rules import bound_batches, set_canary
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.plan import PlanProposal
@@ -181,7 +181,7 @@ COMMANDS: Final[Mapping[str, tuple[frozenset[str], Callable[[State, MemoryComman
     "SetServingPolicy": (frozenset({"cli", "operator"}), set_serving_policy),
     "SetScalingPolicy": (frozenset({"cli", "operator"}), set_scaling_policy),
     "ActivateVersion": (frozenset({"cli", "operator"}), activate_version),
-    "SetCanary": (frozenset({"cli", "operator"}), canary.set_canary),
+    "SetCanary": (frozenset({"cli", "operator", "scaler"}), set_canary),
     "SetGoldenSet": (frozenset({"cli", "operator"}), set_golden_set),
     "OpenBreaker": (frozenset({"monitor"}), open_breaker),
     "HalfOpenBreaker": (frozenset({"monitor"}), half_open_breaker),

@@ -102,7 +102,7 @@ def look_at(look: Look) -> Said:
     after = pressed(before, need, current, now_us, complete=not demand.gaps)
     look = look.after(pressure=after)
     target = step_of(before, after, need, policy, current, now_us, look.pool.ended_us)
-    look, step = _vertical(look, demand, policy, current, target)
+    look, step = _vertical(look, demand, need, policy, current, target)
     if step is not None:
         return _propose(look, step)
     if target != current and now_us >= look.pool.rest_until_us:
@@ -112,18 +112,27 @@ def look_at(look: Look) -> Said:
 
 
 def _vertical(
-    look: Look, demand: Demand, policy: ScalingPolicy, current: int, target: int
+    look: Look, demand: Demand, need: Need, policy: ScalingPolicy, current: int, target: int
 ) -> tuple[Look, vertical.Step | None]:
-    """A vertical step in place of one more replica, or back; None while an earlier one is not confirmed."""
-    calm = vertical.is_calm(demand.work, policy, current) and not demand.gaps
+    """A vertical step in place of one more replica, or of one that is not allowed, or back.
+
+    None while an earlier one is not confirmed.
+    """
+    work = vertical.without_variants(demand.work, look.picture, look.params.picture, slow=look.slow)
+    calm = vertical.is_calm(work, policy, current) and not demand.gaps
     since = (look.pool.calm_us or look.now_us) if calm else 0
-    if since != look.pool.calm_us:
-        look = look.after(calm_us=since)
+    short = (look.pool.short_us or look.now_us) if need.short and current >= need.up else 0
+    if (since, short) != (look.pool.calm_us, look.pool.short_us):
+        look = look.after(calm_us=since, short_us=short)
     if look.pool.vertical_us and look.now_us - look.pool.vertical_us < look.params.retry_us:
         return look, None
     about = look.picture, policy, look.params.picture
     if target > current > 0:
         return look, vertical.raised(*about, slow=look.slow)
+    if short and look.now_us - max(short, look.pool.ended_us) >= policy.upscale_delay_s * SECOND_US:
+        step = vertical.cheaper(*about, slow=look.slow)
+        if step is not None:
+            return look, step
     calm = calm and look.now_us - since >= policy.downscale_delay_s * SECOND_US
     return look, vertical.lowered(*about, slow=look.slow, calm=calm)
 
@@ -132,7 +141,7 @@ def _propose(look: Look, step: vertical.Step) -> Said:
     """Ask the Orchestrator for a vertical step; one up has a cooldown as every step."""
     command = step.command(look.now_us)
     look = look.after(vertical_us=look.now_us)
-    if step.max_items:
+    if step.is_up:
         look = look.after(pressure=REST, ended_us=look.now_us)
     return look.pool, (Publish("memory.commands", command.key.encode(), command),)
 

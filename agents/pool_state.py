@@ -31,7 +31,8 @@ class PoolState:
     """``replicas`` as the supervisor said last (-1: never). ``ended_us``: when the last action ended.
 
     ``said``: what the last hold was about, at ``published_us``. ``vertical_us``: when a vertical step was proposed that
-    memory has not confirmed; ``calm_us``: since when none is needed. ``work``: the work in executors, while a policy
+    memory has not confirmed; ``calm_us``: since when none is needed; ``short_us``: since when more replicas are needed
+    than are allowed. ``work``: the work in executors, while a policy
     foresees. ``rest_until_us``: no action before, after one that failed.
     """
 
@@ -46,6 +47,7 @@ class PoolState:
     published_us: int = 0
     vertical_us: int = 0
     calm_us: int = 0
+    short_us: int = 0
 
 
 _FIELDS: Final = tuple(each.name for each in fields(PoolState))

@@ -25,8 +25,10 @@ from agents.load_picture import Picture
 from agents.pool_look import Look, Params, look_at
 from agents.pool_state import UNKNOWN, PoolState, Standing, confirmed, pool_in, with_pool
 from agents.replica_need import REST, Pressure
+from schemas.canary import Canary
 from schemas.load import ExecutorLoad
 from schemas.memory import MemoryEvent
+from schemas.model import ModelVersion
 from schemas.plan import Plan
 from schemas.scaling import BatchBound, Replicas, ScaleConfirmation, ScalingPolicy
 from schemas.telemetry import Heartbeat, RouterLoad
@@ -63,6 +65,7 @@ class State:
     slow: PoolState = field(default_factory=PoolState)
     vertical_us: int = 0
     calm_us: int = 0
+    short_us: int = 0
 
 
 def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
@@ -117,6 +120,14 @@ def _learn(state: State, change: MemoryEvent, now_us: int, params: Params) -> St
             plan = from_json(Plan, change.body, newer=True)
             plans = {**state.picture.plans, plan.model: load_picture.plan_of(plan)}
             return replace(state, picture=replace(state.picture, plans=plans))
+        if change.key.startswith("model/"):
+            facts = from_json(ModelVersion, change.body, newer=True)
+            if not facts.variant_of:
+                return state
+            variants = {**state.picture.variants, f"{facts.model}/{facts.variant_of}": facts.version}
+            return replace(state, picture=replace(state.picture, variants=variants))
+        if change.key.startswith("canary/"):
+            return _tried(state, change, from_json(Canary, change.body, newer=True))
         for name in (POOL, SLOW_POOL):
             pool = pool_in(state, name)
             if change.key == f"scaling/{name}":
@@ -138,8 +149,30 @@ def _bound(state: State, change: MemoryEvent) -> State:
     raised = {name: bound for name, bound in state.picture.raised.items() if name != model}
     if change.body is not None:
         raised[model] = from_json(BatchBound, change.body, newer=True).max_items
-    state = replace(state, picture=replace(state.picture, raised=raised), vertical_us=0)
-    return replace(state, slow=replace(state.slow, vertical_us=0))
+    return _answered(replace(state, picture=replace(state.picture, raised=raised)))
+
+
+def _tried(state: State, change: MemoryEvent, canary: Canary) -> State:
+    """A canary of ours is a variant in use; whatever else becomes of a model's canary ends that."""
+    picture = state.picture
+    in_use = {name: version for name, version in picture.in_use.items() if name != canary.model}
+    if change.agent == "scaler":
+        if canary.weight_percent:
+            in_use[canary.model] = canary.version
+    elif picture.in_use.get(canary.model) == canary.version:  # it failed its rows, or somebody does not want it
+        mine = f"{canary.model}/"
+        variants = {
+            name: version
+            for name, version in picture.variants.items()
+            if not (name.startswith(mine) and version == canary.version)
+        }
+        picture = replace(picture, variants=variants)
+    return _answered(replace(state, picture=replace(picture, in_use=in_use)))
+
+
+def _answered(state: State) -> State:
+    """No vertical step is under way."""
+    return replace(state, vertical_us=0, slow=replace(state.slow, vertical_us=0))
 
 
 def _act(state: State, now_us: int, params: Params) -> tuple[State, Effects]:

@@ -91,6 +91,7 @@ class Manifest(BaseModel):
     max_batch_size: Annotated[int, Field(ge=1, le=128)] = 128
     deterministic: bool = True
     ordered: bool = False
+    variant_of: Annotated[str, Field(pattern=f"^({MODEL_VERSION.pattern})?$")] = ""
     description: str = ""
     labels: tuple[str, ...] = ()
 
@@ -124,7 +125,7 @@ class Manifest(BaseModel):
             model, version, digest_of(blob), len(blob),
             tuple(entry.spec() for entry in self.inputs), tuple(entry.spec() for entry in self.outputs),
             self.preprocess, self.postprocess, self.max_batch_size, self.deterministic,
-            self.ordered,
+            self.ordered, self.variant_of,
         )  # fmt: skip
 
 

@@ -21,7 +21,8 @@ class ModelVersion:
 
     ``inputs`` and ``outputs`` are what clients send and get. ``preprocess`` and ``postprocess`` name kernels of
     ``executors.kernels`` in order, e.g. ``scale_u8``, ``softmax``, ``top_k:3``. ``ordered``: OK results of a routing
-    key stand in the order of its requests (``streams.key_order``).
+    key stand in the order of its requests (``streams.key_order``). ``variant_of``: the version that it may serve in
+    place of where rows are too many, as a cheaper form of it (int8 weights, say); empty for none.
     """
 
     model: str
@@ -35,3 +36,4 @@ class ModelVersion:
     max_batch_size: int = 128
     deterministic: bool = True
     ordered: bool = False
+    variant_of: str = ""

@@ -8,7 +8,8 @@ from typing import Final
 MOST_REPLICAS: Final = 64
 LONGEST_S: Final = 86_400
 BATCH: Final = "batch"
-VERTICAL: Final = (BATCH,)
+VARIANT: Final = "variant"
+VERTICAL: Final = (BATCH, VARIANT)
 """Vertical steps that a policy may allow."""
 
 
@@ -54,7 +55,8 @@ class ScalingPolicy:
     ``cost_per_replica_milli`` and ``budget_milli``: thousandths of a unit of money per hour. ``idle_s``: with
     ``min_replicas`` 0, how long no row may have come before the last replica goes. ``forecast_s``: how far ahead the
     rate is foreseen. ``scale_above_rows_per_s``: below this rate the pool stays at its least. ``vertical``: what is
-    tried before another replica (``batch``: larger batches), if it carries ``vertical_gain_percent`` more.
+    tried beside replicas: ``batch``, before another one, larger batches, if that carries ``vertical_gain_percent``
+    more; ``variant``, where no more are allowed, the version that is declared a cheaper form of the active one.
     """
 
     pool: str

@@ -247,5 +247,7 @@ def _print(found: tuple[ModelVersion, ...], view: MemoryView) -> None:
             if each["version"] == facts.version:
                 typer.echo(f"  breaker {each['state'].replace('_', ' ')}: {each['reason']}")
         typer.echo(f"  runs    {kernels}; at most {facts.max_batch_size} items in a batch")
+        if facts.variant_of:
+            typer.echo(f"  variant of {facts.variant_of}: serves in its place where a scaling policy allows it")
         if facts.ordered:
             typer.echo("  order   OK results of a routing key stand in the order of its requests")

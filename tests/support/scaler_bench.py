@@ -51,12 +51,12 @@ class Bench:
         self.state, effects = decide(self.state, at(record, self.now_s * S, answers=answers), self.params)
         assert effects == ()
 
-    def note(self, key: str, body: Any) -> None:
+    def note(self, key: str, body: Any, agent: str = "cli") -> None:
         """A fact of memory."""
         sequence = len(self.events) + 1
         before = self.events[-1].value_hash if self.events else bytes(32)
         written = None if body is None else to_json(body)
-        event = MemoryEvent(sequence, before, "c", "cli", "Noted", key, 1, written, "", (), sequence)
+        event = MemoryEvent(sequence, before, "c", agent, "Noted", key, 1, written, "", (), sequence)
         self.events.append(StoredEvent.of(event, to_json(event).encode()))
         self.give(event, self.events[-1].value_hash)
 

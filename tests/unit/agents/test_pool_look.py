@@ -8,8 +8,10 @@ from typing import Any
 from agents.load_picture import PictureParams
 from agents.pool_look import Params
 from agents.scaler import scaler
+from schemas.canary import Canary
 from schemas.load import ExecutorLoad, VersionLoad
 from schemas.memory import MemoryCommand
+from schemas.model import ModelVersion
 from schemas.plan import SLOW, Plan, VersionWeight
 from schemas.scaling import BatchBound, Replicas, ScaleConfirmation, ScalingPolicy
 from schemas.serving import Slo
@@ -148,3 +150,40 @@ def test_a_vertical_step_that_nobody_confirms_holds_no_replica_up() -> None:
     made.proposed = asked.append
     assert made.steps(10) == [(1, 2)]
     assert len(asked) == 1
+
+
+def test_where_no_more_replicas_are_allowed_a_declared_variant_serves_until_the_load_is_gone() -> None:
+    made = listening(replace(FAST, max_replicas=1, vertical=("variant",)), params=PARAMS)
+    made.note("model/digits/v1.1.0", ModelVersion("digits", "v1.1.0", "ab", 1, (), (), variant_of="v1.0.0"))
+    asked: list[MemoryCommand] = []
+    made.proposed = asked.append
+    made.rate = 5_000.0
+    made.second(8)
+    assert [from_json(Canary, each.body) for each in asked] == [Canary("digits", "v1.1.0", 99)], "once, until answered"
+    made.note("canary/digits", Canary("digits", "v1.1.0", 99), agent="scaler")
+    made.note("plan/digits", Plan("digits", (VersionWeight("v1.0.0", 1), VersionWeight("v1.1.0", 99)), 10, 30_000))
+    made.times = (*made.times, LoadedModel("digits", "v1.1.0", "ef", "CPU", 0.0, 10.0))
+    made.second(40)
+    assert len(asked) == 1, "light as it is with the variant, the load is not gone"
+    made.rate = 1.0
+    made.second(16)
+    assert from_json(Canary, asked[1].body) == Canary("digits", "v1.1.0", 0)
+    made.note("canary/digits", Canary("digits", "v1.1.0", 0), agent="scaler")
+    made.note("plan/digits", Plan("digits", (VersionWeight("v1.0.0", 100),), 10, 30_000))
+    made.rate = 5_000.0
+    made.second(8)
+    assert len(asked) == 3, "it may serve again"
+    made.note("canary/digits", Canary("digits", "v1.1.0", 99), agent="scaler")
+    made.note("canary/digits", Canary("digits", "v1.1.0", 0), agent="monitor")
+    made.second(60)
+    assert len(asked) == 3, "it was taken back for what became of its rows"
+
+
+def test_somebody_elses_canary_is_not_taken_back() -> None:
+    made = listening(replace(FAST, vertical=("variant",)), params=PARAMS)
+    asked: list[MemoryCommand] = []
+    made.proposed = asked.append
+    made.note("canary/digits", Canary("digits", "v1.1.0", 50), agent="cli")
+    made.rate = 1.0
+    made.second(30)
+    assert asked == []

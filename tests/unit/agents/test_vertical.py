@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.load_picture import Load, Picture, PictureParams, Planned
-from agents.vertical import is_calm, lowered, raised
+from agents.vertical import cheaper, is_calm, lowered, raised, without_variants
+from schemas.canary import Canary
 from schemas.coordinate import RecordCoordinate
 from schemas.memory import MemoryCommand
 from schemas.scaling import BatchBound, ScalingPolicy
@@ -31,7 +32,7 @@ PICTURE = Picture(
 
 def bound(picture: Picture = PICTURE, policy: ScalingPolicy = POLICY, *, slow: bool = False) -> int:
     step = raised(picture, policy, PARAMS, slow=slow)
-    return 0 if step is None else step.max_items
+    return 0 if step is None else step.amount
 
 
 def planned(**changes: int | bool) -> Picture:
@@ -41,7 +42,7 @@ def planned(**changes: int | bool) -> Picture:
 def test_the_busiest_model_gets_larger_batches_up_to_its_limit() -> None:
     step = raised(PICTURE, POLICY, PARAMS, slow=False)
     assert step is not None
-    assert (step.model, step.max_items, step.causes) == ("digits", 128, (HERE,))
+    assert (step.model, step.amount, step.causes) == ("digits", 128, (HERE,))
     assert step.why == (
         "Batches of digits up to 128 items instead of 20 carry 73 % more and take 296 ms, before another replica."
     )
@@ -101,7 +102,61 @@ def test_it_goes_back_when_the_load_is_gone_or_the_policy_wants_none() -> None:
     for policy, calm in ((POLICY, True), (replace(POLICY, vertical=()), False)):
         step = lowered(standing, policy, PARAMS, slow=False, calm=calm)
         assert step is not None
-        assert (step.model, step.max_items) == ("digits", 0)
+        assert (step.model, step.amount) == ("digits", 0)
     assert is_calm(0.3, POLICY, 1)
     assert not is_calm(0.31, POLICY, 1)
     assert not is_calm(0.1, POLICY, 2), "replicas go first"
+
+
+VARIED = replace(PICTURE, variants={"digits/v1.0.0": "v1.1.0"})
+ANY = replace(POLICY, vertical=("batch", "variant"))
+
+
+def test_where_no_more_replicas_are_allowed_the_declared_variant_serves() -> None:
+    step = cheaper(VARIED, ANY, PARAMS, slow=False)
+    assert step is not None
+    command = step.command(9)
+    assert (command.kind, command.key, command.causes) == ("SetCanary", "canary/digits", (HERE,))
+    assert from_json(Canary, command.body) == Canary("digits", "v1.1.0", 99)
+    assert command.reason == "digits v1.1.0, a variant of v1.0.0, serves: more replicas are needed than are allowed."
+
+
+@pytest.mark.parametrize(
+    ("picture", "policy", "slow"),
+    [
+        (PICTURE, ANY, False),  # none is declared, and none is guessed
+        (VARIED, POLICY, False),
+        (VARIED, ANY, True),
+        (replace(VARIED, in_use={"digits": "v1.1.0"}), ANY, False),
+        (replace(VARIED, loads={}), ANY, False),
+        (replace(VARIED, variants={"digits/v0.9.0": "v1.1.0"}), ANY, False),  # of another version
+        (
+            replace(VARIED, plans={"digits": Planned({"v1.0.0": 80, "v1.2.0": 20}, 128, is_slow=False)}), ANY, False,
+        ),  # somebody tries another version
+    ],
+)  # fmt: skip
+def test_no_other_version_is_put_in_its_place(picture: Picture, policy: ScalingPolicy, *, slow: bool) -> None:
+    assert cheaper(picture, policy, PARAMS, slow=slow) is None
+
+
+def test_the_variant_goes_first_when_the_load_is_gone() -> None:
+    standing = replace(VARIED, raised={"digits": 128}, in_use={"digits": "v1.1.0"})
+    step = lowered(standing, ANY, PARAMS, slow=False, calm=True)
+    assert step is not None
+    assert from_json(Canary, step.command(9).body) == Canary("digits", "v1.1.0", 0)
+    assert not step.is_up
+    unwanted = lowered(standing, POLICY, PARAMS, slow=False, calm=False)
+    assert unwanted is not None
+    assert unwanted.variant == "v1.1.0"
+    assert lowered(standing, ANY, PARAMS, slow=False, calm=False) is None
+
+
+def test_what_is_light_with_a_variant_counts_as_it_would_without_it() -> None:
+    plans = {**PICTURE.plans, "digits": replace(PICTURE.plans["digits"], shares={"v1.0.0": 1, "v1.1.0": 99})}
+    times = {**PICTURE.times, "digits/v1.1.0": (400.0, 20.0)}
+    using = replace(VARIED, plans=plans, times=times, in_use={"digits": "v1.1.0"})
+    found = without_variants(0.01, using, PARAMS, slow=False)
+    assert found == pytest.approx(100 * (40_000 / 128 + 2_000 + 12) / 1e6, rel=0.02)
+    assert without_variants(0.01, VARIED, PARAMS, slow=False) == 0.01
+    assert without_variants(0.01, using, PARAMS, slow=True) == 0.01
+    assert without_variants(0.01, replace(using, times={}), PARAMS, slow=False) == 0.01

@@ -8,11 +8,13 @@ import pytest
 
 from agents.orchestrator import judge
 from agents.verdict import Change, Refusal, State, Value
+from schemas.canary import Canary
 from schemas.memory import MemoryCommand
-from schemas.model import ModelVersion
+from schemas.model import ModelVersion, TensorSpec
 from schemas.plan import SLOW, Plan, VersionWeight
 from schemas.scaling import BatchBound, ScalingPolicy
 from streams.canonical import to_json
+from streams.memory_view import ActiveVersion
 
 POLICY = ScalingPolicy("executors", 1, 4, vertical=("batch",))
 PLAN = Plan("digits", (VersionWeight("v1.0.0", 100),), 64, 1_000)
@@ -60,3 +62,73 @@ def test_others_are_refused(given: State, asked: MemoryCommand, code: str) -> No
     verdict = judge(given, asked)
     assert isinstance(verdict, Refusal)
     assert verdict.code == code
+
+
+INT8 = ModelVersion("digits", "v1.1.0", "cd" * 32, 1, (), (), variant_of="v1.0.0")
+OTHER = replace(INT8, version="v1.2.0", variant_of="")
+VARYING = replace(POLICY, vertical=("variant",))
+
+
+def varied(policy: ScalingPolicy | None = VARYING, active: str = "v1.0.0", canary: Canary | None = None) -> State:
+    bodies: dict[str, object] = {
+        "plan/digits": PLAN, "active/digits": ActiveVersion("digits", active), "model/digits/v1.0.0": FACTS,
+        "model/digits/v1.1.0": INT8, "model/digits/v1.2.0": OTHER,
+    }  # fmt: skip
+    if policy is not None:
+        bodies["scaling/executors"] = policy
+    if canary is not None:
+        bodies["canary/digits"] = canary
+    return State(values={key: Value(1, to_json(body)) for key, body in bodies.items()})
+
+
+def tried(version: str, percent: int = 99, agent: str = "scaler", model: str = "digits") -> MemoryCommand:
+    body = to_json(Canary(model, version, percent))
+    return MemoryCommand("c1", agent, "SetCanary", f"canary/{model}", -1, body, "", (), 5)
+
+
+def test_a_declared_variant_serves_as_a_canary_does() -> None:
+    body = to_json(Canary("digits", "v1.1.0", 99))
+    assert judge(varied(), tried("v1.1.0")) == (Change("CanarySet", "canary/digits", body),)
+    back = judge(varied(None, canary=Canary("digits", "v1.1.0", 99)), tried("v1.1.0", 0))
+    assert not isinstance(back, Refusal)
+    assert [(each.kind, each.key) for each in back] == [("CanaryTakenBack", "canary/digits")]
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "code"),
+    [
+        (varied(), tried("v1.2.0"), "no_variant"),  # what a person may do, the Scaler may not
+        (varied(), tried("v1.0.0"), "no_variant"),
+        (varied(), tried("v3.0.0"), "unknown_version"),
+        (varied(), tried("v1.1.0", model="nobody"), "unknown_version"),
+        (varied(POLICY), tried("v1.1.0"), "below_policy"),
+        (varied(None), tried("v1.1.0"), "below_policy"),
+        (varied(active="v1.2.0"), tried("v1.1.0"), "no_variant"),
+        (varied(canary=Canary("digits", "v1.2.0", 5)), tried("v1.1.0"), "canary_running"),
+        (varied(), tried("v1.1.0", agent="planner"), "not_permitted"),
+    ],
+)
+def test_other_versions_are_refused(given: State, asked: MemoryCommand, code: str) -> None:
+    verdict = judge(given, asked)
+    assert isinstance(verdict, Refusal)
+    assert verdict.code == code
+
+
+def test_people_set_canaries_as_before() -> None:
+    assert not isinstance(judge(varied(None), tried("v1.2.0", 5, "cli")), Refusal)
+
+
+@pytest.mark.parametrize(
+    ("facts", "code"),
+    [
+        (replace(INT8, version="v1.3.0"), ""),
+        (replace(INT8, version="v1.3.0", variant_of="v9.0.0"), "unknown_version"),
+        (replace(INT8, version="v1.3.0", variant_of="v1.1.0"), "invalid_variant"),
+        (replace(INT8, version="v1.3.0", inputs=(TensorSpec("x", "INT8", (4,)),)), "invalid_variant"),
+        (replace(INT8, version="v1.3.0", outputs=(TensorSpec("y", "INT8", (4,)),)), "invalid_variant"),
+    ],
+)
+def test_a_variant_is_of_a_registered_version_and_takes_and_gives_the_same(facts: ModelVersion, code: str) -> None:
+    key = f"model/digits/{facts.version}"
+    verdict = judge(varied(), MemoryCommand("c1", "cli", "RegisterModel", key, -1, to_json(facts), "", (), 5))
+    assert (verdict.code if isinstance(verdict, Refusal) else "") == code

@@ -44,6 +44,11 @@ def test_to_version() -> None:
     )  # fmt: skip
 
 
+def test_a_variant_says_of_what_it_is_one() -> None:
+    found = read_manifest(json.dumps({**PLAIN, "variant_of": "v1.0.0"})).to_version("digits", "v1.1.0", b"blob")
+    assert found.variant_of == "v1.0.0"
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -55,6 +60,7 @@ def test_to_version() -> None:
         ({"postprocess": ["nothing"]}, "unknown; known are"),
         ({"max_batch_size": 129}, "max_batch_size"),
         ({"max_batch": 3}, "max_batch"),
+        ({"variant_of": "1.0"}, "variant_of"),
     ],
 )
 def test_wrong_places_are_named(change: dict[str, Any], words: str) -> None:

@@ -85,7 +85,8 @@ def test_vertical_steps_are_named() -> None:
     assert table_row(row)["rules"].endswith(
         "vertical batch, vertical_gain_percent 5, cost_per_replica 0.35, budget 1.5"
     )
-    assert replace(POLICY, vertical=("variant",)).problem.startswith("vertical steps are batch, each once")
+    assert replace(POLICY, vertical=("batch", "variant")).problem == ""
+    assert replace(POLICY, vertical=("gpu",)).problem.startswith("vertical steps are batch, variant, each once")
     assert replace(POLICY, vertical_gain_percent=0).problem.startswith("the least gain")
 
 
