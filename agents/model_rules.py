@@ -7,6 +7,7 @@ from typing import Final
 
 from agents.authorship import environment_of
 from agents.canary import may_serve, refused_plan, settled
+from agents.shadow_rules import refused_shadow
 from agents.verdict import Change, Refusal, State, Verdict, keys_below
 from agents.vertical_rules import refused_variant
 from schemas.cache import CachePolicy
@@ -55,7 +56,7 @@ def propose_plan(state: State, command: MemoryCommand) -> Verdict:
     if sum(weights) != 100 or min(weights) < 0 or len({share.version for share in plan.versions}) != len(weights):
         return Refusal("invalid_weights", f"The weights {weights} of {plan.model} are not 100 percent in all.")
     active = from_json(ActiveVersion, state.values[f"active/{plan.model}"].body, newer=True).version
-    refusal = refused_plan(state, plan, active) or _refused_shares(state, plan, active)
+    refusal = refused_plan(state, plan, active) or _refused_shares(state, plan, active) or refused_shadow(state, plan)
     if refusal is not None:
         return refusal
     for version in plan.fallbacks:

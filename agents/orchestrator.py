@@ -34,6 +34,7 @@ from agents.serving_rules import (
     open_breaker,
     set_serving_policy,
 )
+from agents.shadow_rules import set_shadow
 from agents.verdict import ANY_VERSION, Change, Refusal, State, Value, Verdict
 from agents.vertical_rules import bound_batches, set_canary
 from schemas.coordinate import RecordCoordinate
@@ -183,6 +184,7 @@ COMMANDS: Final[Mapping[str, tuple[frozenset[str], Callable[[State, MemoryComman
     "ActivateVersion": (frozenset({"cli", "operator"}), activate_version),
     "SetCanary": (frozenset({"cli", "operator", "scaler"}), set_canary),
     "SetGoldenSet": (frozenset({"cli", "operator"}), set_golden_set),
+    "SetShadow": (frozenset({"cli", "operator"}), set_shadow),
     "OpenBreaker": (frozenset({"monitor"}), open_breaker),
     "HalfOpenBreaker": (frozenset({"monitor"}), half_open_breaker),
     "CloseBreaker": (frozenset({"monitor"}), close_breaker),

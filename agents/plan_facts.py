@@ -23,6 +23,7 @@ from schemas.plan import Plan
 from schemas.review import ContextSignal
 from schemas.scaling import ScalingPolicy
 from schemas.serving import ServingPolicy
+from schemas.shadow import ShadowPolicy
 from schemas.telemetry import Heartbeat, LoadedModel
 from streams.canonical import digest, from_json, to_json
 from streams.errors import PoisonRecordError
@@ -48,6 +49,7 @@ class Served:
 
     ``is_slow``: whether full batches of its active version were heard to take long. ``inputs``: a digest of what each
     version takes, ``features``: the names of that. ``sizing``: what serving it takes. ``split``: its canary.
+    ``shadow``: the version that is to run a share of its rows, too.
     """
 
     max_batch_sizes: Mapping[str, int] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class Served:
     features: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sizing: Sizing = field(default_factory=Sizing)
     split: Split = field(default_factory=Split)
+    shadow: ShadowPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,10 @@ def learn(state: State, change: MemoryEvent, cause: RecordCoordinate) -> State:
             policy = from_json(ServingPolicy, body, newer=True)
             served = state.models.get(policy.model, Served())
             return with_served(state, policy.model, replace(served, policy=policy, cause=cause))
+        if kind == "ShadowSet":
+            shadow = from_json(ShadowPolicy, body, newer=True)
+            served = state.models.get(shadow.model, Served())
+            return with_served(state, shadow.model, replace(served, shadow=shadow, cause=cause))
         if kind in ("VersionActivated", "VersionRolledBack"):
             active = from_json(ActiveVersion, body, newer=True)
             served = state.models.get(active.model, Served())

@@ -11,7 +11,8 @@ batch takes over ``SLOW_US`` is served by the slow lanes, so that it holds nobod
 and in between it stays where it is. What the serving policy in memory says of fallbacks,
 tries, hedging and the SLO goes into the plan, less fallbacks that take other inputs than the active version, or inputs
 that a rule bans, or that failed a check (``agents.unfit``); so does the capacity that the model takes
-(``agents.sizing``), where that is more than one executor. Where the effective plan differs, it is proposed with the
+(``agents.sizing``), where that is more than one executor, and a version that people let
+shadow it. Where the effective plan differs, it is proposed with the
 version it is to replace; one proposal per model is under way at a time. Unanswered, the same one is sent again after
 ``retry_us``; refused for a stale version, it is made anew at once; refused otherwise, after ``retry_us``.
 """
@@ -40,9 +41,10 @@ from agents.plan_facts import (
 from agents.sizing import is_sample, judged, loaded
 from agents.unfit import is_unfit, note
 from schemas.memory import MemoryEvent
-from schemas.plan import HASHED, SLOW, Plan, PlanProposal
+from schemas.plan import HASHED, SLOW, Plan, PlanProposal, VersionWeight
 from schemas.review import ContextSignal, Validation
 from schemas.serving import ServingPolicy
+from schemas.shadow import Shadow
 from schemas.telemetry import Heartbeat, RouterLoad
 from streams.agent import NO_EFFECTS, AgentSpec, Effects, Event, Publish, Tick
 from streams.canonical import digest, to_json
@@ -174,7 +176,18 @@ def wanted_plan(state: State, name: str, params: Params) -> Plan | None:
         hedge=policy.hedge,
         slo=policy.slo,
         capacity=served.sizing.capacity,
+        shadow=_shadow(served, versions, out),
     )
+
+
+def _shadow(served: Served, versions: tuple[VersionWeight, ...], out: Mapping[str, Rule]) -> Shadow | None:
+    """What was asked for, as long as that version does not serve and may have the rows; a failed check is no bar."""
+    wanted = served.shadow
+    if wanted is None or not wanted.percent or any(share.version == wanted.version for share in versions):
+        return None
+    if not _may_stand_in(served, wanted.version, out):
+        return None
+    return Shadow(wanted.version, wanted.percent)
 
 
 def _may_stand_in(served: Served, version: str, out: Mapping[str, Rule]) -> bool:
@@ -200,6 +213,8 @@ def _proposal(served: Served, plan: Plan, now_us: int) -> PlanProposal:
         reason += f", falls back to {', '.join(plan.fallbacks)}"
     if plan.hedge:
         reason += ", hedged"
+    if plan.shadow is not None:
+        reason += f", {plan.shadow.percent} % copied to {plan.shadow.version}"
     if plan.slo is not None:
         reason += f", SLO {plan.slo}"
     if plan.capacity is not None:

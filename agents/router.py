@@ -13,6 +13,7 @@ Rows of ordered models go to the lanes of their keys (``agents.ordering``).
 Rows that their version may not take, or failed on before, go to another (``agents.breaker``) or end here.
 Rows of cached models are looked up before ``decide`` (``lookups``); those with an earlier answer end here with it, the
 others carry the digest of their input, by which the Validator caches their answer.
+A share of the rows of shadowed models is copied for another version (``agents.shadow``), beside the decision.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Final
 
 import numpy as np
 
-from agents import hedge
+from agents import hedge, shadow
 from agents.breaker import refusal
 from agents.freshness import refused as refused_by_silence
 from agents.ordering import ended_before, in_order, passed_on
@@ -39,6 +40,7 @@ from streams.columns import ERROR, EXPIRED, Array, end_rows, num_rows, take
 from streams.frame_effects import Answered, Defer, Followed, MemorySilent, SendFrame
 from streams.memory_view import MemoryView, all_breakers, cache_scope, cached_models
 from streams.retry_budget import Tokens
+from streams.shadow_view import shadows
 from streams.splice import routed, served_by
 
 NEVER: Final = 0
@@ -72,6 +74,7 @@ class RouterState:
     tokens: Tokens = field(default_factory=dict)
     hedging: hedge.Hedging | None = None
     is_silent: bool = False
+    copies: shadow.Copies | None = None
 
 
 def decide(state: RouterState, event: Event, params: RouterParams) -> tuple[RouterState, Effects]:
@@ -90,11 +93,15 @@ def decide(state: RouterState, event: Event, params: RouterParams) -> tuple[Rout
             effects = in_order(left, effects, event.answers, *lanes)
             if is_sampled(left, event, params.sample_every) and (noted := note(left, event, effects)) is not None:
                 effects = (*effects, noted)
+            if shadows(event.answers) and not left.attempt:
+                copies, more = shadow.copied(state.copies, effects, event.answers, event.now_us)
+                state, effects = replace(state, copies=copies), (*effects, *more)
             return state, (*before, *effects)
         case Tick():
             return _hedged(state, event, params)
         case Answered() | Followed():
-            return replace(state, hedging=hedge.heard(state.hedging, event.record, event.now_us)), ()
+            hedging = hedge.heard(state.hedging, event.record, event.now_us)
+            return replace(state, hedging=hedging, copies=shadow.heard(state.copies, event.record)), ()
         case MemorySilent(on=is_silent):
             return replace(state, is_silent=is_silent), ()
     raise TypeError(f"the Router takes frames, not {type(event.record).__name__}")
@@ -167,6 +174,8 @@ def _route(
         state.num_cached + num_cached,
         tokens,
         hedging,
+        state.is_silent,
+        state.copies,
     )
     return counted, tuple(effects)
 

@@ -10,6 +10,7 @@ from agents.routing_decision import DEFERRED, outcome_of, rows_of
 from schemas.decision import RoutedRows, RoutingDecision
 from schemas.frame import InferenceFrame
 from streams.agent import TICK, Event
+from streams.columns import SHADOW
 from streams.frame_effects import Defer, SendFrame
 from streams.memory_view import MemoryView
 
@@ -27,7 +28,7 @@ def differs(decision: RoutingDecision, frame: InferenceFrame, memory: MemoryView
     params = RouterParams(decision.num_lanes, decision.hold_us, decision.num_slow_lanes)
     event = Event(frame, TICK, decision.decided_us, answers=memory)
     _, effects = decide(RouterState(), event, params)
-    sent = [effect for effect in effects if isinstance(effect, SendFrame | Defer)]
+    sent = [each for each in effects if isinstance(each, SendFrame | Defer) and SHADOW not in each.frame.roles]
     if outcome_of(sent) == decision.outcome:
         return None
     was, now = _told(decision.rows), _told(rows_of(sent))

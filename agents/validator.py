@@ -7,6 +7,7 @@ Invariants: a coordinate whose bit is pending or set gets no second result; a bi
 acknowledged; the checkpoint holds set bits only, together with the results offset up to which they are folded. The
 reaper ends what nobody answered: past the longest timeout and grace a request is EXPIRED, or ERROR ``lost`` when later
 ones of its partition were answered. A hedge, a row's copy to another lane, counts only where it is OK behind the gate.
+A shadow, a row's copy to another version, never counts: it is gated, and compared with its row (``agents.comparison``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from agents.comparison import Waiting, copies_executed, expired, rows_answered
 from schemas.frame import InferenceFrame, RowError, Segment, TensorBlock
 from schemas.ledger import LedgerCheckpoint
 from schemas.model import ModelVersion
@@ -28,6 +30,7 @@ from streams.columns import (
     NUMPY_DTYPES,
     OK,
     PRIMARY,
+    SHADOW,
     Array,
     Columns,
     block_array,
@@ -35,8 +38,9 @@ from streams.columns import (
     segment_starts,
     take,
 )
-from streams.frame_effects import Answer, Confirmed, FillCache, Scanned, ScanRequests, WriteCheckpoint
+from streams.frame_effects import Answer, Confirmed, FillCache, NoteShadows, Scanned, ScanRequests, WriteCheckpoint
 from streams.memory_view import MemoryView, derived, model_version
+from streams.shadow_view import shadows
 from streams.tensors import FLOATING, is_finite
 from streams.terminals import Terminals
 
@@ -59,7 +63,8 @@ class ValidatorState:
     """The ledger of one partition.
 
     ``results_offset``: first results offset not folded into ``terminals``. ``stuck_low`` is the low watermark at the
-    last look: only one that did not move is worth a scan.
+    last look: only one that did not move is worth a scan. ``waiting``: copies and rows to be compared; no part of the
+    ledger, and None as long as there was none.
     """
 
     topic_id: bytes
@@ -72,6 +77,7 @@ class ValidatorState:
     scan_us: int = 0
     scanning: bool = False
     stuck_low: int = -1
+    waiting: Waiting | None = None
 
 
 def decide(state: ValidatorState, event: Event, params: ValidatorParams) -> tuple[ValidatorState, Effects]:
@@ -105,13 +111,21 @@ def _gate(
         counts |= (columns.roles == HEDGE) & (np.frombuffer(frame.statuses, "|u1") == OK)
     terminals, rows = state.terminals.mark_gaps(columns.offsets, columns.gaps).begin(columns.offsets, counts)
     state = replace(state, terminals=terminals)
+    effects: Effects = ()
+    if SHADOW in frame.roles:
+        copies = gate(take(frame, np.flatnonzero(columns.roles == SHADOW)), memory)
+        waiting, said = copies_executed(state.waiting or Waiting(), copies, now_us)
+        state, effects = replace(state, waiting=waiting), said
     if not len(rows):
-        return state, ()
+        return state, effects
     gated = gate(take(frame, rows), memory)
-    effects: Effects = (Answer(gated, now_us),)
+    effects = (*effects, Answer(gated, now_us))
     cached = fills(gated, memory, now_us)
     if cached:
         effects = (*effects, FillCache(cached))
+    if shadows(memory):
+        waiting, said = rows_answered(state.waiting or Waiting(), gated, memory, now_us)
+        state, effects = replace(state, waiting=waiting), (*effects, *said)
     return state, effects
 
 
@@ -222,7 +236,11 @@ def _rows_finite(block: TensorBlock, row_items: Array) -> Array:
 
 
 def _tick(state: ValidatorState, now_us: int, params: ValidatorParams) -> tuple[ValidatorState, Effects]:
-    effects: list[WriteCheckpoint | ScanRequests] = []
+    effects: list[WriteCheckpoint | ScanRequests | NoteShadows] = []
+    if state.waiting is not None and (state.waiting.rows or state.waiting.copies):
+        waiting, said = expired(state.waiting, state.topic_id, state.partition, now_us)
+        state = replace(state, waiting=waiting)
+        effects += said
     if now_us - state.checkpoint_us >= CHECKPOINT_US:
         low, bits = state.terminals.to_bits()
         mark = (low, state.results_offset)
@@ -269,7 +287,7 @@ VALIDATOR = AgentSpec(
     name="validator",
     consumes=("inference.executed",),
     watches=("memory.events",),
-    emits=("inference.results", "inference.ledger-checkpoints"),
+    emits=("inference.results", "inference.ledger-checkpoints", "inference.shadow"),
     initial=lambda state: state,
     decide=decide,
     tick_ms=1000,

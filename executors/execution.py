@@ -73,6 +73,11 @@ class Execution:
         self.utilisation = Utilisation(time.time_ns() / 1000)
         self.statistics = RowStatistics(name, time.time_ns() // 1000)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits here that could run, or runs."""
+        return not (self._running or self.intake.queued_items or self._reruns)
+
     def clear(self) -> None:
         """Forget everything under way: a rebalance voided it."""
         self._reruns.clear()
@@ -253,6 +258,10 @@ class Execution:
         num_items = run.num_items - run.num_coalesced
         self.utilisation.observe(num_items, run.run_us, run.session.profile)
         self._measure(run.version, run.session, num_items, run.run_us)
+
+    def occupy(self, run: Run) -> None:
+        """Somebody else's batch is under way in a session of ours, until ``abandon``: its version runs nothing here."""
+        self._begun(run)
 
     def abandon(self, run: Run) -> None:
         """A batch has ended that was forgotten meanwhile: its session is free."""

@@ -65,6 +65,8 @@ def planned_versions(memory: MemoryView, num_lanes: int, num_slow: int, *, slow:
             serving = [share.version for share in effective.versions]
             for version in dict.fromkeys((*serving, *effective.fallbacks, *stand_by(memory, name, serving))):
                 yield name, version
+            if effective.shadow is not None:
+                yield name, effective.shadow.version
 
 
 def assignor(num_slow: int, *, slow: bool) -> type[RoundRobinPartitionAssignor]:

@@ -72,6 +72,8 @@ class ModelLoader:
                 serving = [share.version for share in effective.versions]
                 for version in (*serving, *effective.fallbacks, *stand_by(memory, name, serving)):
                     self.want(name, version)
+                if effective.shadow is not None:
+                    self.want(name, effective.shadow.version)
 
     def bound(self, memory: MemoryView) -> None:
         """Make batches as large as memory says, where it does."""

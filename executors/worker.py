@@ -6,7 +6,7 @@ A frame leaves when its last row is finished; rows of frames that wait for other
 whose tensors wait in the blob store join once they are fetched (``executors/blob_fetch.py``). A routed frame's offset
 is committed when all its rows stand in acknowledged executed frames, or, where they
 failed in passing, on ``inference.retries``. Delivery is at least once: a row that runs twice
-is dropped by the Validator.
+is dropped by the Validator. Copies for shadows run beside all this (``executors/shadow_runs.py``).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from executors.load_report import LoadReport
 from executors.long_runs import MAX_THREADS, LongRuns
 from executors.retry import MAX_ATTEMPTS
 from executors.run import WorkerCounts
+from executors.shadow_runs import ShadowRuns, is_of_copies
 from executors.statistics import RowStatistics
 from executors.utilisation import Utilisation
 from schemas.load import ExecutorLoad
@@ -96,6 +97,7 @@ class Worker:
         self._blobs = BlobFetcher(blobs)
         self._execution = Execution(name, loader, self._blobs.release, ordered, max_attempts)
         self._long = LongRuns(name, self._execution, self._lanes, self._reader.wake.set)
+        self._shadows = ShadowRuns(name, loader, self._execution, self._lanes, self._reader.wake.set)
         self._load = LoadReport(name, MAX_THREADS, INLINE_US)
         self._ran = False
 
@@ -141,6 +143,7 @@ class Worker:
     def _forget(self) -> None:
         self._frame_bytes = 0
         self._execution.clear()
+        self._shadows.clear()
         self._blobs.stop()
 
     def load(self, now_us: int) -> ExecutorLoad | None:
@@ -170,6 +173,8 @@ class Worker:
                     next_flush = now + self._tick_s
                 if not outbox.is_empty:
                     await self._flush(partial=now >= next_flush or not self._ran)
+                if self._shadows:
+                    await self._flush_shadows()
                 if now >= next_commit:
                     await self._lanes.commit()
                     next_commit = now + COMMIT_S
@@ -180,15 +185,16 @@ class Worker:
 
     def _stop(self) -> None:
         self._long.stop()
+        self._shadows.stop()
         self._reader.stop()
         self._blobs.stop()
 
     async def _fetch(self) -> None:
         if self.queue_depth >= MAX_QUEUED_ITEMS or self.held_bytes >= MAX_HELD_BYTES:
             if not self._ran:  # all wait for their blobs, or for batches under way
-                await self._reader.pause(BLOB_MS, wakes=bool(self._long))
+                await self._reader.pause(BLOB_MS, wakes=self._wakes)
             return
-        generation, fetched = await self._reader.read(self._wait_ms(), wakes=bool(self._long))
+        generation, fetched = await self._reader.read(self._wait_ms(), wakes=self._wakes)
         alone = len(fetched) == 1 and sum([len(records) for records in fetched.values()]) == 1
         for place, records in fetched.items():
             for record in records:
@@ -203,8 +209,16 @@ class Worker:
                 else:
                     if generation != self._lanes.generation:  # a rebalance while its schema was looked for
                         return
-                    self._add(Work.of(frame, lane, entry, len(record.value)), alone=alone)
+                    if is_of_copies(frame):
+                        self._shadows.take(frame, len(record.value), time.time_ns() // 1000)
+                    else:
+                        self._add(Work.of(frame, lane, entry, len(record.value)), alone=alone)
                 lane.finish(entry)
+
+    @property
+    def _wakes(self) -> bool:
+        """Whether a batch in a thread may end while frames are waited for."""
+        return bool(self._long) or self._shadows.is_running
 
     def _wait_ms(self) -> int:
         """How long to wait for frames: not at all where something may be done without."""
@@ -212,9 +226,9 @@ class Worker:
             return 0
         if self._blobs.is_busy:
             return BLOB_MS
-        if self._execution.outbox.is_empty and not self._execution.intake.queued_items:
+        if self._execution.outbox.is_empty and not (self._execution.intake.queued_items or self._shadows):
             return self._execution.retries.wait_ms(IDLE_MS)
-        if self._execution.outbox.is_empty and self._long:
+        if self._execution.outbox.is_empty and self._wakes:
             return self._execution.retries.wait_ms(LONG_MS)
         # rows wait for a model that is loaded, or for others of their frame
         return self._execution.retries.wait_ms(max(1, int(self._tick_s * 1000)))
@@ -245,6 +259,7 @@ class Worker:
     def _drop_unavailable(self) -> None:
         for (model, version), reason in self._loader.take_failed():
             self._execution.intake.drop(model, version, reason)
+            self._shadows.drop(model, version, reason)
 
     def _execute(self) -> None:
         """Run short batches for a while and start long ones."""
@@ -252,6 +267,8 @@ class Worker:
         self._ran = long is not None
         for run in long or ():
             self._long.start(run)
+        if self._shadows and self._execution.is_idle:
+            self._ran |= self._shadows.step(time.time_ns() // 1000, INLINE_US)
 
     async def _flush(self, *, partial: bool) -> None:
         for work, frame in self._execution.outbox.flush(time.time_ns() // 1000, partial=partial):
@@ -264,3 +281,9 @@ class Worker:
             if self._lanes.is_current(work.lane):
                 self._frame_bytes -= work.num_bytes
             work.lane.finish(work.entry)
+
+    async def _flush_shadows(self) -> None:
+        """Send what came of copies; nobody's offset waits for it."""
+        for frame in self._shadows.flush(time.time_ns() // 1000):
+            value = self._codec.encode(EXECUTED, frame)
+            await self._lanes.send(self._producer, EXECUTED_TOPIC, value, frame.partition, ())

@@ -125,6 +125,7 @@ async def router(context: RoleContext) -> None:
     from infra.cached_traffic import CachedTraffic
     from infra.hedging import HedgeWindow, router_news
     from infra.memory_age import MemoryAge
+    from streams.columns import SHADOW
     from streams.decision_notes import DecisionNotes
     from streams.interpreter import FrameInterpreter
     from streams.route_load import RouteLoad
@@ -155,7 +156,8 @@ async def router(context: RoleContext) -> None:
 
         def sent(effect: SendFrame) -> None:
             hedges.add(effect)
-            load.add(effect)
+            if SHADOW not in effect.frame.roles:  # nobody is to scale for copies
+                load.add(effect)
 
         notes = DecisionNotes(context.instance, parts.codec, params)
         interpreter.counts.sent, interpreter.counts.decided = sent, notes.add
@@ -183,6 +185,7 @@ async def validator(context: RoleContext) -> None:
     from infra.cache import open_cache
     from streams.interpreter import FrameInterpreter
     from streams.ledger_log import LedgerLog
+    from streams.shadow_notes import ShadowNotes
 
     settings = context.settings
     give_up_us = (settings.max_timeout_ms + settings.grace_ms) * 1000
@@ -223,7 +226,9 @@ async def validator(context: RoleContext) -> None:
             dead_letter=parts.dead_letters.write,
             schemas=parts.schemas,
         )
-        interpreter.counts.answered = window.add
+        copies = ShadowNotes()
+        interpreter.counts.answered, interpreter.counts.compared = window.add, copies.add
         telemetry = partial(window.close, context.role, context.instance, 0)
-        pulse = pulse_of(context, parts, windows=(telemetry, partial(window.close_faults, context.instance)))
+        windows = telemetry, partial(window.close_faults, context.instance)
+        pulse = pulse_of(context, parts, windows=windows, more=copies.close)
         await serve(context, app, interpreter, pulse, watch.run())

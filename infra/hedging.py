@@ -19,6 +19,7 @@ from streams.interpreter import MemorySource
 from streams.lane_class import lanes_beside
 from streams.memory_view import plan
 from streams.registry.schema_watch import SchemaWatch
+from streams.shadow_view import shadows
 from streams.takeover import Takeover
 from streams.topics import full_name
 
@@ -69,7 +70,7 @@ def router_news(
     num_lanes: int,
     num_slow: int,
 ) -> ExecutedNews:
-    """What tells the runs of admitted frames which rows are answered, while some plan in memory hedges."""
+    """What tells the runs of admitted frames which rows are answered, while a plan in memory hedges or shadows."""
     return ExecutedNews(
         connection,
         codec,
@@ -80,7 +81,7 @@ def router_news(
 
 
 def wanted(memory: MemorySource, num_lanes: int, num_slow: int) -> Callable[[], bool]:
-    """Whether some model is hedged; the log hears once of each for whose rows there is no second lane."""
+    """Whether some model is hedged or shadowed; the log hears once of each for whose rows there is no second lane."""
     seen: set[str] = set()
 
     def some() -> bool:
@@ -93,6 +94,6 @@ def wanted(memory: MemorySource, num_lanes: int, num_slow: int) -> Callable[[], 
                 log.warning(
                     "%s is to be hedged, but there is one lane for it: its rows go to no second executor", model
                 )
-        return bool(hedged)
+        return bool(hedged or shadows(view))
 
     return some

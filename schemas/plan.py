@@ -7,6 +7,7 @@ from typing import Final
 
 from schemas.coordinate import RecordCoordinate
 from schemas.serving import Slo
+from schemas.shadow import Shadow
 
 HASHED: Final = -1
 """Lane of a plan: by a hash of the model's name, among the fast lanes."""
@@ -46,7 +47,8 @@ class Plan:
     ``lane``: a lane of ``inference.routed`` from 0 on, ``HASHED`` or ``SLOW``. ``fallbacks``: versions that serve where
     the planned one cannot, first choice first. ``max_attempts``: tries of a row over the whole path, 1 = no second one.
     ``hedge``: a row that takes long is also given to another lane, and the first answer counts. ``slo``: what the
-    model promises. ``capacity``: what serving it takes; None while one executor does, or nobody knows yet.
+    model promises. ``capacity``: what serving it takes; None while one executor does, or nobody knows yet. ``shadow``:
+    a version that also runs a share of the rows, whose outcome is compared and answered to nobody.
     """
 
     model: str
@@ -59,6 +61,7 @@ class Plan:
     hedge: bool = False
     slo: Slo | None = None
     capacity: Capacity | None = None
+    shadow: Shadow | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from schemas.request import InferenceRequest
 from schemas.result import InferenceResult
 from schemas.review import ContextSignal, Escalation, ReviewDecision, ReviewRequest, ReviewVote, Validation
 from schemas.scaling import ScaleAction, ScaleConfirmation
+from schemas.shadow import ShadowComparison
 from schemas.statistics import VersionStatistics
 from schemas.telemetry import Alert, Heartbeat, RouterLoad, Telemetry
 from streams.avro_scan import Scan, compile_scan
@@ -71,7 +72,7 @@ _CLASSES: Final = (
     *(Escalation, JournalEntry, MemoryCommand, MemoryEvent, MemoryEntry),
     *(ExecutorLoad, CheckRequest, Observation, ReviewVote),
     *(VersionStatistics, RoutingDecision),
-    *(AuditRecord, AuditEntry),
+    *(AuditRecord, AuditEntry, ShadowComparison),
 )
 RECORDS: Final[dict[str, type]] = {cls.__name__: cls for cls in _CLASSES}
 

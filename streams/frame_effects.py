@@ -8,6 +8,7 @@ from schemas.decision import RoutedRows
 from schemas.frame import InferenceFrame
 from schemas.ledger import LedgerCheckpoint
 from schemas.quick import quick
+from schemas.shadow import ShadowComparison
 from streams.columns import Array
 
 
@@ -69,6 +70,13 @@ class NoteDecision:
     memory_sequence: int
     rows: tuple[RoutedRows, ...]
     outcome: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NoteShadows:
+    """Tell how shadows' copies compare with their rows; best effort, no outcome."""
+
+    comparisons: tuple[ShadowComparison, ...]
 
 
 @dataclass(frozen=True, slots=True)

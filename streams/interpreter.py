@@ -24,7 +24,7 @@ from streams.codec import Codec
 from streams.deferred import DeferredFrames
 from streams.errors import InvariantError, PoisonRecordError
 from streams.frame_check import checked
-from streams.frame_effects import NoteDecision, SendFrame
+from streams.frame_effects import NoteDecision, NoteShadows, SendFrame
 from streams.ledger_log import LedgerLog
 from streams.partition_run import PartitionRun
 from streams.registry.schema_watch import SchemaWatch, decode_or_learn
@@ -46,7 +46,7 @@ class MemorySource(Protocol):
 
 @dataclass(slots=True)
 class FrameCounts:
-    """What this process did since its start, and who hears of what is answered, sent, decided and looked up."""
+    """What this process did, and who hears of what is answered, sent, decided, looked up and compared."""
 
     num_frames: int = 0
     num_rows: int = 0
@@ -56,6 +56,7 @@ class FrameCounts:
     sent: Callable[[SendFrame], None] = field(default=lambda _effect: None)
     decided: Callable[[NoteDecision], None] = field(default=lambda _effect: None)
     looked_up: Callable[[InferenceFrame, Any], None] = field(default=lambda _frame, _found: None)
+    compared: Callable[[NoteShadows], None] = field(default=lambda _effect: None)
 
 
 class FrameInterpreter:

@@ -5,7 +5,8 @@ Keys: ``model/<name>/<version>`` (ModelVersion), ``active/<name>`` (ActiveVersio
 ``breaker/<name>/<version>`` (Breaker), ``golden/<name>`` (GoldenSet), ``good/<name>`` (KnownGood), ``rollback/<name>``
 (Rollback), ``incident/<id>`` (Incident), ``context/<id>`` (ContextSignal), ``rejections/<command id>`` (Rejection),
 ``replicas/<pool>`` (Replicas), ``scaling/<pool>`` (ScalingPolicy), ``vertical/<model>`` (BatchBound),
-``reference/<name>/<version>`` (Reference, see ``streams.references``). Those of approvals: ``streams.review_view``.
+``reference/<name>/<version>`` (Reference, see ``streams.references``), ``shadow/<name>`` (ShadowPolicy, see
+``streams.shadow_view``). Those of approvals: ``streams.review_view``.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from streams.frame_effects import (
     Confirmed,
     FillCache,
     NoteDecision,
+    NoteShadows,
     Scanned,
     ScanRequests,
     SendFrame,
@@ -118,6 +119,8 @@ class RunEffects:
                     self.shell.fill(effect.payloads)
             case NoteDecision():
                 self.shell.counts.decided(effect)
+            case NoteShadows():
+                self.shell.counts.compared(effect)
             case WriteCheckpoint():
                 self._beside(self._ledger().write_checkpoint(effect.checkpoint), "writing a checkpoint")
             case ScanRequests():

@@ -118,6 +118,16 @@ _TABLE: Final = (
         retention_bytes=1024 * MIB,
     ),
     Topic(
+        "inference.shadow",
+        "ShadowComparison",
+        1,
+        "delete",
+        DAY_MS * 7,
+        ("validator",),
+        ("operators",),
+        retention_bytes=256 * MIB,
+    ),
+    Topic(
         "inference.dlq",
         None,
         1,

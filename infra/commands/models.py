@@ -24,6 +24,8 @@ from infra.commands.reference import EPILOG as REFERENCE_EPILOG
 from infra.commands.reference import reference
 from infra.commands.rollback import EPILOG as ROLLBACK_EPILOG
 from infra.commands.rollback import rollback
+from infra.commands.shadow import EPILOG as SHADOW_EPILOG
+from infra.commands.shadow import shadow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -118,6 +120,7 @@ app.command(epilog=CANARY_EPILOG)(canary)
 app.command(epilog=ROLLBACK_EPILOG)(rollback)
 app.command(epilog=REFERENCE_EPILOG)(reference)
 app.command(epilog=DRIFT_EPILOG)(drift)
+app.command(epilog=SHADOW_EPILOG)(shadow)
 
 
 def _register(

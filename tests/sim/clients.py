@@ -25,6 +25,7 @@ from tests.sim.processes import Process
 from tests.sim.profile import FOREVER_US
 from tests.sim.retry_invariants import FAILING, FOR_EVER, RECOVERS
 from tests.sim.roles import CHECK_KEY, FAILS, NOT_FINITE
+from tests.sim.shadow_invariants import shade
 from tests.sim.world import REQUEST_PARTITIONS, World
 
 MODEL_NAMES: Final = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta")
@@ -198,6 +199,8 @@ class Operator:
             return stir(self.world, rng.choice(self.registered))
         if self.world.profile.hedged and rng.random() < 0.2:
             return self.serve(ServingPolicy(rng.choice(self.registered), hedge=rng.random() < 0.7))
+        if self.world.profile.shadowed and rng.random() < 0.3:
+            return shade(self.world, rng.choice(self.registered))
         if rng.random() < 0.2:
             return self.register(rng.choice(self.registered), f"v1.{rng.randint(1, 3)}.0")
         if len(self.registered) < len(MODEL_NAMES) and rng.random() < 0.3:
@@ -222,6 +225,9 @@ class Operator:
                 self.cache(name, enabled=True, later=True)
             if self.world.profile.hedged:
                 self.serve(ServingPolicy(name, hedge=True))
+            if self.world.profile.shadowed:
+                self.register(name, "v1.1.0")
+                shade(self.world, name)
         return f"registers {name} {version}"
 
     def serve(self, policy: ServingPolicy) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from schemas.frame import InferenceFrame
-from streams.columns import HEDGE
+from streams.columns import HEDGE, SHADOW
 from streams.memory_log import LogRecord
 from streams.topics import full_name
 from tests.sim.control_invariants import ControlInvariants
@@ -28,10 +28,10 @@ AFTER = {
 
 
 def coordinates(frame: InferenceFrame) -> list[Coordinate]:
-    """Partition and offset of each row; of a row's copy as ``copy_of`` has it."""
+    """Partition and offset of each row; of a row's hedge as ``copy_of`` has it; of shadows' copies none."""
     offsets = np.frombuffer(frame.offsets, "<i8").tolist()
-    rows = [(frame.partition, offset) for offset in offsets]
-    return [copy_of(row) if role == HEDGE else row for row, role in zip(rows, frame.roles, strict=True)]
+    rows = [((frame.partition, offset), role) for offset, role in zip(offsets, frame.roles, strict=True)]
+    return [copy_of(row) if role == HEDGE else row for row, role in rows if role != SHADOW]
 
 
 def copy_of(row: Coordinate) -> Coordinate:

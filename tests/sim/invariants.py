@@ -14,7 +14,7 @@ from schemas.frame import InferenceFrame
 from schemas.ledger import LedgerCheckpoint
 from schemas.plan import Plan
 from schemas.result import InferenceResult
-from streams.columns import HEDGE, segment_starts
+from streams.columns import HEDGE, SHADOW, segment_starts
 from streams.ledger import source_of
 from streams.memory_log import LogRecord
 from streams.memory_view import model_version, ordered_models, plan
@@ -31,6 +31,7 @@ from tests.sim.order_invariants import OrderInvariants
 from tests.sim.processes import Process
 from tests.sim.retry_invariants import RetryInvariants
 from tests.sim.roles import WatchedRun
+from tests.sim.shadow_invariants import ShadowInvariants
 from tests.sim.substitutes import BOUNDS
 from tests.sim.violation import Violation
 from tests.sim.world import FOREVER_US, LANES, TOPIC_ID, Appended, World
@@ -70,6 +71,7 @@ class Invariants:
         self.breakers = BreakerInvariants(world, self.control.views, self.violated)
         self.cache = CacheInvariants(world, self.control.views, self.violated)
         self.canaries = CanaryInvariants(world, self.control.views, self.violated)
+        self.shadows = ShadowInvariants(world, self.control.views, client, self.violated)
         self.seen: dict[str, set[Coordinate]] = {}
         self.commits = CommitInvariants(world, self.seen, self.control, self.retries, self.violated)
         self.results: dict[int, tuple[list[int], list[int]]] = {}
@@ -92,6 +94,10 @@ class Invariants:
             looked_up, world.looked_up = world.looked_up, []
             for view, found in looked_up:
                 self.cache.found(view, found)
+        if world.compared:
+            compared, world.compared = world.compared, []
+            for said in compared:
+                self.shadows.compared(said)
         if process is not None:
             if process.defect is not None:
                 raise Violation(DEFECT, f"{process.name}: {process.defect!r}") from process.defect
@@ -147,6 +153,7 @@ class Invariants:
         if expected is None:
             raise Violation(ONE_RESULT, f"there is no request {name}, but a result", (name,))
         result: InferenceResult = self.world.codec.decode(record.topic, record.value)
+        self.shadows.result(result, name)
         code = result.error.code if result.error is not None else result.status
         self.world.tell(f"result of {name}: {code}")
         standing[offset] = code
@@ -187,6 +194,9 @@ class Invariants:
             for o, gap in zip(offsets, gaps, strict=True)
         ]
         self.world.tell(f"{topic}-{partition} has {', '.join(rows)}")
+        if SHADOW in frame.roles:
+            self.shadows.frame(topic, frame)
+            return
         self.seen.setdefault(topic, set()).update(coordinates(frame))
         self.retries.frame(topic, partition, frame)
         self.breakers.frame(topic, frame)

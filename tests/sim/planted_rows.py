@@ -11,6 +11,7 @@ import agents.admission
 import agents.retry
 import agents.route
 import agents.router
+import agents.shadow
 import agents.validator
 import executors.outbox
 import executors.retry
@@ -35,6 +36,7 @@ from tests.sim.order_invariants import ORDERED
 from tests.sim.planting import Planted
 from tests.sim.profile import FOREVER_US
 from tests.sim.retry_invariants import RETRIED
+from tests.sim.shadow_invariants import SHADOWED
 
 _retried = agents.retry.retried
 _retry_frame = executors.retry.retry_frame
@@ -48,6 +50,8 @@ _FAILING: Final = {"passing": 0.8, "request": 0.1, "warm_up": 1_000, "rate_per_s
 _BROKEN: Final = {"breakers": True, "operator": 0.02, "request": 0.1, "warm_up": 1_000}
 _ORDERED: Final = {"ordered": True, "cached": False, "request": 0.1, "warm_up": 1_000, "rate_per_s": 1e6}
 _HEDGED: Final = {"hedged": True, "request": 0.1, "warm_up": 1_000}
+_SHADOWED: Final = {"shadowed": True, "request": 0.1, "warm_up": 1_000}
+_CRASHES: Final = {**_SHADOWED, "weights": {"crash": 1.0}, "fault": 0.03, "rate_per_s": 1e6}
 _CACHED: Final = {"cached": True, "operator": 0.02, "request": 0.1, "warm_up": 1_000, "refusal": 0.0}
 
 
@@ -140,6 +144,10 @@ ROWS: Final[dict[str, Planted]] = {
     "whoever says so is a check": Planted(
         agents.admission, "is_check", lambda *_: True, (OUTPUTS,), {"request": 0.1, "give_up_us": FOREVER_US}
     ),
+    "a copy for a shadow is answered": Planted(
+        agents.validator, "_gate", _counts_every_copy, (SHADOWED, COPY, OUTPUTS), _CRASHES
+    ),
+    "a shadow gets copies of every row": Planted(agents.shadow, "is_chosen", lambda *_: True, (SHADOWED,), _SHADOWED),
     "a redelivered request is a duplicate of itself": Planted(RequestIds, "claim", _is_its_own_duplicate, (OUTPUTS,)),
     "the edge's forecast takes time that passed for work": Planted(
         NewestReport, "drained_us", _work_comes_with_time, (OUTPUTS,)

@@ -34,6 +34,7 @@ ALONE: Final[dict[str, Any]] = {
     "request": 0.0,
     "cached": False,
     "hedged": False,
+    "shadowed": False,
     "bursts": (64,),
     "lag": 0.05,
     "jump": 0.001,
@@ -59,7 +60,7 @@ class Profile:
     memory that it hears nothing of. ``rate_per_s``: of a tenant.
     ``blob_bytes``: above which an input goes to the blob store. ``cached``: answers of models may be cached, and inputs
     come again. ``passing``: share of requests that fail some times by themselves; ``poor``: few may be tried again.
-    ``hedged``: rows that take long go to another lane too.
+    ``hedged``: rows that take long go to another lane too. ``shadowed``: other versions run shares of the rows, too.
     ``ordered``: a model keeps the order of its keys. ``breakers``: versions' breakers move, and they have fallbacks.
     ``canaries``: versions are given shares of rows.
     ``control``: all control agents run, not only Orchestrator and Planner. ``report``: chance that they are told of
@@ -100,6 +101,7 @@ class Profile:
     pace_us: int = 2_000
     alone: bool = False
     focus: str = ""
+    shadowed: bool = False
 
     @classmethod
     def drawn(cls, rng: random.Random) -> Profile:
@@ -134,6 +136,7 @@ class Profile:
             canaries=rng.getstate()[1][16] % 3 == 0 and not control,
             bound_us=4_000_000 if rng.getstate()[1][17] % 8 == 0 else FOREVER_US,
             control=control,
+            shadowed=rng.getstate()[1][16] % 3 == 0,
             production=control and rng.getstate()[1][13] % 2 == 0,
         )
         if not control:

@@ -259,6 +259,10 @@ class ValidatorProcess(FrameProcess):
 
     role = "validator"
 
+    async def beside(self, interpreter: FrameInterpreter, memory: MemoryWatch) -> None:
+        interpreter.counts.compared = lambda noted: self.world.compared.extend(noted.comparisons)
+        await super().beside(interpreter, memory)
+
     def specified(self) -> AgentSpec:
         return replace(VALIDATOR, params=ValidatorParams(give_up_us=self.world.profile.give_up_us))
 

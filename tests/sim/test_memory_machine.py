@@ -20,6 +20,7 @@ from schemas.cache import CachePolicy
 from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.review import ContextSignal
 from schemas.serving import ServingPolicy
+from schemas.shadow import ShadowPolicy
 from streams.canonical import to_json
 from streams.memory_fold import extend
 from streams.memory_view import ActiveVersion, MemoryView
@@ -43,13 +44,15 @@ def asked(kind: str, model: str, version: str, number: int) -> tuple[str, str]:
             return f"active/{model}", to_json(ActiveVersion(model, version))
         case "SetServingPolicy":
             return f"serving/{model}", to_json(ServingPolicy(model, max_attempts=1 + number % 5))
+        case "SetShadow":
+            return f"shadow/{model}", to_json(ShadowPolicy(model, version, number % 4))
         case "SetCachePolicy":
             return f"cache/{model}", to_json(CachePolicy(model, True, number, 60))
     signal = ContextSignal(model, "constraint", f"model/{model}", str(number), "rules file", 1)
     return f"context/{model}", to_json(signal)
 
 
-KINDS = ("RegisterModel", "ActivateVersion", "SetServingPolicy", "SetCachePolicy", "NoteContext")
+KINDS = ("RegisterModel", "ActivateVersion", "SetServingPolicy", "SetCachePolicy", "SetShadow", "NoteContext")
 
 
 class MemoryMachine(RuleBasedStateMachine):

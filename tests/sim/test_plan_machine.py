@@ -20,6 +20,7 @@ from schemas.memory import MemoryCommand
 from schemas.plan import Plan, VersionWeight
 from schemas.review import ContextSignal
 from schemas.serving import ServingPolicy
+from schemas.shadow import ShadowPolicy
 from schemas.telemetry import Heartbeat, LoadedModel
 from streams.canonical import from_json, to_json
 from streams.memory_view import ActiveVersion, model_version, plan
@@ -66,6 +67,10 @@ class PlanMachine(RuleBasedStateMachine):
     def serve(self, model: str, tries: int, hedge: bool, fallback: str) -> None:
         policy = ServingPolicy(model, (fallback,), max_attempts=tries, hedge=hedge)
         self.ask("SetServingPolicy", f"serving/{model}", to_json(policy))
+
+    @rule(model=st.sampled_from(MODELS), version=st.sampled_from(VERSIONS), percent=st.sampled_from((0, 5, 100)))
+    def shadow(self, model: str, version: str, percent: int) -> None:
+        self.ask("SetShadow", f"shadow/{model}", to_json(ShadowPolicy(model, version, percent)))
 
     @rule(model=st.sampled_from((*MODELS, "*")), maximum=st.integers(1, 100))
     def constrain(self, model: str, maximum: int) -> None:
@@ -154,6 +159,9 @@ class PlanMachine(RuleBasedStateMachine):
             for version in (*[share.version for share in effective.versions], *effective.fallbacks):
                 assert model_version(view, model, version) is not None
             assert effective.max_batch_size >= 1
+            if effective.shadow is not None:
+                assert model_version(view, model, effective.shadow.version) is not None
+                assert effective.shadow.version not in [share.version for share in effective.versions]
 
     @invariant()
     def rows_are_split_as_memory_says(self) -> None:

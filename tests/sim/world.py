@@ -153,6 +153,7 @@ class World:
         self.appended: list[Appended] = []
         self.commits: list[tuple[str, Place, int]] = []
         self.looked_up: list[tuple[Any, Any]] = []
+        self.compared: list[Any] = []
         self.ignored: set[tuple[str, int]] = set()
         self.waiters: dict[Place, dict[asyncio.Future[None], None]] = {}
         self.redis_away = False

@@ -24,6 +24,7 @@ from schemas.result import InferenceResult, Provenance, ResultError, Source, Tim
 from schemas.review import ContextSignal, Escalation, ReviewDecision, ReviewRequest, ReviewVote, Validation
 from schemas.scaling import ScaleAction, ScaleConfirmation
 from schemas.serving import Slo
+from schemas.shadow import Shadow, ShadowComparison
 from schemas.statistics import MeasureCounts, VersionStatistics
 from schemas.telemetry import Alert, CacheWindow, Heartbeat, LoadedModel, ModelWindow, RouterLoad, Telemetry
 
@@ -55,6 +56,7 @@ RESULT = InferenceResult(
 PLAN = Plan(
     *("digits", (VersionWeight("v1.0.0", 90), VersionWeight("v1.1.0", 10)), 128, 30_000, 1, ("v0.9.0",), 3, True),
     *(Slo(250, 10_000, 1_000), Capacity(3, "CPUExecutionProvider", 4_096, 1234.5, 2000.25, 900)),
+    shadow=Shadow("v1.2.0", 25),
 )
 CHECK_REQUEST = CheckRequest(
     "al1/golden_set", "golden_set", "digits", "v1.0.0", "drift", "al1", "validations", T, T + 9, CAUSES
@@ -79,6 +81,11 @@ SAMPLES: dict[str, Any] = {
             (RoutedRows("inference.routed", 1, "digits", "v1.0.0", 4),),
             b"\x05" * 32,
             b"f",
+        ),
+        ShadowComparison(
+            *("digits", "v1.1.0", "v1.0.0", TOPIC_ID, 1, T, 3, bytes(8), b"\x02", b"r1", b"\x01", b"\x01"),
+            *(b"\x09\x00\x00\x00", b"\x07\x00\x00\x00", b"\x05\x00\x00\x00", b"\x04\x00\x00\x00"),
+            *(b"\x06" * 16, b"\x07" * 16, b"\x02"),
         ),
         LedgerCheckpoint(TOPIC_ID, 1, 1 << 40, b"\xfe\x01", 99, 3, T),
         PlanProposal("p1", PLAN, -1, "a new version", CAUSES, T),

@@ -20,6 +20,7 @@ from schemas.plan import HASHED, SLOW, Plan, PlanProposal, VersionWeight
 from schemas.review import ContextSignal, Validation
 from schemas.scaling import ScalingPolicy
 from schemas.serving import ServingPolicy, Slo
+from schemas.shadow import Shadow, ShadowPolicy
 from schemas.telemetry import Heartbeat, LoadedModel, RouterLoad
 from streams.agent import Effects, Publish
 from streams.canonical import digest, from_json, to_json
@@ -230,6 +231,28 @@ def test_the_serving_policy_goes_into_the_plan() -> None:
     state, _ = learn(State(), events)
     wanted = replace(PLAN, fallbacks=("v2.0.0",), max_attempts=3, hedge=True)
     assert planner.wanted_plan(state, "digits", PARAMS) == wanted
+
+
+def shadowing(version: str, percent: int, number: int = 0) -> MemoryCommand:
+    body = to_json(ShadowPolicy("digits", version, percent))
+    return MemoryCommand(f"sh-{version}-{percent}-{number}", "cli", "SetShadow", "shadow/digits", -1, body, "", (), 5)
+
+
+def test_a_shadow_goes_into_the_plan_until_it_is_taken_back_or_serves() -> None:
+    two = [register(model_version()), register(V2, "r2")]
+    state, _ = learn(State(), chain_of(*two, shadowing("v2.0.0", 20)))
+    assert planner.wanted_plan(state, "digits", PARAMS) == replace(PLAN, shadow=Shadow("v2.0.0", 20))
+    nothing_pending = replace(state.models["digits"], pending=None)
+    _, made = planner.propose(replace(state, models={"digits": nothing_pending}), SECOND, PARAMS)
+    (proposal,) = proposals(made)
+    assert proposal.reason.endswith(", 20 % copied to v2.0.0")
+    assert proposal.causes == (HERE,)
+    gone, _ = learn(State(), chain_of(*two, shadowing("v2.0.0", 20), shadowing("", 0)))
+    assert planner.wanted_plan(gone, "digits", PARAMS) == PLAN
+    serves, _ = learn(State(), chain_of(*two, shadowing("v2.0.0", 20), activated("v2.0.0")))
+    plan = planner.wanted_plan(serves, "digits", PARAMS)
+    assert plan is not None
+    assert plan.shadow is None
 
 
 def test_an_activated_version_is_planned_also_after_a_roll_back_and_never_falls_back_to_itself() -> None:

@@ -14,16 +14,17 @@ from agents.hedge import NEVER, TICK_US
 from agents.route import home_lane, version_for
 from agents.router import ROUTER, RouterParams, RouterState, decide, hedging_due, lookups
 from schemas.coordinate import RecordCoordinate
-from schemas.frame import InferenceFrame
+from schemas.frame import InferenceFrame, RowError
 from streams.agent import TICK, Effects, Event, Tick
 from streams.cache.lookup import LookedUp
-from streams.columns import ERROR, EXPIRED, HEDGE, OK, PENDING, Columns, request_ids, segment_starts
+from streams.columns import ERROR, EXPIRED, HEDGE, OK, PENDING, SHADOW, Columns, request_ids, segment_starts
 from streams.frame_codec import decode_frame, encode_frame
-from streams.frame_effects import Answered, Confirmed, Defer, Followed, MemorySilent, SendFrame
+from streams.frame_effects import Answered, Confirmed, Defer, Followed, MemorySilent, NoteDecision, SendFrame
 from streams.memory_view import MemoryView, cache_scope
 from streams.splice import wire_of
 from tests.support.cached import POLICY, digests_of, entry, known
 from tests.support.frames import MODEL, T, frame, memory, plan, random_frame, row, with_blob
+from tests.support.shadowed import SERVING, SHADOWING, shadowed
 
 PARAMS = RouterParams(num_lanes=4, hold_us=2_000_000)
 PLANNED = memory(plan("digits", ("v1.0.0", 100), lane=1), plan("other", ("v3.0.0", 100), lane=2), sequence=41)
@@ -377,3 +378,40 @@ def test_without_hedging_ticks_and_answers_change_nothing() -> None:
     for event in (Tick(), heard):
         assert decide(RouterState(), Event(event, TICK, T, answers=PLANNED), PARAMS) == (RouterState(), ())
     assert hedging_due(RouterState()) == NEVER
+
+
+def test_copies_for_a_shadow_leave_beside_the_decision_and_end_with_what_is_heard() -> None:
+    view = shadowed(100)
+    made = frame([row(1), row(2)])
+    state, effects = route(made, view)
+    sent, copy = effects
+    assert rows_of(sent.frame) == [(1, "digits", SERVING), (2, "digits", SERVING)]
+    assert rows_of(copy.frame) == [(1, "digits", SHADOWING), (2, "digits", SHADOWING)]
+    assert set(copy.frame.roles) == {SHADOW}
+    assert (state.num_rows, state.copies is not None) == (2, True)
+    plain, without = route(made, shadowed(100, version=SERVING))
+    assert (without, plain.copies) == ((sent,), None)
+    news = Answered(np.array([1, 2]), np.array([OK, ERROR], "|u1"), np.array([SHADOW] * 2, "|u1"), "executor-0")
+    state, none = decide(state, Event(news, TICK, T, answers=view), PARAMS)
+    assert none == ()
+    assert state.copies is not None
+    assert len(state.copies.offsets) == 0
+
+
+def test_a_decision_is_noted_without_the_copies() -> None:
+    made = frame([row(1), row(2)])
+    params = replace(PARAMS, sample_every=1)
+    notes = []
+    for view in (shadowed(100), shadowed(100, version=SERVING)):
+        event = Event(made, RecordCoordinate("t", 1, 0), T + 5, answers=view)
+        _, effects = decide(RouterState(), event, params)
+        (noted,) = [each for each in effects if isinstance(each, NoteDecision)]
+        notes.append(noted.outcome)
+    assert notes[0] == notes[1]
+
+
+def test_a_retry_is_not_copied() -> None:
+    segment = replace(frame([row(1)]).segments[0], version=SERVING)
+    again = replace(frame([row(1)]), attempt=1, segments=(segment,), errors=(RowError(0, "internal", "no memory"),))
+    _, effects = route(again, shadowed(100))
+    assert all(SHADOW not in each.frame.roles for each in effects if isinstance(each, SendFrame))

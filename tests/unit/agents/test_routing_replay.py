@@ -21,6 +21,7 @@ from streams.codec import Codec, SchemaIds
 from streams.decision_notes import ADMITTED, DecisionNotes
 from streams.memory_view import MemoryView
 from tests.support.frames import MODEL, T, frame, memory, plan, random_frame, row
+from tests.support.shadowed import shadowed
 from tests.unit.agents.test_router import PLANNED
 from tests.unit.agents.test_routing_decision import EVERY, noted
 
@@ -39,6 +40,7 @@ VIEWS = {
     "ordered": memory(replace(MODEL, ordered=True), plan("digits", ("v1.0.0", 100)), sequence=41),
     "behind": replace(PLANNED, sequence=1),
     "broken": with_breaker(PLANNED),
+    "shadowed": shadowed(60),
     "nothing planned": memory(sequence=41),
 }
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agents.comparison import WAIT_US
 from agents.validator import (
     CHECKPOINT_US,
     SCAN_LENGTH,
@@ -24,14 +25,16 @@ from schemas.coordinate import RecordCoordinate
 from schemas.frame import InferenceFrame, TensorBlock
 from schemas.ledger import LedgerCheckpoint
 from schemas.model import TensorSpec
+from schemas.shadow import AGREES, DIFFERS, UNKNOWN
 from streams.agent import TICK, Effects, Event, Tick
 from streams.columns import ERROR, EXPIRED, HEDGE, OK, SHADOW, Columns, num_rows
-from streams.frame_effects import Answer, Confirmed, Scanned, ScanRequests, WriteCheckpoint
+from streams.frame_effects import Answer, Confirmed, NoteShadows, Scanned, ScanRequests, WriteCheckpoint
 from streams.memory_view import MemoryView
 from streams.terminals import Terminals
 from tests.support import cached
 from tests.support.cached import POLICY
 from tests.support.frames import MODEL, TOPIC_ID, T, executed, frame, memory, row
+from tests.support.shadowed import SERVING, answered, copies, shadowed
 
 PARAMS = ValidatorParams(give_up_us=130_000_000)
 VIEW = memory(MODEL)
@@ -100,6 +103,29 @@ def test_a_shadow_row_is_not_answered_and_hides_no_primary_row() -> None:
     state, (answer,) = step(FRESH, made)
     assert offsets_of(answer) == [100]
     assert state.terminals.num_pending == 1
+
+
+def test_copies_of_a_shadow_are_gated_compared_and_never_answered() -> None:
+    view = shadowed(100, sequence=40)
+    outputs = [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
+    wrong = [[0.0, 0.9, 0.0], [0.0, 1.0, 0.0], [np.nan, 0.0, 0.0]]
+    state, effects = step(FRESH, copies(wrong), view=view)
+    assert (effects, state.terminals.num_pending, state.terminals.low_watermark) == ((), 0, 100)
+    state, (answer, noted) = step(state, answered(outputs), view=view)
+    assert offsets_of(answer) == [100, 101, 102]
+    assert {segment.version for segment in answer.frame.segments} == {SERVING}
+    (said,) = noted.comparisons
+    assert (list(said.statuses), list(said.agreements)) == ([OK, OK, ERROR], [AGREES, DIFFERS, UNKNOWN])
+    assert step(state, copies(wrong), view=view)[1] == ()
+
+
+def test_copies_that_stay_alone_are_noted_by_the_clock() -> None:
+    view = shadowed(100, sequence=40)
+    state, _ = step(FRESH, copies([[0.0, 1.0, 0.0]]), view=view)
+    state, effects = step(state, Tick(), T + WAIT_US, view=view)
+    (noted,) = [each for each in effects if isinstance(each, NoteShadows)]
+    assert [list(each.primary_statuses) for each in noted.comparisons] == [[0]]
+    assert not any(isinstance(each, NoteShadows) for each in step(state, Tick(), T + 2 * WAIT_US, view=view)[1])
 
 
 @pytest.mark.parametrize("status", [ERROR, EXPIRED])
@@ -292,6 +318,6 @@ def test_a_row_under_way_is_not_reaped() -> None:
 def test_strangers_are_refused() -> None:
     with pytest.raises(TypeError, match="str"):
         step(FRESH, "frame")
-    assert VALIDATOR.emits == ("inference.results", "inference.ledger-checkpoints")
+    assert VALIDATOR.emits == ("inference.results", "inference.ledger-checkpoints", "inference.shadow")
     assert VALIDATOR.tick_ms == 1000
     assert TICK.offset == -1

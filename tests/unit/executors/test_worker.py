@@ -27,7 +27,7 @@ from schemas.quick import replaced
 from schemas.request import BlobRef
 from streams.blobs.blob_store import BlobCorruptError, BlobMissingError, StoreUnreadableError
 from streams.codec import Codec, SchemaIds
-from streams.columns import ERROR, EXPIRED, OK, PENDING, REJECTED, Columns, block_array
+from streams.columns import ERROR, EXPIRED, OK, PENDING, REJECTED, SHADOW, Columns, block_array
 from streams.errors import RetriableError
 from streams.frame_builder import Row
 from streams.topics import full_name
@@ -609,3 +609,34 @@ async def test_a_batch_that_ends_in_a_thread_ends_the_waiting(monkeypatch: pytes
     async with running(bench):
         await until(lambda: len(bench.rows()) == 5)
     assert len(session.batches) == 5
+
+
+def copied(*offsets: int) -> InferenceFrame:
+    return replaced(routed(*offsets, priority=9), roles=bytes([SHADOW]) * len(offsets))
+
+
+async def test_copies_run_behind_the_rows_and_hold_no_offset_back() -> None:
+    bench = Bench(FakeSession())
+    bench.producer.automatic = False
+    bench.deliver(copied(0, 1), routed(2))
+    async with running(bench):
+        await until(lambda: len(bench.producer.sent) == 2)
+        rows, copies = (CODEC.decode("inference.executed", each.value) for each in bench.producer.sent)
+        assert (Columns.of(rows).offsets.tolist(), Columns.of(copies).offsets.tolist()) == ([2], [0, 1])
+        assert (set(rows.roles), set(copies.roles), set(copies.statuses)) == ({0}, {SHADOW}, {OK})
+        bench.producer.sent[0].future.set_result(None)
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 2)
+        bench.producer.sent[1].future.set_result(None)
+    telemetry = bench.worker.attempts(0)
+    assert telemetry is not None
+    assert [part.num_rows for part in telemetry.models] == [1]
+
+
+async def test_copies_that_fail_are_tried_nowhere_else() -> None:
+    bench = Bench(FakeSession(poisoned={1}))
+    bench.deliver(copied(0, 1))
+    async with running(bench):
+        await until(lambda: len(bench.rows()) == 2)
+        await until(lambda: bench.consumer.offsets.get(PLACE) == 1)
+    assert {offset: made[:2] for offset, made in bench.rows().items()} == {0: (OK, ""), 1: (ERROR, "execution_failed")}
+    assert bench.worker.attempts(0) is None

@@ -17,6 +17,7 @@ from streams.connection import Connection
 from streams.frame_effects import SendFrame
 from streams.topics import full_name
 from tests.support.frames import MODEL, frame, memory, plan, row
+from tests.support.shadowed import shadowed
 
 OTHER = replace(MODEL, model="other")
 PLAIN = memory(MODEL, OTHER, plan("digits", ("v1.0.0", 100)), plan("other", ("v1.0.0", 100), lane=SLOW))
@@ -37,6 +38,10 @@ def test_it_is_wanted_while_a_plan_hedges() -> None:
     assert some()
     source.view = PLAIN
     assert not some()
+
+
+def test_it_is_wanted_while_a_plan_shadows() -> None:
+    assert wanted(SimpleNamespace(view=shadowed(10)), 2, 0)()
 
 
 def test_a_model_without_a_second_lane_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
