@@ -229,7 +229,7 @@ class JournaledAgent:
         """What an effect says, whichever version of its schema it was written with."""
         try:
             record = None if effect.value is None else self.codec.decode(effect.topic, effect.value)
-        except PoisonRecordError:
+        except (PoisonRecordError, KeyError):  # KeyError: a topic that this release does not know
             record = effect.value
         return effect.topic, effect.partition, effect.key, record
 

@@ -218,6 +218,17 @@ def test_another_spelling_of_the_same_effect_is_no_difference() -> None:
     assert agent().fold([other]) == (Divergence("sum", 1, "the effects differ"),)
 
 
+def test_an_effect_on_a_topic_that_nobody_knows_is_a_difference() -> None:
+    class Known(Numbers):
+        def decode(self, topic: str, value: bytes | None) -> Any:
+            return {"in": super().decode, "out": super().decode}[topic](topic, value)
+
+    entry = agent().step(number(5, 7), 50)
+    assert entry is not None
+    spoiled = replace(entry, effects=(replace(entry.effects[0], topic="oat"),))
+    assert JournaledAgent(SPEC, Known()).fold([spoiled]) == (Divergence("sum", 1, "the effects differ"),)
+
+
 def test_gaps_and_differences_are_named() -> None:
     _, entries = run([number(1, n) for n in range(5)])
     with pytest.raises(InvariantError, match="4 does not follow 2"):
