@@ -93,7 +93,7 @@ def test_every_wrong_field_has_its_sentence() -> None:
         "forget_us cannot be 1.5: expected int, found float.",
         "quiet_us must not be negative, but is -1.",
     )
-    assert said[4].startswith("slient_us is no parameter; there are breaker, drift, forget_us,")
+    assert said[4].startswith("slient_us is no parameter; there are bound_us, breaker, drift, forget_us,")
     assert said[5] == "breaker.min_rows cannot be null: expected int, found NoneType."
     assert said[6].startswith("breaker.open is no parameter; there are ")
     assert len(said) == 7
