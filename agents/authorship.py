@@ -14,7 +14,8 @@ the first one after every other was revoked, which only a sandbox allows. (With 
 
 *signature*: of anybody registered, also of whoever gives up their own key; it counts at once, for a stolen key must be
 stopped at once. *approval*: the author signs and a second person approves. *noted*: the development policy approves,
-and writes down what it skipped.
+and writes down what it skipped. Of agents' commands only a share for a version counts: the Scaler signs nothing, so
+where people's wait for an approval a variant gets its share from people.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def holders(state: State) -> tuple[Signer, ...]:
 
 def need_of(state: State, command: MemoryCommand) -> Need:
     """Who must stand behind a command that its own rule allows."""
-    if command.agent not in PEOPLE:
+    if command.agent not in PEOPLE and command.kind != canary.SET:
         return "nothing"
     environment = environment_of(state)
     need = _need(state, command, environment)

@@ -1,7 +1,8 @@
 """Rules of the Orchestrator for the Scaler's vertical steps: larger batches (``vertical/<model>``), and variants.
 
 A variant serves as a canary does (``agents.canary``), with nearly all rows: executors hold it before it gets any, its
-own SLO, errors and breaker take it back, and where activations wait for an approval so does it.
+own SLO, errors and breaker take it back. Where activations wait for an approval the Scaler, who signs nothing, may not
+give it any (``agents.authorship``).
 """
 
 from __future__ import annotations

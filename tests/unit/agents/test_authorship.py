@@ -13,6 +13,7 @@ from agents.approval import DEVELOPMENT
 from agents.authorship import attributed, holders, must_be_signed, need_of, refused_author
 from agents.orchestrator import decide
 from agents.verdict import State, Value
+from schemas.canary import Canary
 from schemas.environment import Environment, OpenReview, Signer
 from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.review import ReviewDecision
@@ -99,6 +100,21 @@ def test_the_table(
     for each in commands:
         assert must_be_signed(state, each) == (need_of(state, each) in ("signature", "approval"))
         assert need_of(state, replace(each, agent="planner")) == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("place", "need"),
+    [("nowhere", "nothing"), ("sandbox", "note"), ("watched", "approval"), ("staging", "approval")],
+)
+def test_a_share_that_the_scaler_gives_a_version_is_as_an_activation(place: str, need: str) -> None:
+    share = MemoryCommand("c", "scaler", "SetCanary", "canary/m", -1, to_json(Canary("m", "v2", 99)), "load", (), 1)
+    state = memory(PLACES[place], signer("ann"))
+    assert need_of(state, share) == need
+    given = replace(state, values={**state.values, "canary/m": Value(2, share.body or "")})
+    back = replace(share, body=to_json(Canary("m", "v2", 0)))
+    assert need_of(given, back) == "nothing"
+    if need == "approval":
+        assert getattr(refused_author(state, share), "code", "") == "unsigned_command"
 
 
 @pytest.mark.parametrize("command", [REGISTER, REVOKE, END_PROCESS])
