@@ -18,7 +18,7 @@ from schemas.model import ModelVersion, TensorSpec
 from schemas.request import BlobRef, InferenceRequest, Tensor
 from streams.check_id import TENANT, is_check
 from streams.columns import DATATYPE_BYTES, NUMPY_DTYPES
-from streams.memory_view import MemoryView, active_version, model_version, models
+from streams.memory_view import MemoryView, active_version, model_version, models, plan
 from streams.tensors import BYTES, FLOATING, MalformedBytesError, check_texts, count_of, is_finite
 
 MAX_BATCH_ITEMS: Final = 128
@@ -77,8 +77,15 @@ def admit(request: InferenceRequest, memory: MemoryView, policy: AdmissionPolicy
         return target
     if why := barred(request.tenant, target, memory, policy.region):
         return Refusal(CODE, why)
-    timeout_ms = request.timeout_ms or policy.default_timeout_ms
-    return check_tensors(request.inputs, target, timeout_ms, request.blob)
+    return check_tensors(request.inputs, target, budget_ms(request, memory, policy), request.blob)
+
+
+def budget_ms(request: InferenceRequest, memory: MemoryView, policy: AdmissionPolicy) -> int:
+    """The request's own budget, else that of the model's plan, else the policy's."""
+    if request.timeout_ms:
+        return request.timeout_ms
+    effective = plan(memory, request.model)
+    return policy.default_timeout_ms if effective is None else min(effective.timeout_ms, policy.max_timeout_ms)
 
 
 def check_fields(request: InferenceRequest, policy: AdmissionPolicy) -> Refusal | None:

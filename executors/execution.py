@@ -278,7 +278,7 @@ class Execution:
     def _correct(self, version: Version, corrected: Profile | None) -> None:
         if corrected is not None:
             before = self._loaded.profiles.get(version, corrected)
-            self._loaded.profiles[version] = corrected.bounded(before.bound)
+            self._loaded.profiles[version] = corrected.bounded(before.bound, before.allowed)
 
 
 def _whole(work: Work, number: int, now_us: int) -> RowSlice:

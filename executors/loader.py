@@ -78,7 +78,7 @@ class ModelLoader:
     def bound(self, memory: MemoryView) -> None:
         """Make batches as large as memory says, where it does."""
         for key, profile in list(self.profiles.items()):
-            self.profiles[key] = profile.bounded(batch_bound(memory, key[0]))
+            self.profiles[key] = _bounded(profile, memory, key[0])
 
     def take_failed(self) -> list[tuple[Version, str]]:
         """Versions whose load failed within the last seconds, with the reason; rows for them cannot be served now."""
@@ -130,7 +130,7 @@ class ModelLoader:
             return
         log.info("loaded %s %s on %s in %.0f ms", *key, session.provider, (time.perf_counter() - started) * 1e3)
         self.sessions[key] = session
-        self.profiles[key] = session.profile.bounded(batch_bound(self._memory(), key[0]))
+        self.profiles[key] = _bounded(session.profile, self._memory(), key[0])
         self._failed.pop(key, None)
 
     def _session(self, key: Version, blob: bytes, version: ModelVersion) -> Session:
@@ -153,6 +153,12 @@ class ModelLoader:
     def _fail(self, key: Version, reason: str) -> None:
         log.error("%s", reason)
         self._failed[key] = (reason, time.monotonic())
+
+
+def _bounded(profile: Profile, memory: MemoryView, model: str) -> Profile:
+    """The profile with the batches that memory and the model's plan allow."""
+    effective = plan(memory, model)
+    return profile.bounded(batch_bound(memory, model), 0 if effective is None else effective.max_batch_size)
 
 
 def _held(model: str, version: str, session: Session, profile: Profile) -> LoadedModel:

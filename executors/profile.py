@@ -29,11 +29,10 @@ Version = tuple[str, str]
 class Profile:
     """Service time of a session, t(n) = fixed_us + per_item_us * n, and its limits; ``weight`` is its share.
 
-    ``cap``: items of the largest batch to make, at most ``max_batch_size``: ``bound`` where memory has one, else the
-    fewest of which the fixed part is at most ``FIXED_SHARE`` (``LONG_SHARE`` of a long batch) and that take at least
-    ``MIN_BATCH_US``. ``ride_cap``: up to
-    so many items a batch takes less urgent rows along, which cost its urgent ones next to nothing: by ``RIDE_SHARE``
-    and ``MIN_RIDE_US``.
+    ``cap``: items of the largest batch to make, at most ``max_batch_size`` and what the plan allows (``allowed``, 0 for
+    any number): ``bound`` where memory has one, else the fewest of which the fixed part is at most ``FIXED_SHARE``
+    (``LONG_SHARE`` of a long batch) and that take at least ``MIN_BATCH_US``. ``ride_cap``: up to so many items a batch
+    takes less urgent rows along, which cost its urgent ones next to nothing: by ``RIDE_SHARE`` and ``MIN_RIDE_US``.
     """
 
     fixed_us: float
@@ -41,14 +40,20 @@ class Profile:
     max_batch_size: int
     weight: float = 1.0
     bound: int = 0
+    allowed: int = 0
     cap: int = field(init=False, compare=False)
     ride_cap: int = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         """Derive the caps once: they are asked for with every batch."""
-        cap = min(self.bound, self.max_batch_size) if self.bound else self._fewest(self._worth_us)
+        cap = min(self.bound, self.most) if self.bound else self._fewest(self._worth_us)
         object.__setattr__(self, "cap", cap)
         object.__setattr__(self, "ride_cap", self._fewest(max(self.fixed_us / RIDE_SHARE, MIN_RIDE_US)))
+
+    @property
+    def most(self) -> int:
+        """Items that model and plan allow in a batch."""
+        return min(self.max_batch_size, self.allowed or self.max_batch_size)
 
     @property
     def _worth_us(self) -> float:
@@ -57,17 +62,17 @@ class Profile:
 
     def _fewest(self, wanted_us: float) -> int:
         """The fewest items that take ``wanted_us``; the limit, where the time per item is next to nothing."""
-        if self.time_us(self.max_batch_size) <= wanted_us:
-            return self.max_batch_size
-        return min(self.max_batch_size, max(1, ceil((wanted_us - self.fixed_us) / self.per_item_us)))
+        if self.time_us(self.most) <= wanted_us:
+            return self.most
+        return min(self.most, max(1, ceil((wanted_us - self.fixed_us) / self.per_item_us)))
 
     def time_us(self, num_items: int) -> float:
         """Time of a batch of ``num_items``."""
         return self.fixed_us + self.per_item_us * num_items
 
-    def bounded(self, bound: int) -> Profile:
-        """The same with another bound of its batches, 0 for none."""
-        return self if bound == self.bound else replace(self, bound=bound)
+    def bounded(self, bound: int, allowed: int = 0) -> Profile:
+        """The same with another bound of its batches and another number that the plan allows, 0 for none."""
+        return self if (bound, allowed) == (self.bound, self.allowed) else replace(self, bound=bound, allowed=allowed)
 
     @property
     def full_batch_us(self) -> float:

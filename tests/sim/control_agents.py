@@ -17,9 +17,11 @@ from streams.agent import AgentSpec
 
 SECOND: Final = 1_000_000
 SETTINGS: Final = Settings.model_construct()
+TIMEOUT_MS: Final = 5_000_000
+"""Budget of a request that names none: far more than a world lasts."""
 RULES: Final = (
     Rule("contract", "model/*", Constraint("max_batch_size", 8)),
-    Rule("beta-timeout", "model/beta", Constraint("timeout_ms", 20_000)),
+    Rule("beta-timeout", "model/beta", Constraint("timeout_ms", 4_000_000)),
 )
 MONITOR: Final = {
     "silent_us": 5 * SECOND,
@@ -30,6 +32,7 @@ MONITOR: Final = {
 }
 QUICK: Final[dict[str, Callable[[Any], Any]]] = {
     "researcher": lambda _: ResearcherParams(RULES),
+    "planner": lambda params: replace(params, timeout_ms=TIMEOUT_MS),
     "monitor": lambda params: replace(params, **MONITOR),
     "scaler": lambda params: replace(
         params,
@@ -52,7 +55,7 @@ def _specs() -> tuple[AgentSpec, ...]:
 CONTROL: Final = _specs()
 """The agents of the control process."""
 WHOLE: Final = (ORCHESTRATOR, *CONTROL)
-SMALL: Final = (ORCHESTRATOR, PLANNER)
+SMALL: Final = (ORCHESTRATOR, replace(PLANNER, params=QUICK["planner"](PLANNER.params)))
 """The agents of a world whose control plane only plans."""
 
 

@@ -42,6 +42,7 @@ from streams.watch import MemoryWatch
 from tests.sim.blobs import SimBlobs
 from tests.sim.broker_clients import SimConsumer
 from tests.sim.broker_senders import SimProducer
+from tests.sim.control_agents import TIMEOUT_MS
 from tests.sim.faust_app import SimApp
 from tests.sim.processes import Process
 from tests.sim.profile import FOREVER_US
@@ -49,7 +50,7 @@ from tests.sim.retry_invariants import fail_in_passing
 from tests.sim.world import LANES, TOPIC_ID, World
 
 CHECK_KEY = b"known to edges and checks"
-POLICY = AdmissionPolicy(default_timeout_ms=5_000_000, max_timeout_ms=10_000_000, check_key=CHECK_KEY)
+POLICY = AdmissionPolicy(default_timeout_ms=TIMEOUT_MS, max_timeout_ms=2 * TIMEOUT_MS, check_key=CHECK_KEY)
 TICK_MS = 20
 BURST = 10
 SETTINGS = Settings.model_construct(tick_ms=TICK_MS, request_id_window_s=1_000_000)

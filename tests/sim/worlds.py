@@ -17,6 +17,7 @@ def run_world(seed: int) -> Report:
     """One world to its end."""
     logging.getLogger("streams").setLevel(logging.CRITICAL)  # it warns of what is simulated here
     logging.getLogger("executors").setLevel(logging.CRITICAL)
+    logging.getLogger("infra").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
         return Simulation(seed).run(WORLD_STEPS)

@@ -12,6 +12,7 @@ import pytest
 from agents.admission import MAX_TENSOR_BYTES, MAX_TEXTS, AdmissionPolicy, Admitted, Refusal, admit
 from schemas.memory import MemoryEntry
 from schemas.model import ModelVersion, TensorSpec
+from schemas.plan import Plan, VersionWeight
 from schemas.request import BlobRef, InferenceRequest, Tensor
 from schemas.review import ContextSignal
 from streams.canonical import to_json
@@ -215,6 +216,16 @@ def test_the_given_timeout_wins_over_the_default() -> None:
     verdict = admit(replace(GOOD, timeout_ms=50), VIEW, POLICY)
     assert isinstance(verdict, Admitted)
     assert verdict.timeout_ms == 50
+
+
+@pytest.mark.parametrize(
+    ("planned_ms", "given_ms", "budget_ms"), [(4_000, 0, 4_000), (4_000, 50, 50), (9_000_000, 0, 120_000)]
+)
+def test_a_request_without_a_budget_has_its_plans(planned_ms: int, given_ms: int, budget_ms: int) -> None:
+    view = memory(MODEL, Plan("digits", (VersionWeight("v1.0.0", 100),), 8, planned_ms))
+    verdict = admit(replace(GOOD, timeout_ms=given_ms), view, POLICY)
+    assert isinstance(verdict, Admitted)
+    assert verdict.timeout_ms == budget_ms
 
 
 def test_an_unpinned_request_must_fit_the_active_version() -> None:

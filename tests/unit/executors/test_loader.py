@@ -72,7 +72,7 @@ async def test_planned_versions_are_loaded_once() -> None:
         loader.want(*KEY)
         assert loader.is_settled
         assert store.asked == [MODEL.digest]
-        assert loader.profiles == {KEY: PROFILE}
+        assert loader.profiles == {KEY: PROFILE.bounded(0, 128)}
         (held,) = loader.loaded()
         assert (held.model, held.version, held.digest, held.fixed_us, held.per_item_us) == (
             *KEY,
@@ -207,8 +207,10 @@ async def test_batches_are_bounded_by_memory_of_now_and_of_each_change() -> None
     async with running(Store(), view) as loader:
         loader.want_planned(view[0])
         await until(lambda: loader.is_settled)
-        assert loader.profiles[KEY] == PROFILE.bounded(3)
+        assert loader.profiles[KEY] == PROFILE.bounded(3, 128)
         loader.bound(planned)
-        assert loader.profiles[KEY] == PROFILE
+        assert loader.profiles[KEY] == PROFILE.bounded(0, 128)
+        loader.bound(memory(MODEL, replace(plan("digits", ("v1.0.0", 100)), max_batch_size=5)))
+        assert loader.profiles[KEY].cap == 5
         loader.bound(view[0])
         assert loader.profiles[KEY].cap == 3

@@ -44,3 +44,11 @@ def test_memory_may_bound_batches_within_the_models_limit() -> None:
     assert profile.bounded(32).bounded(0) == profile
     assert profile.bounded(0) is profile
     assert profile.bounded(32).ride_cap == profile.ride_cap
+
+
+def test_the_plan_may_allow_fewer_items_than_the_model() -> None:
+    profile = Profile(1_000.0, 0.0, 64)
+    assert (profile.bounded(0, 16).cap, profile.bounded(0, 16).most, profile.bounded(0, 200).cap) == (16, 16, 64)
+    assert profile.bounded(32, 16).cap == 16
+    assert profile.bounded(0, 16).ride_cap <= 16
+    assert profile.bounded(0, 16).bounded(0) == profile

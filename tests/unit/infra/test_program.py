@@ -57,6 +57,7 @@ def test_a_defect_is_not_hidden() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_unwinds_what_is_under_way(number: signal.Signals) -> None:
     unwound = []
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup one of them is ignored
 
     def work() -> int:
         try:
@@ -67,9 +68,12 @@ def test_a_signal_unwinds_what_is_under_way(number: signal.Signals) -> None:
             unwound.append(number)
         return 0
 
-    assert ended(work) == 128 + number
-    assert unwound == [number]
-    assert signal.getsignal(number) is signal.SIG_DFL
+    try:
+        assert ended(work) == 128 + number
+        assert unwound == [number]
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_handler_that_stands_is_kept() -> None:
@@ -80,3 +84,11 @@ def test_a_handler_that_stands_is_kept() -> None:
         assert heard == [signal.SIGTERM]
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert ended(lambda: os.kill(os.getpid(), signal.SIGHUP) or 3) == 3
+    finally:
+        signal.signal(signal.SIGHUP, before)
