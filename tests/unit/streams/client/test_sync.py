@@ -135,6 +135,15 @@ def test_a_connection_that_fails_is_said_and_leaves_no_thread():
     assert threading.active_count() == before
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises, also where these tests run in the background and it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_gives_the_call_up_and_leaves_the_client_usable():
     with Looped() as isos:
         timer = threading.Thread(target=interrupt_when_waiting, args=(isos.inner,))
