@@ -11,6 +11,7 @@ the first one after every other was revoked, which only a sandbox allows. (With 
 | the environment is set | free | free | free | signature | approval |
 | a kind in ``gated`` | as the rest | free | noted | approval | approval |
 | a larger canary | as ``ActivateVersion``; a smaller one is free | | | | |
+| a roll-back with its policies | as ``ActivateVersion`` and as setting them | | | | |
 
 *signature*: of anybody registered, also of whoever gives up their own key; it counts at once, for a stolen key must be
 stopped at once. *approval*: the author signs and a second person approves. *noted*: the development policy approves,
@@ -27,12 +28,14 @@ from typing import Any, Final, Literal
 from agents import canary
 from agents.verdict import Refusal, State, keys_below
 from schemas.environment import Environment, Signer
+from schemas.known_good import Activation
 from schemas.memory import MemoryCommand
 from schemas.review import ReviewVote
 from streams.canonical import from_json, to_plain
 from streams.signing import signed_bytes, verify
 
 PEOPLE: Final = frozenset({"cli", "operator"})
+POLICIES: Final = ("SetServingPolicy", "SetCachePolicy")
 SIGNER_CHANGES: Final = ("RegisterSigner", "RevokeSigner")
 
 Need = Literal["nothing", "signature", "approval", "note"]
@@ -98,7 +101,9 @@ def _need(state: State, command: MemoryCommand, environment: Environment | None)
         return "approval" if is_strict else "signature" if is_watched else "nothing"
     if command.kind == canary.SET and canary.lowers(state, command):
         return "nothing"
-    kinds = (canary.SET, canary.GATED_AS) if command.kind == canary.SET else (command.kind,)
+    kinds: tuple[str, ...] = (canary.SET, canary.GATED_AS) if command.kind == canary.SET else (command.kind,)
+    if command.kind == canary.GATED_AS and from_json(Activation, command.body, newer=True).configuration is not None:
+        kinds += POLICIES  # it puts them back as they were
     return "approval" if environment is not None and any(kind in environment.gated for kind in kinds) else "nothing"
 
 

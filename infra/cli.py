@@ -125,8 +125,20 @@ def root(
     ctx.obj = flags
 
 
+def is_text(argument: str) -> bool:
+    """Whether an argument was UTF-8: other bytes stand in it as halves of surrogate pairs, which nothing can write."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def main() -> None:
     """Run the command line; a known error is one sentence on stderr and its exit code."""
+    if not all(is_text(argument) for argument in sys.argv):
+        print("An argument is not UTF-8.", file=sys.stderr)
+        sys.exit(2)
     sys.exit(ended(lambda: app(prog_name="isos")))
 
 

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 
 from infra.json_lines import json_lines
+from infra.row_file import UNREADABLE_NPZ
 from schemas.check import MAX_GOLDEN_BYTES, MAX_GOLDEN_ROWS, GoldenSet
 from schemas.model import ModelVersion, TensorSpec
 from streams.errors import IsosError
@@ -106,7 +107,7 @@ def unpack(blob: bytes) -> GoldenRows:
             raise GoldenDataError(f"the stored set would take {unpacked:,} bytes")
         with np.load(io.BytesIO(blob), allow_pickle=False) as loaded:
             arrays = {name: loaded[name] for name in loaded.files}
-    except (ValueError, EOFError, OSError, BadZipFile) as error:
+    except (*UNREADABLE_NPZ, OSError) as error:
         raise GoldenDataError(f"the stored set cannot be read: {error}") from error
     inputs = {name.removeprefix(INPUT): array for name, array in arrays.items() if name.startswith(INPUT)}
     outputs = {name.removeprefix(OUTPUT): array for name, array in arrays.items() if name.startswith(OUTPUT)}
@@ -159,7 +160,7 @@ def _from_npz(path: Path) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as loaded:
             return {name: loaded[name] for name in loaded.files}
-    except (ValueError, EOFError, BadZipFile) as error:
+    except UNREADABLE_NPZ as error:
         raise GoldenDataError(f"it is no .npz without objects: {str(error).removesuffix('.')}") from error
 
 

@@ -19,6 +19,6 @@ def json_lines(path: Path, wrong: Callable[[str], Exception]) -> Iterator[tuple[
                 continue
             try:
                 value = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise wrong(f"line {number} is not JSON: {error}") from error
             yield number, value

@@ -66,6 +66,8 @@ def _asked(prompt: str, why: str) -> bytes:
         answer = getpass.getpass(prompt).encode()
     except EOFError:
         answer = b""
+    except UnicodeError:  # its text would show a part of the passphrase
+        raise KeyFileError("The passphrase is not UTF-8, as this terminal sends it", exit_code=4) from None
     finally:
         if is_main:
             signal.signal(signal.SIGINT, before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -13,31 +14,40 @@ from typing import Final
 from streams.errors import IsosError, RetriableError
 
 INTERRUPTED: Final = 130
+TERMINATED: Final = 128
+AGAIN_S: Final = 10.0
 UNREACHABLE: Final = 6
 FAILED: Final = 1
 
 
-class TerminatedError(BaseException):
-    """SIGTERM or SIGHUP came: what is under way unwinds, and ends what it started. Like KeyboardInterrupt no Exception.
+class TerminatedError(SystemExit):
+    """SIGTERM or SIGHUP came: what is under way unwinds, and ends what it started.
 
-    ``exit_code``: 128 and the signal's number, as a shell tells it.
+    ``code``: 128 and the signal's number, as a shell tells it. A SystemExit, for those are what an event loop lets out
+    of whatever task happens to run when the signal comes.
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"ended by {signal.Signals(number).name}")
-        self.exit_code = 128 + number
+        super().__init__(TERMINATED + number)
+        self.number = number
 
 
 @contextmanager
 def unwound_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise ``TerminatedError`` here; one that has a handler, or is ignored, keeps it."""
+    """SIGTERM and SIGHUP raise ``TerminatedError`` here; one that has a handler, or is ignored, keeps it.
+
+    What comes within ``AGAIN_S`` of one is the same wish said twice (by a shell, and by its process group), and does
+    not cut the unwinding short.
+    """
     asked = (signal.SIGTERM, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
     numbers = [number for number in asked if signal.getsignal(number) is signal.SIG_DFL]
+    last_s = -AGAIN_S
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)  # the unwinding takes a while and is not to be cut short
-        raise TerminatedError(number)
+        nonlocal last_s
+        if time.monotonic() - last_s >= AGAIN_S:
+            last_s = time.monotonic()
+            raise TerminatedError(number)
 
     for number in numbers:
         signal.signal(number, stop)
@@ -57,7 +67,7 @@ def ended(work: Callable[[], int]) -> int:
         with unwound_by_signals():
             return work()
     except TerminatedError as error:
-        return error.exit_code
+        return TERMINATED + error.number
     except IsosError as error:
         print(sentence(error), file=sys.stderr)
         return exit_code(error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import math
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,9 @@ from streams.errors import IsosError
 from streams.tensors import BF16, BYTES, DTYPES, FLOATING, Array, narrowed
 
 MAX_ROWS: Final = 50_000
+
+UNREADABLE_NPZ: Final = (ValueError, EOFError, BadZipFile, zlib.error, RuntimeError)
+"""What reading a .npz raises: no archive, cut off, damaged, encrypted, or packed in a way that nobody unpacks."""
 
 Column = Array | list[Any]
 """Values of one input, row by row."""
@@ -94,7 +98,7 @@ def _from_npz(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Column]:
     try:
         with np.load(path, allow_pickle=False) as loaded:
             arrays = {name: loaded[name] for name in loaded.files}
-    except (ValueError, EOFError, BadZipFile) as error:
+    except UNREADABLE_NPZ as error:
         raise RowFileError(path, f"it is no .npz without objects: {str(error).removesuffix('.')}") from error
     missing = [spec.name for spec in specs if spec.name not in arrays]
     if len(specs) == 1 and missing:
@@ -124,8 +128,11 @@ def _from_csv(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Column]:
     free = [spec.name for spec in specs if -1 in spec.item_shape]
     if free:
         raise RowFileError(path, f"the input {free[0]} has free axes, which only .jsonl and .npz are read for")
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        lines = [row for row in csv.reader(file) if row]
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            lines = [row for row in csv.reader(file) if row]
+    except csv.Error as error:
+        raise RowFileError(path, f"it cannot be read as CSV: {error}") from error
     if not lines:
         raise RowFileError(path, "it is empty")
     header, rows = [name.strip() for name in lines[0]], lines[1:]

@@ -80,7 +80,9 @@ def _reader(kind: Any, newer: bool) -> _Reader:
         return bytes.fromhex
     if kind is float:
         return _float
-    if kind in (str, int, bool):
+    if kind is str:
+        return _text
+    if kind in (int, bool):
         return _exactly(kind)
     if dataclasses.is_dataclass(kind):
         return _record(typing.cast("type[Any]", kind), newer)
@@ -94,6 +96,14 @@ def _exactly(kind: type[Any]) -> _Reader:
         return plain
 
     return read
+
+
+def _text(plain: Any) -> str:
+    if type(plain) is not str:
+        raise TypeError(f"expected str, found {type(plain).__name__}")
+    if not plain.isascii():
+        plain.encode()  # half a surrogate pair, which JSON can escape, fits into no record: ValueError
+    return plain
 
 
 def _float(plain: Any) -> float:
@@ -128,7 +138,7 @@ def _tuple(args: tuple[Any, ...], newer: bool) -> _Reader:
 
 
 def _mapping(read: _Reader) -> _Reader:
-    return lambda plain: {key: read(value) for key, value in _exactly(dict)(plain).items()}
+    return lambda plain: {_text(key): read(value) for key, value in _exactly(dict)(plain).items()}
 
 
 def _record(cls: type[Any], newer: bool) -> _Reader:

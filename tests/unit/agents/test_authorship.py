@@ -15,8 +15,10 @@ from agents.orchestrator import decide
 from agents.verdict import State, Value
 from schemas.canary import Canary
 from schemas.environment import Environment, OpenReview, Signer
+from schemas.known_good import Activation, Configuration
 from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.review import ReviewDecision
+from schemas.serving import ServingPolicy
 from streams.agent import Effects
 from streams.audit_facts import audited
 from streams.canonical import from_json, to_json
@@ -255,3 +257,13 @@ def test_a_key_ends_only_by_a_signature_of_somebody_whose_key_holds(by: str, key
     is_theirs = by in ("ann", "bob") and key in ("", by)
     assert (said(effects) == "SignerRevoked") == is_theirs
     assert len(holders(state)) == (1 if is_theirs else 2)
+
+
+@pytest.mark.parametrize("gated", [("SetServingPolicy",), ("SetCachePolicy",), ("ActivateVersion",)])
+def test_a_roll_back_with_its_policies_waits_where_setting_one_does(gated: tuple[str, ...]) -> None:
+    state = memory(Environment("production", gated, False, 60), signer("ann"), signer("bob"))
+    configuration = Configuration(ServingPolicy("digits"), None)
+    back = replace(activation(), body=to_json(Activation("digits", "v1.0.0", configuration)))
+    assert need_of(state, back) == "approval"
+    plain = replace(activation(), body=to_json(Activation("digits", "v1.0.0")))
+    assert need_of(state, plain) == ("approval" if "ActivateVersion" in gated else "nothing")

@@ -87,3 +87,9 @@ def test_mistakes_have_a_sentence_and_a_code(arguments: list[str], code: int, wo
     assert word in done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
+
+
+def test_an_argument_that_is_no_text_is_a_sentence() -> None:
+    command = [sys.executable, "-m", "infra.cli", "explain", b"\xff"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "An argument is not UTF-8.\n")

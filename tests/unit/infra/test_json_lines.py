@@ -22,3 +22,10 @@ def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
     assert next(lines) == (1, 1)
     with pytest.raises(KeyError, match="line 2 is not JSON: "):
         next(lines)
+
+
+def test_a_line_that_is_nested_too_deeply_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("[" * 200_000)
+    with pytest.raises(KeyError, match="line 1 is not JSON: "):
+        next(json_lines(path, KeyError))

@@ -109,3 +109,15 @@ def test_where_there_is_no_terminal_a_file_is_named(monkeypatch: pytest.MonkeyPa
     with pytest.raises(KeyFileError, match="no terminal to ask on; --passphrase-file") as refused:
         passphrase_of(KEY)
     assert refused.value.exit_code == 4
+
+
+def test_one_that_is_no_text_is_not_shown(terminal: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    def latin(_prompt: str) -> str:
+        return b"caf\xe9".decode()
+
+    terminal("x")
+    monkeypatch.setattr(getpass, "getpass", latin)
+    with pytest.raises(KeyFileError, match="not UTF-8") as raised:
+        new_passphrase(KEY)
+    assert "caf" not in str(raised.value)
+    assert raised.value.__cause__ is None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 
 import pytest
 
-from infra.program import ended
+from infra import program
+from infra.program import TerminatedError, ended, unwound_by_signals
 from infra.settings import StartError
 from streams.errors import FencedError, InvariantError, IsosError
 
@@ -92,3 +94,42 @@ def test_what_is_ignored_stays_ignored() -> None:
         assert ended(lambda: os.kill(os.getpid(), signal.SIGHUP) or 3) == 3
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_gets_out_of_a_loop_whatever_task_runs() -> None:
+    """A task that nobody awaits takes it, and the loop lets it out; other exceptions it would keep."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    async def background() -> None:
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1_000):
+            pass  # the handler runs between two steps of this task
+
+    async def work() -> int:
+        task = asyncio.create_task(background())
+        await asyncio.sleep(60)
+        return int(task.done())
+
+    try:
+        assert ended(lambda: asyncio.run(work())) == 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_later_signal_counts_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    now_s = iter((0.0, 0.0, 9.0, 10.5, 10.5))
+    monkeypatch.setattr(program.time, "monotonic", lambda: next(now_s))
+    told = []
+    try:
+        with unwound_by_signals():
+            for _ in range(3):
+                try:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    told.append("kept")
+                except TerminatedError as error:
+                    told.append(str(error.code))
+        assert told == ["143", "kept", "143"]
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -147,3 +147,16 @@ def test_arrays_that_do_not_fit(tmp_path: Path) -> None:
         read_rows(path, (IMAGE,))
     with pytest.raises(OSError, match="nowhere"):
         read_rows(tmp_path / "nowhere.npz", (IMAGE,))
+
+
+def test_a_cell_too_large_and_a_damaged_archive_are_sentences(tmp_path: Path) -> None:
+    table, archive = tmp_path / "rows.csv", tmp_path / "rows.npz"
+    table.write_text("age\n" + "1" * 200_000)
+    with pytest.raises(RowFileError, match="it cannot be read as CSV: field larger than"):
+        read_rows(table, (AGE,))
+    np.savez_compressed(archive, age=np.arange(4_000.0))
+    damaged = bytearray(archive.read_bytes())
+    damaged[100:140] = bytes(40)
+    archive.write_bytes(damaged)
+    with pytest.raises(RowFileError, match=r"it is no \.npz without objects"):
+        read_rows(archive, (AGE,))

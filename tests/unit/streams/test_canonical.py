@@ -129,3 +129,17 @@ def test_nan_and_foreign_types_are_refused() -> None:
         to_json({1: 2})
     with pytest.raises(TypeError):
         to_json({1, 2})
+
+
+@pytest.mark.parametrize("text", ['{"names":["\\ud800"]}', '{"names":["a"],"more":{"\\udfff":1}}'])
+def test_half_a_surrogate_pair_is_poison_for_no_record_could_hold_it(text: str) -> None:
+    assert from_json(Texts, '{"names":["\\ud83d\\ude00"],"more":{}}') == Texts(("\U0001f600",), {})
+    with pytest.raises(PoisonRecordError) as raised:
+        from_json(Texts, text)
+    str(raised.value).encode()
+
+
+@dataclass(frozen=True)
+class Texts:
+    names: tuple[str, ...]
+    more: Mapping[str, int] = field(default_factory=dict)
