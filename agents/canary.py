@@ -18,7 +18,7 @@ from schemas.model import ModelVersion
 from schemas.plan import Plan, VersionWeight
 from streams.canonical import from_json, to_json
 from streams.errors import PoisonRecordError
-from streams.memory_view import ActiveVersion
+from streams.memory_view import ActiveVersion, Incident
 
 SET: Final = "SetCanary"
 GATED_AS: Final = "ActivateVersion"
@@ -118,12 +118,14 @@ def refused_plan(state: State, plan: Plan, active: str) -> Refusal | None:
 
 
 def settled(state: State, plan: Plan) -> tuple[Change, ...]:
-    """The end of incidents of canaries that were taken back, once a plan gives them no rows."""
+    """The end of incidents of canaries that were taken back, once a plan gives them no rows, and be it another's."""
     last = _last(state, plan.model)
-    if last is None or last.weight_percent:
+    if last is None:
         return ()
     found = keys_below(state, f"incident/{INCIDENT}/{plan.model}/")
-    return tuple(Change("IncidentResolved", key, None) for key in found)
+    served = {share.version for share in plan.versions if share.weight_percent}
+    done = [key for key in found if not last.weight_percent or _blamed(state, key, last.version) not in served]
+    return tuple(Change("IncidentResolved", key, None) for key in done)
 
 
 def is_planned(state: State, running: Canary) -> bool:
@@ -136,6 +138,15 @@ def is_planned(state: State, running: Canary) -> bool:
 def _last(state: State, model: str) -> Canary | None:
     value = state.values.get(f"canary/{model}")
     return None if value is None else from_json(Canary, value.body, newer=True)
+
+
+def _blamed(state: State, key: str, otherwise: str) -> str:
+    """The version that an incident of a canary is about; ``otherwise`` where its evidence does not say."""
+    incident = from_json(Incident, state.values[key].body, newer=True)
+    try:
+        return from_json(Canary, incident.evidence, newer=True).version
+    except PoisonRecordError:
+        return otherwise
 
 
 def _facts(state: State, model: str, version: str) -> ModelVersion:

@@ -80,7 +80,8 @@ class Picture:
     ``times``: fixed and per-item microseconds by ``model/version``; ``plans`` by model. ``busy_us``: when a row was
     seen last, ``busy_slow_us``: one of a slow model. ``caps``: items of the largest batch that executors make, by
     ``model/version``; ``raised``: where memory bounds it, by model. ``variants``: the cheaper form of a version, by
-    ``model/version``; ``in_use``: the one that the Scaler had put in use, by model.
+    ``model/version``; ``in_use``: the one that the Scaler had put in use, by model. ``refused``: keys of memory whose
+    vertical steps were refused or wait for people.
     """
 
     heard_us: Mapping[str, int] = field(default_factory=dict)
@@ -94,6 +95,7 @@ class Picture:
     raised: Mapping[str, int] = field(default_factory=dict)
     variants: Mapping[str, str] = field(default_factory=dict)
     in_use: Mapping[str, str] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from agents import load_picture
+from agents import load_picture, vertical
 from agents.forecast_rate import Holt
 from agents.load_picture import Picture
 from agents.pool_look import Look, Params, look_at
@@ -45,7 +45,8 @@ class State:
     """``policy`` to ``published_us``: of the fast pool (see ``PoolState``), ``slow``: of the slow one.
 
     ``listening_us``: since when it has listened without a pause, ``last_us``: when it did so last; ``blind_until_us``:
-    till then it only listens.
+    till then it only listens. ``activated_by``: the command that
+    changed an active version last for which a variant of ours served.
     """
 
     head: MemoryHead = field(default_factory=MemoryHead)
@@ -66,6 +67,7 @@ class State:
     vertical_us: int = 0
     calm_us: int = 0
     short_us: int = 0
+    activated_by: str = ""
 
 
 def decide(state: State, event: Event, params: Params) -> tuple[State, Effects]:
@@ -111,6 +113,11 @@ def _listen(state: State, now_us: int, params: Params, *, is_tick: bool) -> Stat
 
 
 def _learn(state: State, change: MemoryEvent, now_us: int, params: Params) -> State:
+    picture = vertical.after_answer(state.picture, change)
+    state = state if picture is state.picture else replace(state, picture=picture)
+    kind, _, model = change.key.partition("/")
+    if kind == "active" and model in state.picture.in_use:
+        return replace(state, activated_by=change.command_id)
     if change.key.startswith("vertical/"):
         return _bound(state, change)
     if change.body is None:
@@ -153,13 +160,17 @@ def _bound(state: State, change: MemoryEvent) -> State:
 
 
 def _tried(state: State, change: MemoryEvent, canary: Canary) -> State:
-    """A canary of ours is a variant in use; whatever else becomes of a model's canary ends that."""
+    """A canary of ours is a variant in use; whatever else becomes of a model's canary ends that.
+
+    One that ends with an activation failed nothing: it may serve for its version again.
+    """
     picture = state.picture
     in_use = {name: version for name, version in picture.in_use.items() if name != canary.model}
-    if change.agent == "scaler":
+    if change.agent == vertical.AGENT:
         if canary.weight_percent:
             in_use[canary.model] = canary.version
-    elif picture.in_use.get(canary.model) == canary.version:  # it failed its rows, or somebody does not want it
+    elif picture.in_use.get(canary.model) == canary.version and change.command_id != state.activated_by:
+        # It failed its rows, or somebody does not want it.
         mine = f"{canary.model}/"
         variants = {
             name: version

@@ -10,21 +10,25 @@ for a row may wait for one batch before its own. n is doubled as long as that ho
 Without an SLO on latency nothing is raised. Where more replicas are needed than are allowed, the version that is
 declared a variant of the busiest model's (``variant_of``) gets nearly all its rows, as a canary that is watched as any;
 one that was taken back for its rows is not tried again. Both go back once the pool has its fewest replicas and they are
-half idle.
+half idle. What the Orchestrator refused is asked for again only when something else is so (``after_answer``).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from agents.capacity import item_us, work_of
 from agents.load_picture import Picture, PictureParams, Planned, goes_slow, work_by_model
 from schemas.canary import MOST_PERCENT, Canary
 from schemas.coordinate import RecordCoordinate
-from schemas.memory import MemoryCommand
+from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.scaling import BATCH, VARIANT, BatchBound, ScalingPolicy
 from streams.canonical import to_json
+
+AGENT: Final = "scaler"
+UNANSWERED: Final = ("CommandRejected", "ReviewOpened")
+"""Events of a proposal that changed nothing: it was refused, or it waits for people."""
 
 CALM_SHARE: Final = 0.5
 """Of what replicas may be busy: below it larger batches are not needed."""
@@ -46,12 +50,12 @@ class Step:
         return self.amount > 0
 
     def command(self, now_us: int) -> MemoryCommand:
-        """The proposal to the Orchestrator."""
+        """The proposal to the Orchestrator; its id begins with its key."""
         kind, key, body = "BoundBatches", f"vertical/{self.model}", to_json(BatchBound(self.model, self.amount))
         if self.variant:
             kind, key = "SetCanary", f"canary/{self.model}"
             body = to_json(Canary(self.model, self.variant, self.amount))
-        return MemoryCommand(f"{key}/{now_us}", "scaler", kind, key, -1, body, self.why, self.causes, now_us)
+        return MemoryCommand(f"{key}/{now_us}", AGENT, kind, key, -1, body, self.why, self.causes, now_us)
 
 
 def raised(picture: Picture, policy: ScalingPolicy, params: PictureParams, *, slow: bool) -> Step | None:
@@ -59,6 +63,8 @@ def raised(picture: Picture, policy: ScalingPolicy, params: PictureParams, *, sl
     model = _busiest(picture, params, slow=slow)
     planned = picture.plans.get(model)
     if BATCH not in policy.vertical or planned is None or not planned.latency_us:
+        return None
+    if f"vertical/{model}" in picture.refused:
         return None
     version = _main(planned)
     cap, times = picture.caps.get(f"{model}/{version}", 0), picture.times.get(f"{model}/{version}")
@@ -90,10 +96,30 @@ def cheaper(picture: Picture, policy: ScalingPolicy, params: PictureParams, *, s
         return None
     version = _main(planned)
     variant = picture.variants.get(f"{model}/{version}", "")
-    if not variant:
+    if not variant or f"canary/{model}" in picture.refused:
         return None
     why = f"{model} {variant}, a variant of {version}, serves: more replicas are needed than are allowed."
     return Step(model, MOST_PERCENT, why, _told(picture, model), variant)
+
+
+def after_answer(picture: Picture, change: MemoryEvent) -> Picture:
+    """With a step of ours that was refused or parked noted, or without those that an event may have made possible."""
+    if change.agent == AGENT and change.kind in UNANSWERED:
+        key = change.command_id.rpartition("/")[0]
+        refused = tuple(sorted({*picture.refused, key}))
+    else:
+        refused = tuple([key for key in picture.refused if not _may_allow(change.key, key)])
+    return picture if refused == picture.refused else replace(picture, refused=refused)
+
+
+def _may_allow(changed: str, refused: str) -> bool:
+    """Whether a change under one key of memory may turn the answer to what was refused under another."""
+    kind, _, model = refused.partition("/")
+    if changed == "environment" or changed.startswith(("scaling/", f"model/{model}/")):
+        return True
+    if kind == "vertical":
+        return changed in (refused, f"plan/{model}")
+    return changed in (refused, f"active/{model}") or changed.startswith(f"breaker/{model}/")
 
 
 def _busiest(picture: Picture, params: PictureParams, *, slow: bool) -> str:

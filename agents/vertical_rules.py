@@ -1,15 +1,15 @@
 """Rules of the Orchestrator for the Scaler's vertical steps: larger batches (``vertical/<model>``), and variants.
 
 A variant serves as a canary does (``agents.canary``), with nearly all rows: executors hold it before it gets any, its
-own SLO, errors and breaker take it back. Where activations wait for an approval the Scaler, who signs nothing, may not
-give it any (``agents.authorship``).
+own SLO, errors and breaker take it back. A smaller share is somebody else's trial, which stays as it is. Where
+activations wait for an approval the Scaler, who signs nothing, may not give it any (``agents.authorship``).
 """
 
 from __future__ import annotations
 
 from agents import canary
 from agents.verdict import Change, Refusal, State, Verdict
-from schemas.canary import Canary
+from schemas.canary import MOST_PERCENT, Canary
 from schemas.memory import MemoryCommand
 from schemas.model import ModelVersion
 from schemas.plan import SLOW, Plan
@@ -56,6 +56,12 @@ def set_canary(state: State, command: MemoryCommand) -> Verdict:
         plan = from_json(Plan, standing.body, newer=True)
         if wanted.weight_percent and not _allows(state, plan, VARIANT):
             return Refusal("below_policy", f"No scaling policy allows variants of {wanted.model}.")
+        if wanted.weight_percent not in (0, MOST_PERCENT):
+            return Refusal("invalid_weight", f"A variant serves {MOST_PERCENT} percent or none of {wanted.model}.")
+        running = canary.standing(state, wanted.model)
+        if running is not None and running.weight_percent != MOST_PERCENT:
+            share = f"{running.version} is tried with {running.weight_percent} percent"
+            return Refusal("canary_running", f"{share} of {wanted.model}; who tries it says what becomes of it.")
     return canary.set_canary(state, command)
 
 

@@ -51,12 +51,14 @@ class Bench:
         self.state, effects = decide(self.state, at(record, self.now_s * S, answers=answers), self.params)
         assert effects == ()
 
-    def note(self, key: str, body: Any, agent: str = "cli") -> None:
-        """A fact of memory."""
+    def note(self, key: str, body: Any, agent: str = "cli", command: str = "", kind: str = "Noted") -> None:
+        """A fact of memory, by a command of its own where none is named."""
         sequence = len(self.events) + 1
         before = self.events[-1].value_hash if self.events else bytes(32)
         written = None if body is None else to_json(body)
-        event = MemoryEvent(sequence, before, "c", agent, "Noted", key, 1, written, "", (), sequence)
+        event = MemoryEvent(
+            sequence, before, command or f"c{sequence}", agent, kind, key, 1, written, "", (), sequence
+        )  # fmt: skip
         self.events.append(StoredEvent.of(event, to_json(event).encode()))
         self.give(event, self.events[-1].value_hash)
 

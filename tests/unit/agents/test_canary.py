@@ -213,3 +213,23 @@ def test_an_incident_of_one_that_was_taken_back_ends_with_the_plan_that_gives_it
 
 def incident() -> Incident:
     return Incident("canary/digits/7", "canary", "digits", "critical", "It is bad.", "{}")
+
+
+def test_an_incident_ends_also_where_another_canary_runs_by_then() -> None:
+    world = World()
+    third = Value(1, to_json(model_version(version="v3.0.0")))  # with the inputs of the others
+    world.state = replace(world.state, values={**world.state.values, "model/digits/v3.0.0": third})
+    world.share(20)
+    world.plan(("v1.0.0", 80), ("v2.0.0", 20))
+    blamed = replace(incident(), evidence=to_json(Canary("digits", "v2.0.0", 20)))
+    unclear = Incident("canary/digits/8", "canary", "digits", "critical", "It is bad.", "{}")
+    for each in (blamed, unclear):
+        world.ask("RaiseIncident", f"incident/{each.incident_id}", each, "monitor")
+    world.share(0)
+    world.share(20, "v3.0.0")
+    world.plan(("v1.0.0", 80), ("v3.0.0", 20))
+    assert world.kinds == ["PlanMadeEffective", "IncidentResolved"]
+    assert "incident/canary/digits/7" not in world.state.values
+    world.share(0, "v3.0.0")
+    world.plan(("v1.0.0", 100))
+    assert "incident/canary/digits/8" not in world.state.values

@@ -5,18 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
+from agents import orchestrator, verdict
 from agents.load_picture import PictureParams
 from agents.pool_look import Params
 from agents.scaler import scaler
 from schemas.canary import Canary
+from schemas.environment import Environment
 from schemas.load import ExecutorLoad, VersionLoad
-from schemas.memory import MemoryCommand
+from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.model import ModelVersion
 from schemas.plan import SLOW, Plan, VersionWeight
 from schemas.scaling import BatchBound, Replicas, ScaleConfirmation, ScalingPolicy
 from schemas.serving import Slo
 from schemas.telemetry import Heartbeat, LoadedModel, RouterLoad
 from streams.canonical import from_json
+from streams.memory_view import ActiveVersion, Rejection
+from tests.support.control import at
 from tests.support.scaler_bench import Bench, S, listening
 
 PARAMS = Params(PictureParams(first_slow=4), most_replicas=4, most_slow=3)
@@ -187,3 +193,84 @@ def test_somebody_elses_canary_is_not_taken_back() -> None:
     made.rate = 1.0
     made.second(30)
     assert asked == []
+
+
+def short(asked: list[MemoryCommand], **policy: Any) -> Bench:
+    """One that needs more replicas than are allowed, and has asked for the declared variant."""
+    made = listening(replace(FAST, max_replicas=1, vertical=("variant",), **policy), params=PARAMS)
+    made.note("model/digits/v1.1.0", ModelVersion("digits", "v1.1.0", "ab", 1, (), (), variant_of="v1.0.0"))
+    made.proposed = asked.append
+    made.rate = 5_000.0
+    made.second(8)
+    assert len(asked) == 1
+    return made
+
+
+def refuse(made: Bench, command: MemoryCommand) -> None:
+    """The Orchestrator, which knows nothing of the model, refuses a command."""
+    _, effects = orchestrator.decide(verdict.State(), at(command, made.now_s * S), None)
+    (event,) = [each.record for each in effects if isinstance(each.record, MemoryEvent)]
+    made.note(event.key, from_json(Rejection, event.body or ""), event.agent, event.command_id, event.kind)
+
+
+@pytest.mark.parametrize(
+    ("key", "body"),
+    [
+        ("environment", Environment("sandbox")),
+        ("breaker/digits/v1.1.0", None),
+        ("active/digits", ActiveVersion("digits", "v1.0.0")),
+        ("canary/digits", Canary("digits", "v1.2.0", 0)),
+        ("scaling/executors", replace(FAST, max_replicas=1, vertical=("variant",))),
+    ],
+)
+def test_a_refused_variant_is_asked_for_again_only_when_something_else_is_so(key: str, body: Any) -> None:
+    asked: list[MemoryCommand] = []
+    made = short(asked)
+    refuse(made, asked[0])
+    made.second(100)
+    made.note("plan/digits", Plan("digits", (VersionWeight("v1.0.0", 100),), 10, 30_000))
+    made.note("breaker/other/v1.1.0", None)
+    made.second(100)
+    assert len(asked) == 1
+    made.note(key, body)
+    made.second(100)
+    assert len(asked) > 1
+
+
+def test_a_variant_that_waits_for_people_is_not_asked_for_a_second_time() -> None:
+    asked: list[MemoryCommand] = []
+    made = short(asked)
+    made.note("review/r9", "{}", "scaler", asked[0].command_id, "ReviewOpened")
+    made.second(100)
+    assert len(asked) == 1
+
+
+def test_a_refused_bound_is_asked_for_again_only_when_something_else_is_so() -> None:
+    made = listening(replace(FAST, max_replicas=2, vertical=("batch",)), params=PARAMS)
+    plan = Plan("digits", (VersionWeight("v1.0.0", 100),), 128, 30_000, slo=Slo(latency_ms=500, late_ppm=10_000))
+    made.note("plan/digits", plan)
+    made.times = (LoadedModel("digits", "v1.0.0", "ab", "CPU", 9_000.0, 988.0),)
+    made.rate, made.waiting = 700.0, 50
+    asked: list[MemoryCommand] = []
+    made.proposed = asked.append
+    made.second(4)
+    assert len(asked) == 1
+    refuse(made, asked[0])
+    for _ in range(3):  # its action ends without an answer, and it is short again
+        made.second(100)
+    assert len(asked) == 1
+    made.note("plan/digits", plan)
+    made.second(100)
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize(("command", "again"), [("activation", True), ("other", False)])
+def test_a_variant_that_ends_with_an_activation_may_serve_again(command: str, *, again: bool) -> None:
+    asked: list[MemoryCommand] = []
+    made = short(asked)
+    made.note("canary/digits", Canary("digits", "v1.1.0", 99), agent="scaler")
+    made.note("active/digits", ActiveVersion("digits", "v2.0.0"), command="activation")
+    made.note("canary/digits", Canary("digits", "v1.1.0", 0), command=command)
+    made.note("active/digits", ActiveVersion("digits", "v1.0.0"))
+    made.second(60)
+    assert (len(asked) > 1) is again

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.load_picture import Load, Picture, PictureParams, Planned
-from agents.vertical import cheaper, is_calm, lowered, raised, without_variants
+from agents.vertical import after_answer, cheaper, is_calm, lowered, raised, without_variants
 from schemas.canary import Canary
 from schemas.coordinate import RecordCoordinate
-from schemas.memory import MemoryCommand
+from schemas.memory import MemoryCommand, MemoryEvent
 from schemas.scaling import BatchBound, ScalingPolicy
 from streams.canonical import from_json
 
@@ -160,3 +160,40 @@ def test_what_is_light_with_a_variant_counts_as_it_would_without_it() -> None:
     assert without_variants(0.01, VARIED, PARAMS, slow=False) == 0.01
     assert without_variants(0.01, using, PARAMS, slow=True) == 0.01
     assert without_variants(0.01, replace(using, times={}), PARAMS, slow=False) == 0.01
+
+
+def changed(key: str, agent: str = "cli", kind: str = "Noted", command: str = "c1") -> MemoryEvent:
+    return MemoryEvent(1, bytes(32), command, agent, kind, key, 1, None, "", (), 1)
+
+
+@pytest.mark.parametrize("kind", ["CommandRejected", "ReviewOpened"])
+def test_a_step_of_ours_without_effect_is_noted_once_and_not_asked_for(kind: str) -> None:
+    picture = VARIED
+    for command in ("vertical/digits/9", "canary/digits/10", "vertical/digits/11"):
+        picture = after_answer(picture, changed("somewhere", "scaler", kind, command))
+    assert picture.refused == ("canary/digits", "vertical/digits")
+    assert raised(picture, ANY, PARAMS, slow=False) is None
+    assert cheaper(picture, ANY, PARAMS, slow=False) is None
+    for other in (changed("rejections/x", "cli", kind, "canary/digits/9"), changed("canary/other", "scaler")):
+        assert after_answer(VARIED, other) is VARIED
+
+
+@pytest.mark.parametrize(
+    ("key", "left"),
+    [
+        ("environment", ()),
+        ("scaling/executors", ()),
+        ("model/digits/v1.2.0", ()),
+        ("plan/digits", ("canary/digits",)),
+        ("vertical/digits", ("canary/digits",)),
+        ("active/digits", ("vertical/digits",)),
+        ("canary/digits", ("vertical/digits",)),
+        ("breaker/digits/v1.1.0", ("vertical/digits",)),
+        ("breaker/digits2/v1.1.0", ("canary/digits", "vertical/digits")),
+        ("plan/digits2", ("canary/digits", "vertical/digits")),
+        ("rejections/canary/digits/9", ("canary/digits", "vertical/digits")),
+    ],
+)
+def test_it_is_asked_for_again_when_what_may_change_the_answer_changes(key: str, left: tuple[str, ...]) -> None:
+    refused = replace(VARIED, refused=("canary/digits", "vertical/digits"))
+    assert after_answer(refused, changed(key)).refused == left

@@ -106,6 +106,9 @@ def test_a_declared_variant_serves_as_a_canary_does() -> None:
         (varied(active="v1.2.0"), tried("v1.1.0"), "no_variant"),
         (varied(canary=Canary("digits", "v1.2.0", 5)), tried("v1.1.0"), "canary_running"),
         (varied(), tried("v1.1.0", agent="planner"), "not_permitted"),
+        (varied(canary=Canary("digits", "v1.1.0", 5)), tried("v1.1.0"), "canary_running"),  # a person tries it
+        (varied(canary=Canary("digits", "v1.1.0", 5)), tried("v1.1.0", 0), "canary_running"),
+        (varied(), tried("v1.1.0", 50), "invalid_weight"),
     ],
 )
 def test_other_versions_are_refused(given: State, asked: MemoryCommand, code: str) -> None:
