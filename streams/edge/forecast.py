@@ -25,10 +25,10 @@ MAX_LAG_US: Final = 500_000
 class Forecast:
     """The newest reports of all executors, and the services by version that they make up.
 
-    ``spreads``: whether frames of a model go to the executor that has least to do.
+    ``spreads``: whether frames of a model go to the executor that has least to do at a time (us).
     """
 
-    def __init__(self, spreads: Callable[[str], bool] = lambda _model: False) -> None:
+    def __init__(self, spreads: Callable[[str, int], bool] = lambda _model, _now_us: False) -> None:
         self._spreads = spreads
         self._executors: dict[str, NewestReport] = {}
         self._services: dict[Version, Service] = {}
@@ -59,7 +59,7 @@ class Forecast:
             if is_new:
                 service.took(load.executor, now_us)
             is_other = service.executor is not last and service.executor is not executor
-            if is_other and self._spreads(each.model) and service.is_shorter(each, executor, now_us):
+            if is_other and self._spreads(each.model, now_us) and service.is_shorter(each, executor, now_us):
                 service.count(each, recent.get(version))
                 continue
             service.renew(each, executor, recent.get(version) if service is known else None)

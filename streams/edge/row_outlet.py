@@ -15,7 +15,9 @@ from aiokafka import AIOKafkaProducer
 from numpy.typing import NDArray
 
 from schemas.frame import InferenceFrame
+from schemas.quick import replaced
 from streams.codec import Codec
+from streams.columns import PENDING
 from streams.committed import CommittedConsumer, Holder
 from streams.edge.column_frames import FrameHead, column_frames, joined
 from streams.edge.request_batch import RequestBatch
@@ -76,17 +78,21 @@ class RowOutlet:
             stays = row.error is None or (row.routing_key and (row.model in ordered or row.error.code == UNKNOWN))
             (admitted if stays else ended).add(row)
         head = FrameHead(self.topic_id, partition, time.time_ns() // 1000, self._memory_sequence())
-        if self._steering.is_uneven:
-            items = _items(admitted.rows, columnar)
-            self._num_left_out += self._steering.number(self._number, items, head.now_us) - self._number
         frames = [] if columnar is None else column_frames(*columnar, head, self._number, ordered=ordered)
         others = admitted.build(self._number + len(frames), head.now_us, head.memory_sequence, ordered)
         if len(frames) == len(others) == 1 and _data_bytes(frames[0]) + _data_bytes(others[0]) <= admitted.max_bytes:
             frames, others = [joined(frames[0], others[0])], []
         for frame in (*frames, *others):
-            await self.send_frame("inference.admitted", frame, holders)
+            await self.send_frame("inference.admitted", self._numbered(frame), holders)
         for frame in ended.build(self._number, head.now_us, head.memory_sequence):
             await self.send_frame("inference.executed", frame, holders)
+
+    def _numbered(self, frame: InferenceFrame) -> InferenceFrame:
+        """The next frame, with the number that leads to whom it should."""
+        items = _items(frame) if self._steering.is_uneven else {}
+        number = self._steering.number(self._number, items, frame.created_us)
+        self._num_left_out += number - self._number
+        return frame if frame.frame_id == number else replaced(frame, frame_id=number)
 
     @property
     def _number(self) -> int:
@@ -104,15 +110,15 @@ def _data_bytes(frame: InferenceFrame) -> int:
     return sum([len(block.data) for segment in frame.segments for block in segment.inputs])
 
 
-def _items(rows: Iterable[Row], columnar: tuple[RequestBatch, NDArray[Any]] | None) -> dict[str, int]:
-    """How many items of each model go on."""
+def _items(frame: InferenceFrame) -> dict[str, int]:
+    """How many items of each model are to be executed."""
+    pending = np.frombuffer(frame.statuses, np.uint8) == PENDING
+    counts = np.frombuffer(frame.row_items, "<u2") * pending
     items: dict[str, int] = {}
-    for row in rows:
-        if row.error is None:
-            items[row.model] = items.get(row.model, 0) + row.items
-    if columnar is not None:
-        batch, chosen = columnar
-        for each, count in zip(batch.signatures, np.bincount(batch.signature[chosen]).tolist(), strict=False):
-            if count:
-                items[each.model] = items.get(each.model, 0) + count * each.items
+    start = 0
+    for segment in frame.segments:
+        end = start + segment.num_rows
+        if count := int(counts[start:end].sum()):
+            items[segment.model] = items.get(segment.model, 0) + count
+        start = end
     return items

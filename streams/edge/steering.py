@@ -5,21 +5,25 @@ each executor gets the same share whatever waits in it. After a step of the load
 new one beside it has none; executors on a busy machine differ too. So while waits differ by more than ``UNEVEN_US`` an
 edge leaves out the numbers that would go to others: the frame says where it goes, and routing is derived again from it.
 
+A number leads each model of a frame to a place among its own executors, which stand in another order for each model. So
+of the next numbers an edge takes the first with which no model waits much longer than in the best of its executors,
+else the one with which the longest of these differences is least (the first of equals).
+
 What waits is what executors report (four times a second while there is any; who says nothing has nothing) and what this
-edge sent since, one frame of one model at a time. Of an executor that takes nothing for ``SILENT_US`` it is not known
-who has its lane: then frames take turns again, for ``REST_US``.
+edge sent since. Of an executor that takes nothing for ``SILENT_US`` it is not known who has its lane: then frames take
+turns again, for ``REST_US``. So they do after the clock was set back.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from schemas.load import ExecutorLoad, VersionLoad
 from streams.edge.forecast import MAX_LAG_US
-from streams.edge.service import FORGET_US, MAX_DRAIN_US
+from streams.edge.service import FORGET_US, FRESH_US, MAX_DRAIN_US
 from streams.lane_class import lane_of_frame, lanes_in_use, lanes_of, pool_of
 from streams.memory_view import MemoryView, derived, ordered_models, plan, replicas
 
@@ -27,7 +31,9 @@ UNEVEN_US: Final = 100_000
 SILENT_US: Final = 1_500_000
 REST_US: Final = 5_000_000
 MAX_SENT: Final = 1_024
-"""Frames that are told apart per executor."""
+"""Ticks that are told apart per executor."""
+MAX_LOOK: Final = 16
+"""Numbers that are looked at for a frame: they lead to each of up to eleven executors."""
 
 Ways = Callable[[str], tuple[str, ...]]
 """Names of the executors whose lanes the frames of a model take in turn, in the Router's order."""
@@ -54,23 +60,28 @@ class _Queue:
 
     def add(self, now_us: int, work_us: float) -> None:
         self.sent_us += work_us
-        if len(self.sent) == MAX_SENT:
+        if self.sent and (len(self.sent) == MAX_SENT or self.sent[-1][0] == now_us):
             work_us += self.sent.pop()[1]
         self.sent.append((now_us, work_us))
 
-    def took(self, newest_us: int) -> None:
-        while self.sent and self.sent[0][0] <= newest_us:
-            self.sent_us -= self.sent.popleft()[1]
-        if not self.sent:
-            self.sent_us = 0.0  # not what rounding left
+    def took(self, newest_us: int, now_us: int) -> None:
+        """Forget what was sent until then, and what a clock that was set back has sent later than now."""
+        self.sent = deque([each for each in self.sent if newest_us < each[0] <= now_us])
+        self.sent_us = sum([work_us for _, work_us in self.sent], 0.0)
+
+    def is_known(self, now_us: int) -> bool:
+        """Whether the report is not too old; one of the future is of a clock that was set back."""
+        return 0 <= now_us - self.came_us <= FORGET_US
 
     def wait_us(self, now_us: int) -> float:
         """What is left of the work; at most ``MAX_DRAIN_US`` of it is taken for done since the report."""
+        if not self.is_known(now_us):
+            return self.sent_us
         left = self.work_us - min(max(0, now_us - self.at_us), MAX_DRAIN_US)
         return max(0.0, left) + self.sent_us
 
     def is_silent(self, now_us: int) -> bool:
-        return bool(self.sent) and now_us - self.sent[0][0] > SILENT_US
+        return bool(self.sent) and not 0 <= now_us - self.sent[0][0] <= SILENT_US
 
 
 class Steering:
@@ -81,10 +92,14 @@ class Steering:
         self._ways = ways
         self._queues: dict[str, _Queue] = {}
         self._rest_until_us = 0
+        self._astray_us: dict[str, int] = {}
+        """By model when a frame last went where it waits much longer than elsewhere, for the sake of another model."""
 
-    def spreads(self, model: str) -> bool:
-        """Whether frames of a model go to the executor that has least to do."""
-        return len(self._ways(model)) > 1
+    def spreads(self, model: str, now_us: int) -> bool:
+        """Whether frames of a model go to the executor that has least to do: not while they take turns all the same."""
+        if len(self._ways(model)) < 2 or self._rests(now_us):
+            return False
+        return not 0 <= now_us - self._astray_us.get(model, -FRESH_US) < FRESH_US
 
     def take(self, load: ExecutorLoad, now_us: int) -> None:
         """Take a report that has just come."""
@@ -92,34 +107,49 @@ class Steering:
         queue.at_us, queue.came_us = min(max(load.sent_us, now_us - MAX_LAG_US), now_us), now_us
         queue.work_us = sum([_work_us(each) for each in load.versions])
         queue.item_us.update({each.model: _item_us(each) for each in load.versions})
-        queue.took(load.newest_us)
-        waits = [each.wait_us(now_us) for each in self._queues.values() if now_us - each.came_us <= FORGET_US]
+        queue.took(load.newest_us, now_us)
+        waits = [each.wait_us(now_us) for each in self._queues.values() if each.is_known(now_us)]
         self.is_uneven = max(waits) > UNEVEN_US
 
     def number(self, frame_id: int, items: Mapping[str, int], now_us: int) -> int:
         """The number for a frame with so many items of each model, ``frame_id`` or one of the next ones."""
-        model = max(items, key=lambda each: items[each], default="")
-        ways = self._ways(model) if self.is_uneven and now_us >= self._rest_until_us else ()
-        if len(ways) < 2:
+        if not self.is_uneven or self._rests(now_us):
             return frame_id
-        queues = [self._queues.setdefault(name, _Queue()) for name in ways]
-        if any(queue.is_silent(now_us) for queue in queues):
+        of = {model: ways for model in items if len(ways := self._ways(model)) > 1}
+        queues = {name: self._queues.setdefault(name, _Queue()) for ways in of.values() for name in ways}
+        if any(queue.is_silent(now_us) for queue in queues.values()):
             self._rest(now_us)
             return frame_id
-        waits = [queue.wait_us(now_us) if now_us - queue.came_us <= FORGET_US else queue.sent_us for queue in queues]
-        least = min(waits)
-        if max(waits) - least > UNEVEN_US:
-            while waits[lane_of_frame(ways, frame_id)] - least > UNEVEN_US / 2:
-                frame_id += 1
-        at = lane_of_frame(ways, frame_id)
-        time_us = max([queue.item_us.get(model, 0.0) for queue in queues])
-        queues[at].add(now_us, items[model] * time_us)
+        waits = {name: queue.wait_us(now_us) for name, queue in queues.items()}
+        frame_id = _least([[waits[name] for name in ways] for ways in of.values()], frame_id)
+        for model, ways in of.items():
+            time_us = max([queues[name].item_us.get(model, 0.0) for name in ways])
+            taker = ways[lane_of_frame(ways, frame_id)]
+            queues[taker].add(now_us, items[model] * time_us)
+            if waits[taker] - min([waits[name] for name in ways]) > UNEVEN_US:
+                self._astray_us[model] = now_us
         return frame_id
+
+    def _rests(self, now_us: int) -> bool:
+        return 0 < self._rest_until_us - now_us <= REST_US
 
     def _rest(self, now_us: int) -> None:
         self._rest_until_us = now_us + REST_US
         for queue in self._queues.values():
-            queue.took(now_us)
+            queue.took(now_us, now_us)
+
+
+def _least(waits: Sequence[Sequence[float]], frame_id: int) -> int:
+    """The number by what waits in the executors of each model, in the order of their lanes."""
+    more = [[wait - min(each) for wait in each] for each in waits]
+    if max([max(each) for each in more], default=0.0) <= UNEVEN_US:
+        return frame_id
+    longest: list[float] = []
+    for number in range(frame_id, frame_id + MAX_LOOK):
+        longest.append(max([each[lane_of_frame(each, number)] for each in more]))
+        if longest[-1] <= UNEVEN_US / 2:
+            return number
+    return frame_id + longest.index(min(longest))
 
 
 def _item_us(load: VersionLoad) -> float:

@@ -18,7 +18,7 @@ def test_nothing_is_known_without_a_report() -> None:
 
 
 def test_where_frames_go_to_the_executor_with_least_to_do_its_report_counts() -> None:
-    made, in_turn = Forecast(lambda model: model == "digits"), Forecast()
+    made, in_turn = Forecast(lambda model, _now_us: model == "digits"), Forecast()
     for each in (made, in_turn):
         each.take(load(version(waiting=queue(0), num_taken=4), executor="executor-1"), T)
         each.take(load(version(waiting=queue(400), num_taken=4)), T + MS)
@@ -33,8 +33,18 @@ def test_where_frames_go_to_the_executor_with_least_to_do_its_report_counts() ->
     assert wait_ms(service(made, now_us=later), now_us=later) > 400.0, "nothing newer is known"
 
 
+def test_where_frames_take_turns_again_the_newest_report_counts() -> None:
+    made = Forecast(lambda _model, now_us: now_us < T + 3 * MS)
+    for at, (executor, waits) in enumerate([("executor-1", 0), ("executor-0", 400), ("executor-1", 0)]):
+        told = version(waiting=queue(waits), num_taken=4 * at + 4)
+        made.take(load(told, executor=executor), T + at * MS)
+    assert wait_ms(service(made), now_us=T + 2 * MS) == 0.0
+    made.take(load(version(waiting=queue(400), num_taken=16)), T + 3 * MS)
+    assert wait_ms(service(made), now_us=T + 3 * MS) > 400.0
+
+
 def test_what_the_others_take_counts_for_their_share() -> None:
-    made = Forecast(lambda _model: True)
+    made = Forecast(lambda _model, _now_us: True)
     for number in range(1, 40):
         service_of = made.service("digits", "", T + number * 100 * MS)
         if service_of is not None:

@@ -96,3 +96,46 @@ async def test_numbers_that_would_lead_to_a_busy_executor_are_left_out() -> None
     found = await numbers(steering)
     assert found == sorted(set(found))
     assert {lane_of_frame(NAMES, number) for number in found} == {0, 2}
+
+
+async def test_each_frame_of_a_tick_goes_to_who_has_least_to_do_by_its_own_items() -> None:
+    producer, now_us = FakeProducer(), time.time_ns() // 1000
+    source = CommittedConsumer(FakeConsumer(), "in")  # type: ignore[arg-type]
+    turned = {"digits": NAMES, "letters": (*NAMES[1:], NAMES[0])}
+    steering = Steering(lambda model: turned.get(model, ()))
+    steering.take(report("executor-0", 4_000, now_us), now_us)
+    outlet = RowOutlet(source, producer, CODEC, lambda: 7, TOPIC_ID, steering=steering)  # type: ignore[arg-type]
+    models = ["digits"] * 3 + ["letters"] * 3 + ["digits"] * 6
+    await outlet.send_rows(2, [row(at, model=model, width=200_000) for at, model in enumerate(models)], [])
+    frames = [CODEC.decode("inference.admitted", each.value) for each in producer.sent]
+    numbers = [each.frame_id for each in frames]
+    assert numbers == sorted(set(numbers))
+    assert outlet.num_frames == len(frames) == 12
+    found = [
+        (each.segments[0].model, turned[each.segments[0].model][lane_of_frame(NAMES, each.frame_id)]) for each in frames
+    ]
+    assert "executor-0" not in {executor for _, executor in found}
+    executors = [executor for _, executor in found]
+    assert executors.count("executor-1") >= 2
+    assert executors.count("executor-2") >= 2
+    queues = {name: len(queue.sent) for name, queue in steering._queues.items()}
+    assert queues == {"executor-0": 0, "executor-1": 1, "executor-2": 1}, "one tick, each by what it got"
+    assert [steering._queues[name].sent_us / 1_000.0 for name in NAMES[1:]] == [
+        sum(model == "digits" for model, executor in found if executor == name) for name in NAMES[1:]
+    ], "nobody said how long letters take"
+
+
+async def test_the_numbers_of_ended_rows_do_not_repeat_those_of_a_steered_tick() -> None:
+    producer, now_us = FakeProducer(), time.time_ns() // 1000
+    source = CommittedConsumer(FakeConsumer(), "in")  # type: ignore[arg-type]
+    steering = Steering(lambda _model: NAMES)
+    steering.take(report("executor-0", 4_000, now_us), now_us)
+    outlet = RowOutlet(source, producer, CODEC, lambda: 7, TOPIC_ID, steering=steering)  # type: ignore[arg-type]
+    rows = [row(at, width=200_000) for at in range(4)]
+    end(rows[3], "wrong_shape", "no")
+    await outlet.send_rows(2, rows, [])
+    topics = ["inference.admitted"] * 3 + ["inference.executed"]
+    frames = [CODEC.decode(name, each.value) for name, each in zip(topics, producer.sent, strict=True)]
+    numbers = [each.frame_id for each in frames]
+    assert numbers == sorted(set(numbers))
+    assert Columns.of(frames[3]).offsets.tolist() == [3]

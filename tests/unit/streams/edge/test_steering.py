@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -19,8 +19,8 @@ from schemas.plan import SLOW, Plan, VersionWeight
 from schemas.scaling import Replicas
 from streams.canonical import to_json
 from streams.edge.forecast import Forecast
-from streams.edge.service import FORGET_US
-from streams.edge.steering import REST_US, SILENT_US, UNEVEN_US, Steering, alone, ways_of
+from streams.edge.service import FORGET_US, FRESH_US
+from streams.edge.steering import REST_US, SILENT_US, UNEVEN_US, Steering, _Queue, alone, ways_of
 from streams.lane_class import lane_of_frame
 from streams.memory_view import MemoryView
 
@@ -78,10 +78,11 @@ def test_what_an_executor_took_is_in_its_report_and_time_that_passes_is_work_tha
 
 def test_a_model_that_has_one_lane_and_an_ordered_one_are_not_steered() -> None:
     steering = three(400, 0)
-    assert steering.spreads("digits")
-    assert not steering.spreads("other")
-    assert [steering.number(each, {"other": 5, "digits": 1}, T) for each in range(9)] == list(range(9))
+    assert steering.spreads("digits", T)
+    assert not steering.spreads("other", T)
+    assert [steering.number(each, {"other": 5}, T) for each in range(9)] == list(range(9))
     assert steering.number(7, {}, T) == 7
+    assert lane_of_frame(NAMES, steering.number(0, {"other": 5, "digits": 1}, T)) != 0, "the other is no hindrance"
     assert alone("digits") == ()
 
 
@@ -101,6 +102,112 @@ def test_an_old_report_says_nothing() -> None:
     steering.take(report("executor-1", 200, later), later)
     assert 1 not in lanes(steering, 6, later)
     assert 0 in lanes(steering, 6, later)
+
+
+def several(*waiting: int) -> Steering:
+    """The lanes of three models stand in another order each; ``other`` has one lane."""
+    turned = {model: (*NAMES[at:], *NAMES[:at]) for at, model in enumerate(("digits", "letters", "words"))}
+    steering = Steering(lambda model: turned.get(model, NAMES[:1]))
+    for name, items in zip(NAMES, waiting, strict=True):
+        steering.take(report(name, items), T)
+    return steering
+
+
+def places(number: int) -> dict[str, int]:
+    """The executor of each model's rows by the Router's rule."""
+    at = lane_of_frame(NAMES, number)
+    return {model: (at + turn) % 3 for turn, model in enumerate(("digits", "letters", "words"))}
+
+
+def test_no_model_of_a_frame_is_sent_where_much_waits_for_the_sake_of_another() -> None:
+    steering, number = several(4_000, 0, 0), 0
+    for _ in range(60):
+        number = steering.number(number, {"digits": 9, "letters": 1, "other": 90}, T)
+        found = places(number)
+        assert (found["digits"], found["letters"]) == (1, 2)
+        number += 1
+    assert [steering.number(each, {"other": 9}, T) for each in range(9)] == list(range(9))
+
+
+def test_each_model_counts_for_the_executor_that_it_goes_to() -> None:
+    steering = several(4_000, 0, 0)
+    steering.number(1, {"digits": 1, "letters": 300}, T)  # 300 ms of letters, as nobody said how long they take
+    assert lane_of_frame(NAMES, steering.number(0, {"digits": 1}, T)) in (1, 2)
+    load = replace(report("executor-2", 0).versions[0], model="letters")
+    steering = several(4_000, 0, 0)
+    steering.take(replace(report("executor-2", 0), versions=(load,)), T)
+    steering.number(0, {"digits": 1, "letters": 300}, T)
+    assert {lane_of_frame(NAMES, steering.number(each, {"digits": 1}, T)) for each in range(9)} == {1}
+
+
+def test_where_every_number_leads_one_model_to_the_busiest_frames_take_turns() -> None:
+    steering = several(4_000, 0, 0)
+    items = {"digits": 1, "letters": 1, "words": 1}
+    assert [steering.number(each, items, T) for each in range(9)] == list(range(9))
+
+
+def test_a_forecast_by_who_has_least_to_do_is_only_made_while_frames_go_there() -> None:
+    steering = several(4_000, 0, 0)
+    steering.number(0, {"digits": 1, "letters": 1}, T)
+    assert all(steering.spreads(model, T) for model in ("digits", "letters", "words"))
+    assert not steering.spreads("other", T)
+    steering.number(0, {"digits": 1, "letters": 1, "words": 1}, T)  # the first number has words at the busiest
+    assert [model for model in ("digits", "letters", "words") if not steering.spreads(model, T + FRESH_US - 1)] == [
+        model for model, at in places(0).items() if at == 0
+    ]
+    assert all(steering.spreads(model, T + FRESH_US) for model in ("digits", "letters", "words"))
+    later = T + SILENT_US + MS
+    steering.take(report("executor-0", 4_000, later, newest_us=later), later)
+    steering.number(0, {"digits": 1}, later)  # the others say nothing of what they were sent
+    assert not steering.spreads("digits", later + REST_US - 1)
+    assert steering.spreads("digits", later + REST_US)
+
+
+@pytest.mark.parametrize("back_us", [300 * MS, 5 * S, 3_600 * S])
+def test_a_clock_that_is_set_back_leaves_nothing_that_waits_for_its_return(back_us: int) -> None:
+    steering = three(4_000, 0)
+    assert set(lanes(steering, 9, items=10)) == {1, 2}
+    back = T - back_us
+    steering.take(report("executor-0", 4_000, back, newest_us=back), back)
+    assert set(lanes(steering, 9, back)) == {0, 1, 2}, "what was sent is of the future: who has taken it is not known"
+    number, found = 0, []
+    for later in range(back + REST_US, back + REST_US + 2 * S, 10 * MS):
+        if (later - back) % (250 * MS) == 0:
+            for name, items in zip(NAMES, (4_000, 0, 0), strict=True):
+                steering.take(report(name, items, later, newest_us=later - 10 * MS), later)
+        number = steering.number(number, {"digits": 10}, later)
+        found.append(lane_of_frame(NAMES, number))
+        number += 1
+    assert set(found) == {1, 2}
+    assert max(found.count(1), found.count(2)) < 120, "neither has all of them"
+
+
+def test_a_rest_ends_although_the_clock_is_set_back_meanwhile() -> None:
+    steering = three(400, 0)
+    lanes(steering, 5)
+    later = T + SILENT_US + MS
+    steering.take(report("executor-0", 4_000, later, newest_us=later), later)
+    assert set(lanes(steering, 9, later)) == {0, 1, 2}
+    back = T - 60 * S
+    steering.take(report("executor-0", 4_000, back, newest_us=back), back)
+    assert 0 not in lanes(steering, 9, back)
+
+
+def test_a_report_of_the_future_says_nothing() -> None:
+    steering = three(0, 4_000)
+    back = T - 60 * S
+    steering.take(report("executor-0", 1_000, back, newest_us=back), back)
+    found = lanes(steering, 9, back)
+    assert 0 not in found
+    assert 1 in found
+
+
+def test_what_an_executor_had_not_taken_when_the_clock_was_set_back_is_forgotten() -> None:
+    queue = _Queue()
+    for sent_us in (T, T + 10, T + 20, T - 100, T - 50):
+        queue.add(sent_us, 1.0)
+    queue.took(T - 100, T - 50)
+    assert (list(queue.sent), queue.sent_us) == ([(T - 50, 1.0)], 1.0)
 
 
 @given(st.lists(st.integers(0, 2_000), min_size=3, max_size=3), st.integers(0, 1 << 40), st.integers(1, 100))
