@@ -4,7 +4,8 @@ A sign of life is a heartbeat of an Orchestrator whose memory the Router has rea
 event of memory itself. That memory does not change is no silence, and what the Router slept through itself is none
 either (``pause_us``). Past half of ``bound_us`` it is ageing: rows go on by the plans that are known. Past the bound it
 is silent: every row ends with ``memory_silent``, as rejected, so that it counts against no version's SLO, and may be
-sent again. A Router that begins takes what it read at its start for fresh.
+sent again; one that failed before and was to be tried again ends with what it failed with. A Router that begins takes
+what it read at its start for fresh.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from agents.retry import failed_for_good
 from schemas.frame import InferenceFrame, RowError
 from streams.columns import EXPIRED, REJECTED, Array, end_rows, take
 from streams.frame_effects import SendFrame
@@ -81,7 +83,9 @@ def look(state: Freshness, sequence: int, now_us: int, params: FreshnessParams) 
 
 
 def refused(frame: InferenceFrame, memory: MemoryView, now_us: int) -> list[SendFrame]:
-    """All rows of a frame end: because they are too late, or because memory is silent."""
+    """All rows of a frame end: because they are too late, or memory is silent; those of retries as they failed."""
+    if frame.attempt:
+        return [failed_for_good(frame, now_us)]
     late = np.frombuffer(frame.deadlines_us, "<i8") <= now_us
     sent: list[SendFrame] = []
     if late.any():

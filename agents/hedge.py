@@ -203,16 +203,16 @@ def _served(served: Mapping[int, str], lanes: Array, executor: str) -> Mapping[i
 
 
 def hedged(
-    hedging: Hedging, memory: MemoryView, num_lanes: int, num_slow: int, now_us: int
+    hedging: Hedging, memory: MemoryView, num_lanes: int, num_slow: int, now_us: int, *, may_send: bool = True
 ) -> tuple[Hedging, tuple[SendFrame, ...]]:
-    """Send copies of the rows that take too long; all is forgotten when no plan wants it any more."""
+    """Send copies of the rows that take too long, if ``may_send``; all is forgotten when no plan wants it any more."""
     wanted = hedged_models(memory)
     if not wanted:
         return Hedging(followed=hedging.followed), ()
     if not hedging.measured_us <= now_us < hedging.measured_us + MEASURE_US:
         hedging = _measured(hedging, wanted, now_us)
     hedging = replace(hedging, due_us=now_us + TICK_US if hedging.rows.shape[1] else NEVER)
-    chosen = _chosen(hedging, now_us) if hedging.followed else []
+    chosen = _chosen(hedging, now_us) if hedging.followed and may_send else []
     if not chosen:
         return hedging, ()
     rows, credit = hedging.rows.copy(), hedging.credits.copy()

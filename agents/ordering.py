@@ -16,19 +16,10 @@ from schemas.frame import InferenceFrame
 from streams.arrange import Cut, arranged
 from streams.columns import Array, routing_keys, segment_starts, take
 from streams.frame_effects import Defer, SendFrame
-from streams.key_order import EVERY_MODEL, has_ended_rows, has_models, keyed_rows, lane_of_key, ordered_as_of
+from streams.key_order import EVERY_MODEL, has_models, keyed_rows, lane_of_key, ordered_as_of
 from streams.memory_view import MemoryView, ordered_models
 
 Sent = SendFrame | Defer
-
-
-def ended_before(frame: InferenceFrame) -> tuple[InferenceFrame | None, InferenceFrame | None]:
-    """The rows of an admitted frame that are to be routed, and those that ended before; None for none."""
-    if not has_ended_rows(frame):
-        return frame, None
-    pending = np.frombuffer(frame.statuses, "|u1") == 0
-    rows, ended = np.flatnonzero(pending), np.flatnonzero(~pending)
-    return (take(frame, rows) if len(rows) else None), take(frame, ended)
 
 
 def passed_on(frame: InferenceFrame, memory: MemoryView, now_us: int, num_lanes: int, num_slow: int) -> list[SendFrame]:

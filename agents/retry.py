@@ -71,7 +71,7 @@ def retried(frame: InferenceFrame, tokens: Tokens, now_us: int, *, arrives: bool
     num_ended = int(np.count_nonzero(ends))
     left: InferenceFrame | None = frame
     if num_ended:
-        effects.append(_ended(take(frame, np.flatnonzero(ends)), now_us))
+        effects.append(failed_for_good(take(frame, np.flatnonzero(ends)), now_us))
         left = take(frame, np.flatnonzero(~ends)) if num_ended < len(ends) else None
     if left is None or now_us >= left.not_before_us:
         return Retried(left, tokens, tuple(effects), num_ended)
@@ -99,8 +99,8 @@ def _refused(frame: InferenceFrame, tokens: Tokens, late: Array) -> tuple[Tokens
     return tokens, refused
 
 
-def _ended(frame: InferenceFrame, now_us: int) -> SendFrame:
-    """The rows end with what they failed with."""
+def failed_for_good(frame: InferenceFrame, now_us: int) -> SendFrame:
+    """All rows of a frame that came back end with what they failed with."""
     known = {error.row: error for error in frame.errors}
     lost = RowError(0, "internal", "it was tried again, and what it failed with is not known")
     errors = [replace(known.get(row, lost), row=row) for row in range(num_rows(frame))]

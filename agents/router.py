@@ -27,7 +27,7 @@ import numpy as np
 from agents import hedge, shadow
 from agents.breaker import refusal
 from agents.freshness import refused as refused_by_silence
-from agents.ordering import ended_before, in_order, passed_on
+from agents.ordering import in_order, passed_on
 from agents.retry import cohort_of, first_tries, lane_of, pinned_version, retried
 from agents.route import Route, Texts, cuts_of, num_ready, refused_rows, routes_of
 from agents.routing_decision import is_sampled, note
@@ -38,6 +38,7 @@ from streams.cache.keys import NO_DIGEST, CacheScope, input_digests
 from streams.cache.lookup import Asked, Lookup, answered
 from streams.columns import ERROR, EXPIRED, Array, end_rows, num_rows, take
 from streams.frame_effects import Answered, Defer, Followed, MemorySilent, SendFrame
+from streams.key_order import ended_before
 from streams.memory_view import MemoryView, all_breakers, cache_scope, cached_models
 from streams.retry_budget import Tokens
 from streams.shadow_view import shadows
@@ -189,7 +190,8 @@ def _elsewhere(frame: InferenceFrame, routes: Sequence[Route], params: RouterPar
 def _hedged(state: RouterState, event: Event, params: RouterParams) -> tuple[RouterState, Effects]:
     if state.hedging is None:
         return state, ()
-    hedging, copies = hedge.hedged(state.hedging, event.answers, params.num_lanes, params.num_slow_lanes, event.now_us)
+    lanes, may_send = (params.num_lanes, params.num_slow_lanes), not state.is_silent
+    hedging, copies = hedge.hedged(state.hedging, event.answers, *lanes, event.now_us, may_send=may_send)
     return replace(state, hedging=hedging), copies
 
 

@@ -16,6 +16,7 @@ from streams.cache.lookup import Asked, LookedUp
 from streams.cache.values import Entry
 from streams.check_rows import client_rows
 from streams.columns import Array, items_array, segment_starts, take_items
+from streams.key_order import ended_before
 
 ALL = slice(None)
 
@@ -27,14 +28,15 @@ class CachedRows:
         self.rows = rows
 
     def note(self, frame: InferenceFrame, found: LookedUp, now_us: int) -> None:
-        """Look at some of a frame's rows that were found in the cache."""
+        """Look at some of a frame's rows that were found in the cache; rows that ended before were not asked for."""
         watched = self.rows.watched
-        if not watched:
+        left = ended_before(frame)[0] if watched else None
+        if left is None:
             return
         for asked, entries in zip(found.lookup.asked, found.entries, strict=True):
             tally = watched.get((asked.model, asked.version))
-            if tally is not None and frame.segments[asked.segment].blob is None:
-                _look(tally, frame, asked, entries, now_us)
+            if tally is not None and left.segments[asked.segment].blob is None:
+                _look(tally, left, asked, entries, now_us)
 
 
 def _look(

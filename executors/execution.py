@@ -49,7 +49,7 @@ class Execution:
     """Queues, batches and finished rows of one executor. ``freed`` hears of the bytes of blobs that are done with.
 
     ``ordered``: models whose rows are served in the order they come (``executors/lines.py``), as of a memory sequence.
-    ``max_attempts``: tries of a model's rows, everywhere.
+    ``max_attempts``: tries of a model's rows, everywhere. ``corrects``: whether what it measures corrects the profiles.
     """
 
     def __init__(
@@ -59,7 +59,10 @@ class Execution:
         freed: Callable[[int], None],
         ordered: Ordered = _none_is_ordered,
         max_attempts: Callable[[str], int] = lambda _model: MAX_ATTEMPTS,
+        *,
+        corrects: bool = True,
     ) -> None:
+        self._corrects = corrects
         self._loaded = loaded
         self._times = ServiceTimes()
         self._running = Running()
@@ -276,7 +279,7 @@ class Execution:
         self._correct(version, self._times.of(version, self._loaded.sessions[version].profile).give_up())
 
     def _correct(self, version: Version, corrected: Profile | None) -> None:
-        if corrected is not None:
+        if corrected is not None and self._corrects:
             before = self._loaded.profiles.get(version, corrected)
             self._loaded.profiles[version] = corrected.bounded(before.bound, before.allowed)
 

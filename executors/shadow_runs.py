@@ -1,8 +1,9 @@
 """Copies that a shadow version runs in an executor: in the time that rows to be answered leave.
 
 Copies have queues, batches, counts and retries of their own (a second ``Execution`` over the same sessions), so that
-nothing that is judged, reported or planned by sees them: no breaker, no load, no drift, no utilisation. Their frames
-are committed as soon as they are read, so that copies hold nobody's offsets back; a process that dies loses its own.
+nothing that is judged, reported or planned by sees them: no breaker, no load, no drift, no utilisation, and not the
+profiles that rows are batched by, for a nicer thread takes longer. Their frames are committed as soon as they are read,
+so that copies hold nobody's offsets back; a process that dies loses its own.
 
 A batch of them starts only while no row to be answered waits or runs, and one at a time: so a row waits for one such
 batch at most. Long ones run in a thread that is nicer than those of other batches. At most ``MOST_ROWS`` rows and
@@ -45,7 +46,7 @@ class ShadowRuns:
     """
 
     def __init__(self, name: str, loaded: Sessions, rows: Execution, lanes: Lanes, ended: Callable[[], None]) -> None:
-        self._execution = Execution(name, loaded, _nothing, max_attempts=lambda _model: 1)
+        self._execution = Execution(name, loaded, _nothing, max_attempts=lambda _model: 1, corrects=False)
         self._rows = rows
         self._lanes = lanes
         self._ended = ended

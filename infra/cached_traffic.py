@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from streams.codec import Codec
 
 LOOK_S: Final = 1.0
+QUIET_S: Final = 60.0
+log = logging.getLogger(__name__)
 
 
 class CachedTraffic:
@@ -29,11 +32,18 @@ class CachedTraffic:
         self._name = name
         self._memory = memory
         self._rows: CachedRows | None = None
+        self._quiet_until_s = 0.0
 
     def note(self, frame: InferenceFrame, found: LookedUp) -> None:
-        """Count what was looked up for a frame."""
-        if self._rows is not None:
+        """Count what was looked up for a frame; best effort, so a defect of the counting is logged and ends nothing."""
+        if self._rows is None:
+            return
+        try:
             self._rows.note(frame, found, time.time_ns() // 1000)
+        except Exception:
+            if time.monotonic() >= self._quiet_until_s:  # the next frames may be like it
+                self._quiet_until_s = time.monotonic() + QUIET_S
+                log.exception("the cached rows of frame %d were not counted for drift", frame.frame_id)
 
     async def run(self, producer: AIOKafkaProducer, codec: Codec) -> None:
         """Wait for a version with a reference whose answers are cached, then tell of its rows until cancelled."""

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from schemas.frame import InferenceFrame
-from streams.columns import Array, segment_starts
+from streams.columns import Array, segment_starts, take
 from streams.lane_class import lanes_of
 from streams.memory_view import MemoryView, ordered_models
 
@@ -42,6 +42,15 @@ def ordered_as_of(memory: MemoryView, sequence: int) -> Container[str]:
 def has_ended_rows(frame: InferenceFrame) -> bool:
     """Whether a row of the frame has ended already."""
     return bool(frame.statuses.strip(PENDING_BYTE))
+
+
+def ended_before(frame: InferenceFrame) -> tuple[InferenceFrame | None, InferenceFrame | None]:
+    """The rows of an admitted frame that are to be routed, and those that ended before; None for none."""
+    if not has_ended_rows(frame):
+        return frame, None
+    pending = np.frombuffer(frame.statuses, "|u1") == 0
+    rows, ended = np.flatnonzero(pending), np.flatnonzero(~pending)
+    return (take(frame, rows) if len(rows) else None), take(frame, ended)
 
 
 def lane_of_key(model: str, key: bytes, num_lanes: int, num_slow: int) -> int:

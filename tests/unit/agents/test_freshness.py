@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from agents.freshness import Freshness, FreshnessParams, hear, look, refused
-from streams.columns import EXPIRED, REJECTED
+from schemas.frame import RowError
+from streams.columns import ERROR, EXPIRED, REJECTED
 from tests.support.control import SECOND
 from tests.support.frames import MODEL, T, frame, memory, row
 
@@ -106,3 +109,12 @@ def test_every_row_ends_with_a_code_a_sentence_and_when_to_come_again() -> None:
     assert (silent.frame.memory_sequence, silent.frame.routed_us) == (40, T)
     (only,) = refused(frame([row(1, deadline_us=T)]), memory(MODEL), T)
     assert only.frame.statuses == bytes([EXPIRED])
+
+
+def test_rows_that_were_to_be_tried_again_end_with_what_they_failed_with() -> None:
+    failed = RowError(0, "execution_failed", "it ran out of memory", 0), RowError(1, "connection_lost", "gone", 0)
+    given = replace(frame([row(1), row(2, deadline_us=T)]), attempt=1, not_before_us=T + 50_000, errors=failed)
+    (ended,) = refused(given, memory(MODEL), T)
+    assert (ended.topic, ended.partition) == ("inference.executed", given.partition)
+    assert (ended.frame.statuses, ended.frame.errors) == (bytes([ERROR]) * 2, failed)
+    assert (ended.frame.attempt, ended.frame.not_before_us, ended.frame.routed_us) == (0, 0, T)

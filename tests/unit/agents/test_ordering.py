@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.ordering import ended_before, in_order, passed_on
+from agents.ordering import in_order, passed_on
 from agents.router import RouterParams, RouterState, decide
 from schemas.coordinate import RecordCoordinate
 from schemas.frame import InferenceFrame, RowError
@@ -18,7 +18,7 @@ from streams.columns import EXPIRED, PENDING, Columns, num_rows, routing_keys, s
 from streams.frame_builder import FrameBuilder, Row
 from streams.frame_check import fault_of
 from streams.frame_effects import Defer, SendFrame
-from streams.key_order import lane_of_key
+from streams.key_order import ended_before, lane_of_key
 from tests.support.frames import MODEL, TOPIC_ID, T, frame, memory, plan, row
 
 ORDERED = replace(MODEL, ordered=True)

@@ -345,14 +345,17 @@ def test_rows_of_hedged_models_are_watched_and_copied_and_the_others_leave_no_st
         if first == 0:
             heard = Answered(np.arange(200), np.full(200, OK), np.zeros(200), "executor-0")
             state, _ = decide(state, Event(heard, TICK, now_us, answers=hedged), params)
-    state, (copy,) = decide(state, Event(Tick(), TICK, now_us + 500_000, answers=hedged), params)
+    late = Event(Tick(), TICK, now_us + 500_000, answers=hedged)
+    silent, none = decide(replace(state, is_silent=True), late, params)
+    assert (none, hedging_due(silent)) == ((), now_us + 500_000 + TICK_US)
+    state, (copy,) = decide(replace(silent, is_silent=False), late, params)
     assert (copy.topic, copy.partition, set(copy.frame.roles)) == ("inference.routed", 1, {HEDGE})
     assert rows_of(copy.frame) == [(at, "digits", "v1.0.0") for at in range(200, 220)]
     assert hedging_due(state) == now_us + 500_000 + TICK_US
 
 
 def test_while_memory_is_silent_no_row_is_routed_and_none_of_it_is_noted() -> None:
-    """Not first tries, second ones, nor rows that wait for a plan; the next that is heard of memory ends it."""
+    """Not first tries, second ones (they end as they failed), nor rows that wait for a plan, until memory is heard."""
     params = RouterParams(num_lanes=4, sample_every=1)
 
     def given(record: object, state: RouterState, offset: int = 0) -> tuple[RouterState, Effects]:
@@ -360,10 +363,12 @@ def test_while_memory_is_silent_no_row_is_routed_and_none_of_it_is_noted() -> No
 
     state, effects = given(MemorySilent(on=True), RouterState(num_rows=7))
     assert effects == ()
-    for made in (frame([row(1), row(2, model="unplanned")]), replace(frame([row(3), row(4)]), attempt=1)):
+    lost = tuple([RowError(at, "execution_failed", "it broke", 0) for at in range(2)])
+    again = replace(frame([row(3), row(4)]), attempt=1, errors=lost)
+    for made, code in ((frame([row(1), row(2, model="unplanned")]), "memory_silent"), (again, "execution_failed")):
         state, (ended,) = given(made, state, offset=made.attempt * -1)
         assert (ended.topic, ended.partition, {each.code for each in ended.frame.errors}) == (
-            *("inference.executed", 1, {"memory_silent"}),
+            *("inference.executed", 1, {code}),
         )
         assert ended.frame.attempt == 0
     assert (state.num_rows, state.num_ended) == (7, 4)

@@ -7,12 +7,13 @@ import numpy as np
 from executors.cached_rows import CachedRows
 from executors.reference import make_reference
 from executors.statistics import BURST, ROWS_PER_S, RowStatistics, VersionTally
-from schemas.frame import InferenceFrame
+from schemas.frame import InferenceFrame, RowError
 from schemas.statistics import VersionStatistics
 from streams.cache.lookup import Asked, LookedUp, Lookup
 from streams.cache.values import Entry
 from streams.check_id import TENANT
-from streams.columns import num_rows, segment_starts
+from streams.columns import REJECTED, num_rows, segment_starts
+from streams.key_order import ended_before
 from tests.support.cached import entry
 from tests.support.frames import MODEL, T, frame, row, with_blob
 
@@ -68,6 +69,22 @@ def test_rows_of_checks_and_those_in_a_blob_are_left_out() -> None:
     rows.note(blob, looked_up(blob, [entry()]), T)
     made = window_of(rows)
     assert (made.num_rows, values(made, 0)) == (1, [1])
+
+
+def test_rows_that_ended_before_have_no_part_in_it() -> None:
+    """What was asked is numbered without them: a refused row of an unknown model, with a key, has no block at all."""
+    rows = rows_of("v1.0.0")
+    refused = row(1, model="nobody", routing_key="a")
+    refused.status, refused.error = REJECTED, RowError(0, "unknown_model", "nobody knows it", 0)
+    refused.items, refused.blocks = 0, ()
+    built = frame([refused, row(5, items=2), row(15), row(25)])
+    left = ended_before(built)[0]
+    assert left is not None
+    assert [each.model for each in built.segments] == ["nobody", "digits"]
+    rows.note(built, looked_up(left, [entry(items=2), entry(), entry()]), T)
+    rows.note(frame([refused]), LookedUp(Lookup((), b""), ()), T)
+    made = window_of(rows)
+    assert (made.num_rows, values(made, 0)) == (4, [0, 0, 1, 2])
 
 
 def test_without_a_reference_nothing_is_looked_at() -> None:

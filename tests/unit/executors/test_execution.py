@@ -195,6 +195,18 @@ def test_what_takes_longer_than_profiled_is_corrected() -> None:
     assert loaded.profiles["digits", "v1.0.0"].cap == 3, "memory's bound stays"
 
 
+def test_who_corrects_nothing_leaves_the_profiles_as_they_are() -> None:
+    session = Session(fixed_us=0.001)
+    session.profile = Profile(0.001, 0.0, 8)
+    loaded = Loaded(**{"v1.0.0": session})
+    execution = Execution("executor-0", loaded, lambda size: None, corrects=False)
+    for at in range(40):
+        execution.add(work_of(frame([row(at, version="v1.0.0", deadline_us=FAR)])), T)
+        run_all(execution)
+    assert len(session.sizes) == 40
+    assert loaded.profiles["digits", "v1.0.0"] is session.profile
+
+
 def test_what_was_measured_too_slow_for_its_deadlines_is_tried_again() -> None:
     session = Session(fixed_us=1_000.0)
     execution = execution_of(Loaded(**{"v1.0.0": session}))

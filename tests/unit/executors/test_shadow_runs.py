@@ -11,6 +11,7 @@ import pytest
 
 from executors import shadow_runs
 from executors.execution import Execution
+from executors.profile import Profile
 from executors.shadow_runs import ShadowRuns, is_of_copies
 from schemas.frame import InferenceFrame
 from schemas.quick import replaced
@@ -92,6 +93,17 @@ def test_nothing_of_it_is_counted_where_versions_and_load_are_judged() -> None:
     assert bench.rows.intake.queued_items == 0
     assert bench.rows.counts.num_rows == 0
     assert bench.rows.is_idle
+
+
+def test_their_slow_runs_do_not_make_the_version_slow_for_rows() -> None:
+    session = Session()
+    session.profile = Profile(0.001, 0.0, 8)
+    bench = Bench(session)
+    for at in range(40):
+        bench.runs.take(copies(at), 10, T)
+        assert bench.runs.step(T, INLINE_US)
+    assert set(bench.outcomes().values()) == {OK}
+    assert bench.loaded.profiles["digits", VERSION] is session.profile
 
 
 def test_more_than_may_wait_is_rejected_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

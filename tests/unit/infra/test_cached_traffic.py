@@ -7,9 +7,12 @@ from types import MappingProxyType
 
 import pytest
 
+from executors.cached_rows import CachedRows
 from infra import cached_traffic
 from infra.cached_traffic import CachedTraffic
+from schemas.frame import InferenceFrame
 from schemas.memory import MemoryEntry
+from streams.cache.lookup import LookedUp
 from streams.canonical import to_json
 from streams.codec import Codec, SchemaIds
 from streams.memory_view import MemoryView
@@ -50,3 +53,28 @@ async def test_rows_are_told_of_once_both_a_reference_and_a_cache_are_there(monk
     told = CODEC.decode("control.statistics", producer.sent[0].value)
     assert (told.executor, told.model, told.version) == ("router-0", "digits", "v1.0.0")
     assert 1 <= told.num_sampled <= told.num_rows
+
+
+async def test_a_defect_of_the_counting_is_logged_once_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_rows: CachedRows, _frame: InferenceFrame, _found: LookedUp, _now_us: int) -> None:
+        raise IndexError("no such row")
+
+    monkeypatch.setattr(CachedRows, "note", broken)
+    traffic, built = CachedTraffic("router-0", lambda: view_of(CACHED, REFERRED), 0.01), frame([row(5)])
+    running = asyncio.ensure_future(traffic.run(FakeProducer(), CODEC))
+
+    def fed() -> bool:
+        traffic.note(built, looked_up(built, [entry()]))
+        return bool(caplog.records)
+
+    try:
+        await until(fed)
+        assert fed()
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+    (said,) = caplog.records
+    assert (said.levelname, said.getMessage()) == ("ERROR", "the cached rows of frame 7 were not counted for drift")
+    assert said.exc_info is not None

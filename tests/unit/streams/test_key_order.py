@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from schemas.cache import CachePolicy
-from streams.columns import ERROR, end_rows
-from streams.key_order import EVERY_MODEL, has_ended_rows, has_models, keyed_rows, lane_of_key, ordered_as_of
+from streams.columns import ERROR, REJECTED, Columns, end_rows
+from streams.key_order import (
+    EVERY_MODEL,
+    ended_before,
+    has_ended_rows,
+    has_models,
+    keyed_rows,
+    lane_of_key,
+    ordered_as_of,
+)
 from streams.memory_view import ActiveVersion, cache_scope, ordered_models
 from tests.support.frames import MODEL, frame, memory, plan, row
 
@@ -45,6 +53,17 @@ def test_rows_with_a_key_of_an_ordered_model_have_an_order() -> None:
     assert not has_models(made, {"other"})
     assert not has_ended_rows(made)
     assert has_ended_rows(end_rows(made, ERROR, ()))
+
+
+def test_rows_that_ended_before_are_parted_from_those_to_be_routed() -> None:
+    made = frame([row(0, model="nobody"), row(1), row(2)])
+    assert ended_before(made) == (made, None)
+    left, ended = ended_before(replace(made, statuses=bytes([REJECTED, 0, 0])))
+    assert left is not None
+    assert ended is not None
+    assert ([each.model for each in left.segments], Columns.of(left).offsets.tolist()) == (["digits"], [1, 2])
+    assert ([each.model for each in ended.segments], Columns.of(ended).offsets.tolist()) == (["nobody"], [0])
+    assert ended_before(end_rows(made, ERROR, ()))[0] is None
 
 
 def test_keys_spread_over_the_fast_lanes_and_stay_where_they_are() -> None:
