@@ -124,7 +124,7 @@ class Client:
             items, times = 1, rng.choice((1, 2, RECOVERS, FOR_EVER))
             data = np.array([[FAILING - number, times]], np.float32)
             codes = codes if times <= RECOVERS else _instead(codes, "execution_failed")
-            if self.world.profile.poor:
+            if self.world.profile.poor or "memory_silent" in codes:  # no second try: for its cost, or in the silence
                 codes = (*codes, "execution_failed")
             if (model == self.in_order and times > 1) or self.world.profile.breakers:
                 codes = (*codes, "execution_failed")  # it is tried in one place only
