@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infra.commands.canary import set_share
-from infra.commands.controlled import controlled
+from infra.commands.controlled import controlled, review_of
 from infra.commands.output import Output, OutputOption, examples, settings_of, write
 
 if TYPE_CHECKING:
@@ -63,18 +63,10 @@ def activate(
 
 def _serve(ctx: typer.Context, name: str, version: str, output: Output, *, wait: bool) -> None:
     from infra.serving_control import ServingControl
-    from infra.signatory import ReviewWaitsError
     from streams.memory_view import active_version
 
     async def run(control: ServingControl) -> tuple[str | None, int, str | None]:
-        review = None
-        try:
-            await control.activate(name, version, wait_for_plan=wait)
-        except ReviewWaitsError as waiting:
-            if waiting.exit_code:
-                raise
-            review = waiting.review.request.review_id
-            typer.echo(f"{waiting}.", err=True)
+        review = await review_of(control.activate(name, version, wait_for_plan=wait))
         return active_version(control.view, name), control.view.sequence, review
 
     active, sequence, review = controlled(settings_of(ctx), ServingControl, run)

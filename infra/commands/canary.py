@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.commands.controlled import controlled
+from infra.commands.controlled import controlled, review_of
 from infra.commands.output import Output, OutputOption, examples, settings_of, write
 
 if TYPE_CHECKING:
@@ -44,18 +44,10 @@ def canary(
 def set_share(ctx: typer.Context, name: str, version: str, weight: int, output: Output, *, wait: bool) -> None:
     """Give a version a share of a model's requests beside the active one; 0 takes it back."""
     from infra.canary_control import CanaryControl, split_of
-    from infra.signatory import ReviewWaitsError
     from schemas.canary import Canary
 
     async def run(control: CanaryControl) -> tuple[Split, int, str | None]:
-        review = None
-        try:
-            await control.set_share(Canary(name, version, weight), wait_for_plan=wait)
-        except ReviewWaitsError as waiting:
-            if waiting.exit_code:
-                raise
-            review = waiting.review.request.review_id
-            typer.echo(f"{waiting}.", err=True)
+        review = await review_of(control.set_share(Canary(name, version, weight), wait_for_plan=wait))
         return split_of(control.view, name), control.view.sequence, review
 
     split, sequence, review = controlled(settings_of(ctx), CanaryControl, run)

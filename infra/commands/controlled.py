@@ -34,6 +34,23 @@ def controlled(settings: Settings, kind: type[_C], work: Callable[[_C], Awaitabl
         return asyncio.run(run())
 
 
+async def review_of(change: Awaitable[object]) -> str | None:
+    """The review that a change waits for, said on stderr, or None once it is made.
+
+    Raises ReviewWaitsError where waiting is a failure by its exit code.
+    """
+    from infra.signatory import ReviewWaitsError
+
+    try:
+        await change
+    except ReviewWaitsError as waiting:
+        if waiting.exit_code:
+            raise
+        typer.echo(f"{waiting}.", err=True)
+        return waiting.review.request.review_id
+    return None
+
+
 @contextlib.contextmanager
 def answered() -> Iterator[None]:
     """End with exit code 5 where the broker or the Orchestrator does not answer in time."""

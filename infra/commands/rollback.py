@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.commands.controlled import controlled
+from infra.commands.controlled import controlled, review_of
 from infra.commands.output import Output, OutputOption, examples, settings_of, write
 
 if TYPE_CHECKING:
@@ -29,19 +29,11 @@ def rollback(
     where nothing else proved itself.
     """
     from infra.rollback_control import RollbackControl, restored_by, target_of
-    from infra.signatory import ReviewWaitsError
     from streams.memory_view import active_version
 
     async def run(control: RollbackControl) -> tuple[tuple[str, ...], str | None, int, str | None]:
-        review = None
         restored = restored_by(control.view, name, target_of(control.view, name))
-        try:
-            await control.go_back(name, wait_for_plan=wait)
-        except ReviewWaitsError as waiting:
-            if waiting.exit_code:
-                raise
-            review = waiting.review.request.review_id
-            typer.echo(f"{waiting}.", err=True)
+        review = await review_of(control.go_back(name, wait_for_plan=wait))
         return restored, active_version(control.view, name), control.view.sequence, review
 
     restored, active, sequence, review = controlled(settings_of(ctx), RollbackControl, run)
